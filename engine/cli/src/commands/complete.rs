@@ -1,0 +1,227 @@
+//! `inhouse complete`: one context, one completion.
+
+use std::io::{BufRead, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use inhouse::{ApiChoice, CancelToken, CompletionRequest, Engine, EngineOptions, Event, Query, SamplingParams};
+use inhouse_core::{files, prompt};
+use serde_json::json;
+
+use super::retrieve::listing;
+use crate::term;
+
+/// Complete code with the APIs of a library in front of it
+///
+/// Reads the code before the cursor from FILE (or stdin) and writes the completion to stdout. The APIs that stand in
+/// the prompt are named on stderr.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
+  inhouse complete --index mylib.index --model model.gguf --apis ask draft.py
+  echo '# two days of ledgers' | inhouse complete --model model.gguf --temperature 0 -")]
+pub struct Arguments {
+    /// Folder of the index
+    #[arg(long)]
+    index: Option<PathBuf>,
+
+    #[command(flatten)]
+    model: ModelArguments,
+
+    /// Which APIs stand in the prompt: none, top:N, NAME,NAME,... or ask
+    #[arg(long, default_value = "none")]
+    apis: Apis,
+
+    #[command(flatten)]
+    sampling: SamplingArguments,
+
+    /// Print one JSON object instead of the text
+    #[arg(long)]
+    json: bool,
+
+    /// Code before the cursor; `-` is stdin
+    #[arg(default_value = "-")]
+    file: PathBuf,
+}
+
+/// Flags that name a model.
+#[derive(clap::Args)]
+pub struct ModelArguments {
+    /// GGUF file, or Hugging Face folder where this build has candle
+    #[arg(long)]
+    pub model: PathBuf,
+
+    /// Threads; default: one per core
+    #[arg(long)]
+    pub threads: Option<usize>,
+
+    /// Layers on the GPU
+    #[arg(long, default_value_t = 0)]
+    pub gpu_layers: u32,
+}
+
+/// Flags that say how tokens are drawn.
+#[derive(clap::Args)]
+pub struct SamplingArguments {
+    /// Divides the logits; 0 takes the most probable token
+    #[arg(long, default_value_t = 0.8)]
+    pub temperature: f32,
+
+    /// Nucleus sampling
+    #[arg(long, default_value_t = 0.9)]
+    pub top_p: f32,
+
+    /// Most new tokens a completion
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+
+    /// The same seed, model and input give the same output
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl SamplingArguments {
+    pub fn params(&self) -> SamplingParams {
+        SamplingParams { temperature: self.temperature, top_p: self.top_p, ..SamplingParams::default() }
+    }
+}
+
+/// The value of `--apis`.
+#[derive(Debug, Clone, PartialEq)]
+enum Apis {
+    None,
+    Top(usize),
+    Ask,
+    Named(Vec<String>),
+}
+
+impl FromStr for Apis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "ask" => Ok(Self::Ask),
+            _ => match text.strip_prefix("top:") {
+                Some(n) => parse_top(n).map(Self::Top),
+                None if text.split(',').all(|name| !name.trim().is_empty()) => {
+                    Ok(Self::Named(text.split(',').map(|name| name.trim().to_owned()).collect()))
+                }
+                None => Err("expected none, top:N, NAME,NAME,... or ask".into()),
+            },
+        }
+    }
+}
+
+/// `N` of `top:N`.
+pub fn parse_top(n: &str) -> Result<usize, String> {
+    n.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| format!("top:{n}: N is a number from 1 to 1000"))
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.index.is_none() && arguments.apis != Apis::None {
+        bail!("--apis needs --index DIR");
+    }
+    let context = files::read_text(&arguments.file)?;
+    let engine = Engine::open(&EngineOptions {
+        index: arguments.index.clone(),
+        model: Some(arguments.model.model.clone()),
+        gpu_layers: arguments.model.gpu_layers,
+        threads: arguments.model.threads,
+        ..EngineOptions::default()
+    })?;
+    let apis = match &arguments.apis {
+        Apis::None => ApiChoice::None,
+        Apis::Top(n) => ApiChoice::Top(*n),
+        Apis::Named(names) => ApiChoice::Named(names.clone()),
+        Apis::Ask => ask(&engine, &context)?,
+    };
+    let request = CompletionRequest {
+        apis,
+        params: arguments.sampling.params(),
+        seed: arguments.sampling.seed,
+        max_tokens: arguments.sampling.max_tokens as usize,
+        ..CompletionRequest::new(context)
+    };
+    let cancel = CancelToken::new();
+    let on_interrupt = cancel.clone();
+    ctrlc::set_handler(move || on_interrupt.cancel()).context("cannot watch for Ctrl-C")?;
+
+    let mut out = std::io::stdout().lock();
+    let mut write_error = None;
+    let result = engine.session(1)?.complete(&request, &cancel, &mut |event| {
+        if let Event::Text { text, .. } = event
+            && !arguments.json
+            && let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        {
+            write_error = Some(error);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    if let Some(error) = write_error {
+        return Err(error.into());
+    }
+    if result.context_truncated {
+        eprintln!("inhouse: the context is longer than the model reads; its beginning was left out");
+    }
+    let Some(completion) = result.completions.first() else {
+        bail!("the model gave no completion");
+    };
+    if arguments.json {
+        drop(out);
+        return term::json(&json!({
+            "completion": completion.text,
+            "apis": result.apis.iter().map(|api| &api.name).collect::<Vec<_>>(),
+            "finish_reason": completion.finish_reason.as_str(),
+            "prompt_tokens": result.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "tokens_per_second": result.tokens_per_second(),
+        }));
+    }
+    writeln!(out)?;
+    for api in &result.apis {
+        eprintln!("# {}", api.prompt_line());
+    }
+    Ok(())
+}
+
+/// Figure 4 of the paper: the five best APIs, a person chooses. Asks on the terminal, since stdin may be the context.
+fn ask(engine: &Engine, context: &str) -> Result<ApiChoice> {
+    let query = prompt::query_from_context(context);
+    let hits = engine.retrieve(&Query::from(query.as_str()), 5)?;
+    if hits.is_empty() {
+        eprintln!("no API fits; going on without");
+        return Ok(ApiChoice::None);
+    }
+    let open = |write: bool| {
+        std::fs::OpenOptions::new()
+            .read(!write)
+            .write(write)
+            .open(Path::new("/dev/tty"))
+            .context("--apis ask needs a terminal; name the APIs instead: --apis NAME,NAME or --apis top:N")
+    };
+    let (terminal, mut screen) = (open(false)?, open(true)?);
+    for hit in &hits {
+        writeln!(screen, "{}", listing(hit))?;
+    }
+    let mut answers = std::io::BufReader::new(terminal).lines();
+    loop {
+        write!(screen, "Which of these? Numbers with spaces between, 0 or Enter for none: ")?;
+        screen.flush()?;
+        let Some(answer) = answers.next() else { bail!("no answer") };
+        let answer = answer?;
+        let numbers: Option<Vec<usize>> =
+            answer.split([' ', ',']).filter(|word| !word.is_empty()).map(|word| word.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([] | [0]) => return Ok(ApiChoice::None),
+            Some(numbers) if numbers.iter().all(|n| (1..=hits.len()).contains(n)) => {
+                return Ok(ApiChoice::Given(numbers.iter().map(|n| hits[n - 1].api.clone()).collect()));
+            }
+            _ => writeln!(screen, "numbers from 1 to {}, please", hits.len())?,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `inhouse docs`: API documentation out of Python packages.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use inhouse_core::api;
+use inhouse_core::progress::Progress;
+
+use super::source;
+
+/// Read a library's API documentation, without importing it
+///
+/// Writes one JSON object per API (apis.jsonl): name, qualified name, signature, first sentence, docstring, examples.
+/// Files that do not parse are named on stderr and skipped.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  inhouse docs ./mylib                       a package folder (or a project that contains packages)
+  inhouse docs mylib-1.0-py3-none-any.whl    a wheel or an sdist
+  inhouse docs docs/_build/html/objects.inv  a Sphinx inventory with its HTML pages
+  inhouse docs pandas --out pandas.jsonl.gz  an installed package")]
+pub struct Arguments {
+    /// Package folder, .py/.pyi file, wheel, sdist, objects.inv, apis.jsonl or the name of an installed package
+    #[arg(required = true)]
+    source: Vec<String>,
+
+    /// Where to write; `-` is stdout, a name ending in .gz is compressed
+    #[arg(long, default_value = "-")]
+    out: PathBuf,
+}
+
+pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
+    let documentation = source::read(&arguments.source, progress)?;
+    progress.finish();
+    api::write_jsonl(&arguments.out, &documentation.apis)?;
+    if arguments.out != Path::new("-") {
+        eprintln!(
+            "{} APIs from {} files ({} skipped) -> {}",
+            documentation.apis.len(),
+            documentation.files_read,
+            documentation.skipped.len(),
+            arguments.out.display()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! `inhouse eval`: pass@k of samples, each run in the sandbox.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use inhouse_core::progress::Progress;
+use inhouse_study::evaluate::{self, EvalOptions, Environment};
+use inhouse_study::{problems, samples};
+
+use crate::term;
+
+/// Run samples in the sandbox and compute pass@k
+///
+/// Starts a private evald unless --evald names the socket of one that runs.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  inhouse eval --problems problems.jsonl --samples samples.jsonl
+  inhouse eval --problems problems.jsonl --samples samples.jsonl --env venv/bin/python:pandas --k 1,10,100 --json
+  inhouse eval --problems problems.jsonl --canonical        the problems' own solutions: a check of set and environment")]
+pub struct Arguments {
+    /// Problems, one JSON object a line
+    #[arg(long)]
+    problems: PathBuf,
+
+    /// Samples, one JSON object a line
+    #[arg(long, required_unless_present = "canonical")]
+    samples: Option<PathBuf>,
+
+    /// Run the first canonical solution of every problem instead of samples
+    #[arg(long, conflicts_with = "samples")]
+    canonical: bool,
+
+    /// The k of pass@k; a k above the samples of a problem is left out
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100", value_parser = clap::value_parser!(u64).range(1..))]
+    k: Vec<u64>,
+
+    /// Python interpreter, and modules to import beforehand: PYTHON[:MODULE,...]
+    #[arg(long, default_value = "python3")]
+    env: Environment,
+
+    /// CPU seconds a sample; its wall-clock limit is three times that
+    #[arg(long, default_value_t = 3.0)]
+    timeout: f64,
+
+    /// Socket of a running evald
+    #[arg(long, value_name = "SOCKET", conflicts_with = "tier")]
+    evald: Option<PathBuf>,
+
+    /// Sandbox tier to insist on (see `evald check`)
+    #[arg(long)]
+    tier: Option<String>,
+
+    /// Where to write one result row per sample
+    #[arg(long)]
+    out: Option<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
+    let problems = problems::read(&arguments.problems)?;
+    let samples = match &arguments.samples {
+        Some(path) => samples::read(path)?,
+        None => evaluate::canonical_samples(&problems),
+    };
+    let options = EvalOptions {
+        k: arguments.k.clone(),
+        environment: arguments.env.clone(),
+        timeout_seconds: arguments.timeout,
+        socket: arguments.evald.clone(),
+        tier: arguments.tier.clone(),
+    };
+    let evaluation = evaluate::run(&problems, &samples, &options, progress)?;
+    progress.finish();
+    if let Some(out) = &arguments.out {
+        evaluation.write_rows(out)?;
+    }
+    let report = &evaluation.report;
+    if arguments.json {
+        return term::json(report);
+    }
+    for (k, value) in &report.pass_at {
+        term::line(format_args!("pass@{k:<4} {value:.4}"))?;
+    }
+    term::line(format_args!("{} samples of {} problems, tier {}, {:.1} samples/s", report.samples, report.problems, report.tier, report.samples_per_second))?;
+    for (verdict, count) in &report.verdicts {
+        term::line(format_args!("  {verdict:<17} {count}"))?;
+    }
+    Ok(())
+}

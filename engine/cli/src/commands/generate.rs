@@ -1,0 +1,80 @@
+//! `inhouse generate`: samples for a problem set.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use inhouse::{CancelToken, Engine, EngineOptions};
+use inhouse_core::progress::Progress;
+use inhouse_study::generate::{self, ApiSetting, GenerateOptions};
+use inhouse_study::problems;
+
+use super::complete::{ModelArguments, SamplingArguments};
+
+/// Sample completions for a set of problems
+///
+/// The rows of finished problems stand in OUT.partial until all are done; the same command started again after a kill
+/// goes on from there.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  inhouse generate --problems problems.jsonl --model model.gguf --apis none -n 20 --out none.jsonl
+  inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out top2.jsonl
+  inhouse generate --problems torchdata_api_n.jsonl.gz --model model.gguf --apis as-is --out samples.jsonl.gz")]
+pub struct Arguments {
+    /// Problems, one JSON object a line
+    #[arg(long)]
+    problems: PathBuf,
+
+    #[command(flatten)]
+    model: ModelArguments,
+
+    /// Folder of an index, for top:N and for the lines of named APIs
+    #[arg(long)]
+    index: Option<PathBuf>,
+
+    /// Which APIs stand in the prompt: none, perfect (golden), top:N (retrieved), human (recorded), as-is (the file's own)
+    #[arg(long)]
+    apis: ApiSetting,
+
+    /// Samples a problem
+    #[arg(short, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    n: u32,
+
+    #[command(flatten)]
+    sampling: SamplingArguments,
+
+    /// Samples decoded side by side
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
+    parallel: u32,
+
+    /// Where to write the samples; a name ending in .gz is compressed
+    #[arg(long)]
+    out: PathBuf,
+}
+
+pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
+    let problems = problems::read(&arguments.problems)?;
+    let engine = Engine::open(&EngineOptions {
+        index: arguments.index.clone(),
+        model: Some(arguments.model.model.clone()),
+        gpu_layers: arguments.model.gpu_layers,
+        threads: arguments.model.threads,
+        ..EngineOptions::default()
+    })?;
+    let cancel = CancelToken::new();
+    let on_interrupt = cancel.clone();
+    ctrlc::set_handler(move || on_interrupt.cancel()).context("cannot watch for Ctrl-C")?;
+    let options = GenerateOptions {
+        setting: arguments.apis,
+        n: arguments.n as usize,
+        params: arguments.sampling.params(),
+        max_tokens: arguments.sampling.max_tokens as usize,
+        seed: arguments.sampling.seed,
+        parallel: arguments.parallel as usize,
+    };
+    let report = generate::run(&engine, &problems, &options, &arguments.out, &cancel, progress)?;
+    progress.finish();
+    let rate = if report.decode_seconds > 0.0 { report.completion_tokens as f64 / report.decode_seconds } else { 0.0 };
+    eprintln!("{} samples of {} problems ({rate:.0} tokens/s) -> {}", report.samples, problems.len(), arguments.out.display());
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! `inhouse index`: build, update and describe an index.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use inhouse_core::index::{self, BuildOptions, Index};
+use inhouse_core::progress::Progress;
+
+use super::source;
+use crate::term;
+
+/// Build, update or describe an index over API documentation
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Build an index; an existing one is replaced in one step when the new one is whole
+    #[command(after_help = "Example:\n  inhouse index build ./mylib apis.jsonl --out mylib.index")]
+    Build {
+        /// Sources as for `inhouse docs`
+        #[arg(required = true)]
+        source: Vec<String>,
+        /// Folder of the index
+        #[arg(long)]
+        out: PathBuf,
+        /// Text encoder for dense retrieval; only `none` in this build
+        #[arg(long, default_value = "none")]
+        encoder: String,
+    },
+    /// Add, replace and remove what changed in the given libraries; readers keep working meanwhile
+    #[command(after_help = "Example:\n  inhouse index update mylib.index ./mylib")]
+    Update {
+        /// Folder of the index
+        dir: PathBuf,
+        /// Sources as for `inhouse docs`
+        #[arg(required = true)]
+        source: Vec<String>,
+    },
+    /// Describe an index
+    Info {
+        /// Folder of the index
+        dir: PathBuf,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
+    match &arguments.action {
+        Action::Build { source, out, encoder } => {
+            if encoder != "none" {
+                bail!("--encoder {encoder}: dense retrieval is not part of this build; use --encoder none");
+            }
+            let documentation = source::read(source, progress)?;
+            let info = index::build(&documentation.apis, out, &BuildOptions::default(), progress)?;
+            progress.finish();
+            eprintln!("{} APIs -> {}", info.apis, out.display());
+        }
+        Action::Update { dir, source } => {
+            let documentation = source::read(source, progress)?;
+            let report = index::update(dir, &documentation.apis, &BuildOptions::default(), progress)?;
+            progress.finish();
+            eprintln!(
+                "{} added, {} replaced, {} removed, {} unchanged -> {}",
+                report.added,
+                report.replaced,
+                report.removed,
+                report.unchanged,
+                dir.display()
+            );
+        }
+        Action::Info { dir, json } => {
+            let info = Index::open(dir)?.info();
+            if *json {
+                term::json(&info)?;
+            } else {
+                let table = serde_json::to_value(&info)?;
+                for (key, value) in table.as_object().into_iter().flatten() {
+                    term::line(format_args!("{:16} {}", key.replace('_', " "), value.to_string().trim_matches('"')))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

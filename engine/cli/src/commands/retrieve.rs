@@ -1,0 +1,84 @@
+//! `inhouse retrieve`: the APIs that fit a task, or recall@k over a set of tasks.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use inhouse_core::index::{Hit, Index, Query};
+use inhouse_study::{problems, recall};
+use serde_json::json;
+
+use crate::term;
+
+/// Find the APIs that a task needs
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  inhouse retrieve --index mylib.index \"merge two ledgers by day\"
+  inhouse retrieve --index mylib.index -k 3 --json \"merge two ledgers by day\"
+  inhouse retrieve --index mylib.index --problems problems.jsonl --json")]
+pub struct Arguments {
+    /// Folder of the index
+    #[arg(long)]
+    index: PathBuf,
+
+    /// How many APIs, distinct by name
+    #[arg(short, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    k: u32,
+
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Measure recall@1,2,3,5 over these problems: rows {task_id, query, gold}, or problems with golden APIs
+    #[arg(long, conflicts_with_all = ["query", "k"])]
+    problems: Option<PathBuf>,
+
+    /// What the code is to do, in words
+    #[arg(required_unless_present = "problems")]
+    query: Option<String>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let index = Index::open(&arguments.index)?;
+    if let Some(path) = &arguments.problems {
+        let queries = problems::read_queries(path)?;
+        let report = recall::measure(&index, &queries)?;
+        if arguments.json {
+            return term::json(&report);
+        }
+        term::line(format_args!("{} problems, recall by API name", report.problems))?;
+        for (k, value) in report.by_k() {
+            term::line(format_args!("recall@{k}  {value:.3}"))?;
+        }
+        return Ok(());
+    }
+    let query = arguments.query.as_deref().unwrap_or_default();
+    let hits = index.search(&Query::from(query), arguments.k as usize)?;
+    if arguments.json {
+        return term::json(&json!({"hits": hits.iter().map(row).collect::<Vec<_>>()}));
+    }
+    if hits.is_empty() {
+        eprintln!("no API fits");
+    }
+    for hit in &hits {
+        term::line(listing(hit))?;
+    }
+    Ok(())
+}
+
+fn row(hit: &Hit) -> serde_json::Value {
+    json!({
+        "rank": hit.rank,
+        "name": hit.api.name,
+        "qualified_name": hit.api.qualified_name,
+        "signature": hit.api.signature,
+        "description": hit.api.description,
+        "score": hit.score,
+    })
+}
+
+/// `1  mylib.Ledger.merge(other): Merges ...`, as a person reads it.
+pub fn listing(hit: &Hit) -> String {
+    let name = if hit.api.qualified_name.is_empty() { &hit.api.name } else { &hit.api.qualified_name };
+    format!("{:>2}  {name}{}\n      {}", hit.rank, hit.api.signature, hit.api.description)
+}

@@ -1,0 +1,115 @@
+//! The documentation record of one API and its file format, `apis.jsonl`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+use crate::{Error, Result};
+
+/// What an API is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ApiKind {
+    /// An importable module or package.
+    Module,
+    /// A class; its signature is its constructor's.
+    Class,
+    /// A module-level function.
+    Function,
+    /// A method, class method or static method; its signature is what follows `receiver.name`.
+    Method,
+    /// A property or attribute read without a call.
+    Property,
+    /// A module-level or class-level constant.
+    Constant,
+}
+
+/// Where an API is defined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLocation {
+    /// Path inside the package, wheel or sdist, with `/`.
+    pub path: String,
+    /// 1-based line of the definition.
+    pub line: u32,
+}
+
+/// One API as a user of the library sees it: one row of `apis.jsonl`.
+///
+/// Only `name` is required when a file is read; empty fields are left out when it is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiDoc {
+    /// The bare name, as it is written at the call: `read_csv`.
+    pub name: String,
+    /// The dotted name under which users import it: `pandas.read_csv`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub qualified_name: String,
+    /// What it is; `None` where the source did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ApiKind>,
+    /// `(a, b=1) -> int` as the user must call it (no `self`), or empty where it is not called.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub signature: String,
+    /// The first sentence of its documentation.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The module under which users import it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub module: String,
+    /// Other names of the same thing: further import paths, names registered by a decorator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// The whole docstring, dedented.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub doc: String,
+    /// Usage examples from the documentation, one string each, prompts (`>>>`) kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
+    /// Where it is defined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceLocation>,
+}
+
+impl ApiDoc {
+    /// `name(signature): description`, the line that goes into a prompt (Figure 3 of arXiv 2210.17236).
+    ///
+    /// White space, line breaks included, is folded, so that it is always one line.
+    pub fn prompt_line(&self) -> String {
+        let fold = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let head = format!("{}{}", fold(&self.name), fold(&self.signature));
+        let description = fold(&self.description);
+        if description.is_empty() { head } else { format!("{head}: {description}") }
+    }
+}
+
+/// Reads `apis.jsonl` (plain or gzip; `-` is standard input).
+///
+/// Blank lines are passed over; unknown fields are ignored.
+///
+/// # Errors
+/// The file cannot be read, is larger than [`files::MAX_FILE_BYTES`], is not UTF-8, or a row is not a JSON object
+/// with a non-empty `name`: the error names the file, the line and the fault. A file without any row is an error too.
+pub fn read_jsonl(path: &Path) -> Result<Vec<ApiDoc>> {
+    let mut apis = Vec::new();
+    for row in files::json_lines::<ApiDoc>(path)? {
+        let (line, api) = row?;
+        if api.name.trim().is_empty() {
+            return Err(Error::data_at(path, line, "`name` is empty"));
+        }
+        apis.push(api);
+    }
+    if apis.is_empty() {
+        return Err(Error::data(path, "no API in this file (expected one JSON object a line)"));
+    }
+    Ok(apis)
+}
+
+/// Writes `apis.jsonl` atomically (gzip when the name ends in `.gz`; `-` is standard output).
+///
+/// # Errors
+/// The file cannot be written; an existing one is then left as it was.
+pub fn write_jsonl(path: &Path, apis: &[ApiDoc]) -> Result<()> {
+    files::write_json_lines(path, apis.iter())
+}
+

@@ -1,0 +1,204 @@
+//! Files as this project reads and writes them: size-limited, gzip-transparent, line-numbered, atomic.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::display_path;
+use crate::{Error, ErrorKind, Result};
+
+/// No text file (documentation, problems, samples) is read beyond this many bytes, after decompression.
+pub const MAX_FILE_BYTES: u64 = 1 << 30;
+/// No line of a JSON-lines file may be longer, so that a file of zeros costs no memory.
+pub const MAX_LINE_BYTES: u64 = 64 << 20;
+
+/// Opens a text file for reading: `-` is standard input; gzip is recognised by its magic bytes, not by the name.
+///
+/// # Errors
+/// The file does not exist, is a folder, or cannot be opened.
+pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    let raw: Box<dyn Read + Send> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+        let meta = file.metadata().map_err(|cause| Error::io("read", path, cause))?;
+        if meta.is_dir() {
+            return Err(Error::data(path, "is a folder, expected a file"));
+        }
+        if meta.is_file() && meta.len() > MAX_FILE_BYTES {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("{}: {} bytes is over the limit of {MAX_FILE_BYTES} bytes", path.display(), meta.len()),
+            ));
+        }
+        Box::new(file)
+    };
+    let mut raw = BufReader::with_capacity(1 << 16, raw);
+    let head = raw.fill_buf().map_err(|cause| Error::io("read", path, cause))?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        Ok(Box::new(BufReader::with_capacity(1 << 16, flate2::bufread::MultiGzDecoder::new(raw))))
+    } else {
+        Ok(Box::new(raw))
+    }
+}
+
+/// Reads a whole text file as UTF-8.
+///
+/// # Errors
+/// As [`open_text`]; also when it is over [`MAX_FILE_BYTES`], truncated (gzip), or not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    open_text(path)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|cause| Error::io("read", path, cause))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(over_limit(path));
+    }
+    String::from_utf8(bytes).map_err(|cause| {
+        Error::data(
+            Path::new(&display_path(path)),
+            format!("not UTF-8 at byte {}", cause.utf8_error().valid_up_to()),
+        )
+    })
+}
+
+fn over_limit(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::LimitExceeded,
+        format!("{}: over the limit of {MAX_FILE_BYTES} bytes (decompressed)", display_path(path)),
+    )
+}
+
+/// Opens a JSON-lines file: an iterator of (1-based line number, row). See [`JsonLines`].
+///
+/// # Errors
+/// As [`open_text`].
+pub fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<JsonLines<T>> {
+    Ok(JsonLines::new(open_text(path)?, path))
+}
+
+/// Iterator over the rows of a JSON-lines stream; blank lines are passed over. It ends after the first error.
+pub struct JsonLines<T> {
+    reader: Box<dyn BufRead + Send>,
+    path: PathBuf,
+    line: usize,
+    bytes: u64,
+    done: bool,
+    row: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> JsonLines<T> {
+    /// Reads rows from `reader`; `path` is only used in messages.
+    pub fn new(reader: Box<dyn BufRead + Send>, path: &Path) -> Self {
+        Self { reader, path: display_path(path).into(), line: 0, bytes: 0, done: false, row: PhantomData }
+    }
+
+    fn next_row(&mut self) -> Result<Option<(usize, T)>> {
+        let mut buffer = Vec::new();
+        loop {
+            buffer.clear();
+            self.line += 1;
+            let read = (&mut self.reader)
+                .take(MAX_LINE_BYTES + 1)
+                .read_until(b'\n', &mut buffer)
+                .map_err(|cause| Error::data_at(&self.path, self.line, format!("cannot read on: {cause}")))?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.bytes += read as u64;
+            if read as u64 > MAX_LINE_BYTES {
+                let what = format!("line longer than {MAX_LINE_BYTES} bytes (not a JSON-lines file?)");
+                return Err(Error::data_at(&self.path, self.line, what));
+            }
+            if self.bytes > MAX_FILE_BYTES {
+                return Err(over_limit(&self.path));
+            }
+            let text = std::str::from_utf8(&buffer).map_err(|cause| {
+                Error::data_at(&self.path, self.line, format!("not UTF-8 at byte {} of the line", cause.valid_up_to()))
+            })?;
+            let text = text.trim_start_matches('\u{feff}').trim();
+            if text.is_empty() {
+                continue;
+            }
+            let row = serde_json::from_str(text)
+                .map_err(|cause| Error::data_at(&self.path, self.line, format!("bad row: {cause}")))?;
+            return Ok(Some((self.line, row)));
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for JsonLines<T> {
+    type Item = Result<(usize, T)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let next = self.next_row().transpose();
+        self.done = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+/// Writes rows as JSON lines, atomically; `-` is standard output, gzip when the name ends in `.gz`.
+///
+/// # Errors
+/// The file cannot be written; an existing one is then left as it was.
+pub fn write_json_lines<T: Serialize>(path: &Path, rows: impl Iterator<Item = T>) -> Result<()> {
+    write_atomic(path, |out| {
+        for row in rows {
+            serde_json::to_writer(&mut *out, &row)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes a file under a temporary name in the same folder, syncs it and renames it: readers see the old file or the
+/// whole new one. `-` writes to standard output; a name ending in `.gz` compresses.
+///
+/// # Errors
+/// As the closure, or any step of the writing; an existing file is then left as it was.
+pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let io = |cause| Error::io("write", path, cause);
+    if path == Path::new("-") {
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        fill(&mut out).and_then(|()| out.flush()).map_err(io)?;
+        return Ok(());
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let temporary = tempfile::Builder::new().prefix(".inhouse-").tempfile_in(folder).map_err(io)?;
+    {
+        let file = BufWriter::with_capacity(1 << 16, temporary.as_file());
+        if path.extension().is_some_and(|extension| extension == "gz") {
+            let mut out = flate2::write::GzEncoder::new(file, flate2::Compression::default());
+            fill(&mut out).map_err(io)?;
+            out.finish().and_then(|mut file| file.flush()).map_err(io)?;
+        } else {
+            let mut file = file;
+            fill(&mut file).and_then(|()| file.flush()).map_err(io)?;
+        }
+    }
+    // Named temporary files are private (0600); a result is readable as any file the user makes.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode() & 0o777).unwrap_or(0o644);
+        temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(io)?;
+    }
+    temporary.as_file().sync_all().map_err(io)?;
+    temporary.persist(path).map_err(|failed| io(failed.error))?;
+    // The rename itself must survive a power cut; a folder that cannot be synced (some file systems) is no error.
+    if let Ok(folder) = File::open(folder) {
+        folder.sync_all().ok();
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! `inhouse-core`: documentation, index, prompt and decode loop.
+//!
+//! Pure Rust: no model backend, no network, no printing. Everything that a host may feed in (files, prompts,
+//! queries) ends in a value or an [`Error`]; nothing here aborts or panics on bad input.
+//!
+//! Reading order: [`api`] (the documentation record) -> [`docs`] (Python source to records) -> [`index`]
+//! (records on disk, searched) -> [`prompt`] (records in front of a context) -> [`decode`] (tokens out of a model).
+
+pub mod api;
+pub mod decode;
+pub mod docs;
+mod error;
+pub mod files;
+pub mod index;
+pub mod progress;
+pub mod prompt;
+
+pub use api::ApiDoc;
+pub use error::{Error, ErrorKind, Result};
+pub use progress::Progress;

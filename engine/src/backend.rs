@@ -1,0 +1,75 @@
+//! The one place where a model file meets a backend.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use inhouse_core::decode::Model;
+use inhouse_core::{Error, ErrorKind, Result};
+
+/// Which backend runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// By what the path is: a `.gguf` file goes to llama.cpp, a Hugging Face folder to candle.
+    #[default]
+    Auto,
+    /// llama.cpp.
+    Llama,
+    /// candle.
+    Candle,
+}
+
+/// Names of the backends in this build.
+pub fn available_backends() -> &'static [&'static str] {
+    match (cfg!(feature = "llama"), cfg!(feature = "candle")) {
+        (true, true) => &["llama.cpp", "candle"],
+        (true, false) => &["llama.cpp"],
+        (false, true) => &["candle"],
+        (false, false) => &[],
+    }
+}
+
+/// Loads the model at `path`, with as many layers on the GPU as asked where the backend has one.
+///
+/// # Errors
+/// Nothing at `path`, a backend that this build lacks, or a file that the backend refuses.
+pub(crate) fn load(path: &Path, backend: Backend, gpu_layers: u32) -> Result<Arc<dyn Model>> {
+    let meta = std::fs::metadata(path).map_err(|cause| Error::io("open model", path, cause))?;
+    let backend = match backend {
+        Backend::Auto if meta.is_dir() => Backend::Candle,
+        Backend::Auto => Backend::Llama,
+        chosen => chosen,
+    };
+    match backend {
+        Backend::Candle => load_candle(path, gpu_layers),
+        _ => load_llama(path, gpu_layers),
+    }
+}
+
+#[cfg(feature = "llama")]
+fn load_llama(path: &Path, gpu_layers: u32) -> Result<Arc<dyn Model>> {
+    inhouse_llama::load(path, &inhouse_llama::LoadOptions { gpu_layers, ..Default::default() })
+}
+
+#[cfg(not(feature = "llama"))]
+fn load_llama(path: &Path, _gpu_layers: u32) -> Result<Arc<dyn Model>> {
+    Err(missing(path, "llama.cpp", "llama"))
+}
+
+#[cfg(feature = "candle")]
+fn load_candle(path: &Path, gpu_layers: u32) -> Result<Arc<dyn Model>> {
+    inhouse_candle::load(path, &inhouse_candle::LoadOptions { gpu: gpu_layers > 0, ..Default::default() })
+}
+
+#[cfg(not(feature = "candle"))]
+fn load_candle(path: &Path, _gpu_layers: u32) -> Result<Arc<dyn Model>> {
+    Err(missing(path, "candle", "candle"))
+}
+
+#[cfg(not(all(feature = "llama", feature = "candle")))]
+fn missing(path: &Path, backend: &str, feature: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("{}: needs the {backend} backend, which this build lacks (build with `--features {feature}`)", path.display()),
+    )
+}

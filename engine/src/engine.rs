@@ -1,0 +1,110 @@
+//! [`Engine`]: what is loaded once and shared.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use inhouse_core::decode::{DecoderOptions, Model, ModelInfo};
+use inhouse_core::index::{Hit, Index, Query};
+use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
+
+use crate::backend::{self, Backend};
+use crate::session::Session;
+
+/// What an [`Engine`] opens.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// Folder of an index; without one, retrieval is refused.
+    pub index: Option<PathBuf>,
+    /// GGUF file or Hugging Face folder; without one, completion is refused.
+    pub model: Option<PathBuf>,
+    /// Which backend runs the model.
+    pub backend: Backend,
+    /// Layers on the GPU, where the build and the machine have one.
+    pub gpu_layers: u32,
+    /// Threads for the model; `None`: one per core.
+    pub threads: Option<usize>,
+    /// Tokens of context per sequence; `None`: as the model was trained.
+    pub context_length: Option<usize>,
+}
+
+/// An open index and a loaded model. Cloning is cheap and shares both; every method may be called from any thread.
+#[derive(Clone)]
+pub struct Engine {
+    index: Option<Arc<Index>>,
+    model: Option<Arc<dyn Model>>,
+    threads: Option<usize>,
+    context_length: Option<usize>,
+}
+
+impl Engine {
+    /// Opens what `options` name.
+    ///
+    /// # Errors
+    /// A missing or damaged index or model, or a backend that this build lacks.
+    pub fn open(options: &EngineOptions) -> Result<Self> {
+        if options.threads == Some(0) {
+            return Err(Error::new(ErrorKind::InvalidArgument, "threads must be at least 1"));
+        }
+        let index = options.index.as_deref().map(Index::open).transpose()?.map(Arc::new);
+        let model = match &options.model {
+            Some(path) => Some(backend::load(path, options.backend, options.gpu_layers)?),
+            None => None,
+        };
+        Ok(Self { index, model, threads: options.threads, context_length: options.context_length })
+    }
+
+    /// The open index.
+    ///
+    /// # Errors
+    /// The engine was opened without one.
+    pub fn index(&self) -> Result<&Index> {
+        self.index.as_deref().ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no index is open"))
+    }
+
+    /// Facts about the loaded model, if there is one.
+    pub fn model_info(&self) -> Option<&ModelInfo> {
+        self.model.as_ref().map(|model| model.info())
+    }
+
+    /// The `k` APIs that fit `query` best, distinct by name, best first.
+    ///
+    /// # Errors
+    /// No index is open, or it cannot be read.
+    pub fn retrieve(&self, query: &Query, k: usize) -> Result<Vec<Hit>> {
+        self.index()?.search(query, k)
+    }
+
+    /// The documentation of the named APIs, in that order: bare names, qualified names or aliases. Of several APIs of
+    /// one name the index's first is taken.
+    ///
+    /// # Errors
+    /// No index is open, or a name is not in it.
+    pub fn lookup(&self, names: &[String]) -> Result<Vec<ApiDoc>> {
+        let index = self.index()?;
+        let find = |name: &String| {
+            index.find(name)?.into_iter().next().ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("no API named `{name}` in the index"))
+            })
+        };
+        names.iter().map(find).collect()
+    }
+
+    /// A session that decodes up to `sequences` completions side by side.
+    ///
+    /// # Errors
+    /// No model is loaded, or the memory for its cache is not to be had.
+    pub fn session(&self, sequences: usize) -> Result<Session> {
+        let model = self
+            .model
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no model is loaded"))?;
+        let options = DecoderOptions {
+            context_length: self.context_length,
+            sequences: sequences.max(1),
+            kv_cells: None,
+            threads: self.threads,
+        };
+        let decoder = Arc::clone(model).decoder(&options)?;
+        Ok(Session::new(self.clone(), Arc::clone(model), decoder))
+    }
+}

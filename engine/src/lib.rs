@@ -1,0 +1,33 @@
+//! `inhouse`: the embedded engine. [`Engine`] holds an index and a model; a [`Session`] completes code with them.
+//!
+//! This crate is the facade that the C ABI and the command line share, and the one place where backends are chosen
+//! (features `llama` and `candle`; with neither, everything but generation works).
+//!
+//! ```no_run
+//! use inhouse::{ApiChoice, CompletionRequest, Engine, EngineOptions};
+//!
+//! let engine = Engine::open(&EngineOptions {
+//!     index: Some("docs.index".into()),
+//!     model: Some("model.gguf".into()),
+//!     ..EngineOptions::default()
+//! })?;
+//! let mut session = engine.session(1)?;
+//! let request = CompletionRequest { apis: ApiChoice::Top(2), ..CompletionRequest::new("# read the ledger\nledger =") };
+//! let result = session.complete(&request, &inhouse::CancelToken::new(), &mut |_| std::ops::ControlFlow::Continue(()))?;
+//! println!("{}", result.completions[0].text);
+//! # Ok::<(), inhouse::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod backend;
+mod engine;
+mod session;
+
+pub use backend::{Backend, available_backends};
+pub use engine::{Engine, EngineOptions};
+pub use inhouse_core::decode::{
+    CancelToken, Completion, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
+};
+pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
+pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result};
+pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session};

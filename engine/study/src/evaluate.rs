@@ -1,0 +1,243 @@
+//! `inhouse eval`: samples in, verdicts and pass@k out. Every sample runs in evald, never here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Instant;
+
+use evald_proto::{Client, Job, JobResult, Limits, PrivateDaemon, Verdict};
+use inhouse_core::{Error, ErrorKind, Progress, Result, files};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value, json};
+
+use crate::pass_at_k::mean_pass_at_k;
+use crate::problems::Problem;
+use crate::samples::Sample;
+
+/// A Python interpreter and the modules that are imported before any sample starts: `PYTHON[:MODULE,...]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// The interpreter: a path, or a name on the PATH.
+    pub python: PathBuf,
+    /// Modules to import beforehand.
+    pub preload: Vec<String>,
+}
+
+impl FromStr for Environment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (python, modules) = text.split_once(':').unwrap_or((text, ""));
+        if python.is_empty() {
+            return Err("expected PYTHON[:MODULE,...]".into());
+        }
+        let preload: Vec<_> =
+            modules.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        if let Some(bad) = preload.iter().find(|name| !name.split('.').all(is_identifier)) {
+            return Err(format!("`{bad}` is no module name"));
+        }
+        Ok(Self { python: python.into(), preload })
+    }
+}
+
+fn is_identifier(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|first| first == '_' || first.is_alphabetic())
+        && chars.all(|c| c == '_' || c.is_alphanumeric())
+}
+
+/// How to evaluate.
+#[derive(Debug, Clone)]
+pub struct EvalOptions {
+    /// The k of pass@k.
+    pub k: Vec<u64>,
+    /// What runs the samples, where a private evald is started.
+    pub environment: Environment,
+    /// CPU seconds a sample; the wall-clock limit is evald's multiple of it.
+    pub timeout_seconds: f64,
+    /// Socket of a running evald; `None` starts a private one.
+    pub socket: Option<PathBuf>,
+    /// Tier to insist on.
+    pub tier: Option<String>,
+}
+
+/// The figures of one evaluation. Serialises to one flat object with `pass@k` keys.
+#[derive(Debug, Clone)]
+pub struct EvalReport {
+    /// `(k, pass@k)`, the mean over problems, for every k that all problems have samples for.
+    pub pass_at: Vec<(u64, f64)>,
+    /// Problems that have samples.
+    pub problems: usize,
+    /// Samples that have a verdict, those that the sandbox failed to run included.
+    pub samples: usize,
+    /// Samples by verdict.
+    pub verdicts: BTreeMap<String, usize>,
+    /// Rate over the whole run.
+    pub samples_per_second: f64,
+    /// Tier that ran them.
+    pub tier: String,
+}
+
+impl Serialize for EvalReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (k, value) in &self.pass_at {
+            map.serialize_entry(&format!("pass@{k}"), value)?;
+        }
+        map.serialize_entry("problems", &self.problems)?;
+        map.serialize_entry("samples", &self.samples)?;
+        map.serialize_entry("verdicts", &self.verdicts)?;
+        map.serialize_entry("samples_per_second", &self.samples_per_second)?;
+        map.serialize_entry("tier", &self.tier)?;
+        map.end()
+    }
+}
+
+/// An evaluation: its figures, and a row for every sample in the order of the samples.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The figures.
+    pub report: EvalReport,
+    /// The sample's own fields with verdict, passed, trust, tier, `cpu_ms`, `wall_ms` and detail.
+    pub rows: Vec<Map<String, Value>>,
+}
+
+impl Evaluation {
+    /// Writes the rows as JSON lines, atomically.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_rows(&self, path: &Path) -> Result<()> {
+        files::write_json_lines(path, self.rows.iter())
+    }
+}
+
+/// The first canonical solution of every problem, as samples.
+pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
+    problems
+        .iter()
+        .filter_map(|problem| {
+            let completion = problem.canonical_solutions.first()?.clone();
+            Some(Sample { task_id: problem.task_id.clone(), completion, extra: Map::new() })
+        })
+        .collect()
+}
+
+/// Runs every sample and computes pass@k.
+///
+/// A sample is `prompt + completion`; what decides is the problem's `test` followed by `check(entry_point)`, or `check()`
+/// where the entry point is "none" (the HumanEval protocol).
+///
+/// # Errors
+/// A sample of an unknown problem, a limit out of range, or a sandbox that cannot be started or reached. A sandbox that
+/// fails on single samples is no error: they are counted as `infra_error` and left out of pass@k.
+pub fn run(problems: &[Problem], samples: &[Sample], options: &EvalOptions, progress: &dyn Progress) -> Result<Evaluation> {
+    if !(options.timeout_seconds > 0.0 && options.timeout_seconds <= 86_400.0) {
+        let message = format!("timeout {} is not between 0 and 86400 seconds", options.timeout_seconds);
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    let by_id: HashMap<_, _> = problems.iter().map(|problem| (problem.task_id.as_str(), problem)).collect();
+    let limits = Limits { cpu_ms: Some((options.timeout_seconds * 1000.0).ceil() as u64), ..Limits::default() };
+    let jobs = samples
+        .iter()
+        .enumerate()
+        .map(|(i, sample)| {
+            let problem = by_id.get(sample.task_id.as_str()).ok_or_else(|| {
+                let message = format!("sample {}: no problem has task_id `{}`", i + 1, sample.task_id);
+                Error::new(ErrorKind::InvalidData, message)
+            })?;
+            Ok(job(i, problem, sample, &limits))
+        })
+        .collect::<Result<Vec<_>>>()?;
+
+    progress.start("evaluating", Some(jobs.len() as u64));
+    let mut client = connect(options)?;
+    let started = Instant::now();
+    let mut results: Vec<Option<JobResult>> = vec![None; jobs.len()];
+    client
+        .run_all(jobs, |result| {
+            if let Some(slot) = result.id.parse::<usize>().ok().and_then(|i| results.get_mut(i)) {
+                *slot = Some(result);
+            }
+            progress.advance(1);
+        })
+        .map_err(sandbox)?;
+    let seconds = started.elapsed().as_secs_f64();
+    progress.finish();
+
+    let results = results.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
+        Error::new(ErrorKind::Sandbox, "evald ended without a verdict for every sample")
+    })?;
+    let report = report(samples, &results, &options.k, seconds);
+    let rows = samples.iter().zip(&results).map(|(sample, result)| row(sample, result)).collect();
+    Ok(Evaluation { report, rows })
+}
+
+fn job(i: usize, problem: &Problem, sample: &Sample, limits: &Limits) -> Job {
+    let call = if problem.entry_point == "none" || problem.entry_point.is_empty() {
+        "check()".to_owned()
+    } else {
+        format!("check({})", problem.entry_point)
+    };
+    Job {
+        id: i.to_string(),
+        code: format!("{}{}", problem.prompt, sample.completion),
+        test: format!("{}\n{call}\n", problem.test),
+        limits: limits.clone(),
+        ..Job::default()
+    }
+}
+
+fn connect(options: &EvalOptions) -> Result<Client> {
+    match &options.socket {
+        Some(socket) => Client::connect(socket).map_err(sandbox),
+        None => Client::start_private(&PrivateDaemon {
+            python: options.environment.python.clone(),
+            preload: options.environment.preload.clone(),
+            tier: options.tier.clone(),
+            ..PrivateDaemon::default()
+        })
+        .map_err(sandbox),
+    }
+}
+
+fn sandbox(error: evald_proto::ClientError) -> Error {
+    Error::with_source(ErrorKind::Sandbox, error.to_string(), error)
+}
+
+fn report(samples: &[Sample], results: &[JobResult], k: &[u64], seconds: f64) -> EvalReport {
+    let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let mut verdicts: BTreeMap<String, usize> = BTreeMap::new();
+    for (sample, result) in samples.iter().zip(results) {
+        *verdicts.entry(result.verdict.as_str().to_owned()).or_default() += 1;
+        let (n, c) = counts.entry(&sample.task_id).or_default();
+        // A sandbox that failed says nothing about the sample.
+        if result.verdict != Verdict::InfraError {
+            *n += 1;
+            *c += u64::from(result.passed);
+        }
+    }
+    EvalReport {
+        pass_at: k.iter().filter_map(|k| Some((*k, mean_pass_at_k(counts.values().copied(), *k)?))).collect(),
+        problems: counts.len(),
+        samples: results.len(),
+        verdicts,
+        samples_per_second: if seconds > 0.0 { results.len() as f64 / seconds } else { 0.0 },
+        tier: results.first().map(|result| result.tier.clone()).unwrap_or_default(),
+    }
+}
+
+fn row(sample: &Sample, result: &JobResult) -> Map<String, Value> {
+    let mut row = Map::new();
+    row.insert("task_id".into(), json!(sample.task_id));
+    row.insert("completion".into(), json!(sample.completion));
+    row.extend(sample.extra.clone());
+    row.insert("verdict".into(), json!(result.verdict));
+    row.insert("passed".into(), json!(result.passed));
+    row.insert("trust".into(), json!(result.trust));
+    row.insert("tier".into(), json!(result.tier));
+    row.insert("cpu_ms".into(), json!(result.cpu_ms));
+    row.insert("wall_ms".into(), json!(result.wall_ms));
+    row.insert("detail".into(), json!(result.detail));
+    row
+}

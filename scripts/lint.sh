@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# rustfmt and clippy; warnings are errors.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/common.sh
+find_rust
+cargo fmt --all --check
+cargo clippy --release --locked --workspace --all-targets --features inhouse/llama,inhouse/candle -- -D warnings

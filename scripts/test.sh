@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# All tests. Ends with one line that counts what passed and failed; the exit status says the same.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+. scripts/common.sh
+find_rust || exit 1
+
+failed=()
+step() { # step NAME COMMAND...: runs on after a failure, so that one run shows all of them
+    local name=$1
+    shift
+    say "$name"
+    "$@" || { failed+=("$name"); note "FAILED: $name"; }
+}
+features=inhouse/llama,inhouse/candle
+
+# The environments of the published benchmarks, where those and a fitting Python are at hand; without them the tests that
+# need them say so and skip.
+if [ -d "${INHOUSE_SHARED:-../shared}/benchmarks" ]; then
+    scripts/benchmark-env.sh pandas || note "tests that need pandas 1.3.5 will skip"
+    if /usr/bin/python3 -c 'import torch' 2>/dev/null; then
+        scripts/benchmark-env.sh torchdata || note "tests that need torchdata will skip"
+    fi
+fi
+
+step "format" cargo fmt --all --check
+step "build (llama.cpp and candle: about 10 minutes on 2 cores the first time)" \
+    cargo build --release --locked --workspace --features "$features"
+for combination in "" inhouse/llama inhouse/candle; do
+    step "build with features: ${combination:-none}" \
+        cargo build --release --locked -p inhouse -p inhouse-study -p inhouse-ffi --no-default-features --features "$combination"
+done
+# The combinations above left commands of other features behind; tests run what users get.
+step "Rust, C and C++ tests" cargo test --release --locked --workspace --features "$features" --no-fail-fast
+if [ "$(id -u)" = 0 ] && command -v runuser >/dev/null; then
+    # Users are not root: the sandbox must hold for them too.
+    step "evald's tests as an unprivileged user" scripts/test-unprivileged.sh
+fi
+step "the private library's own tests" \
+    env PYTHONPATH=tests/private-library PYTHONDONTWRITEBYTECODE=1 "$(find_python)" -m unittest discover -q -s tests/private-library/tests
+step "the private library's problems" \
+    env PYTHONDONTWRITEBYTECODE=1 "$(find_python)" tests/private-library/check_problems.py
+
+if [ ${#failed[@]} -gt 0 ]; then
+    say "failed: ${failed[*]}"
+    exit 1
+fi
+say "all tests passed"
