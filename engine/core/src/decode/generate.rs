@@ -181,7 +181,8 @@ fn check(decoder: &dyn Decoder, tokenizer: &dyn Tokenizer, request: &Request) ->
     }
     let (tokens, limit) = (request.prompt.len(), decoder.context_length());
     if tokens > limit {
-        let message = format!("the prompt has {tokens} tokens, the context holds {limit}: shorten the prompt");
+        let message =
+            format!("the prompt has {tokens} tokens, the context holds {limit}: shorten the prompt");
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     }
     Sampler::new(&request.params, request.seed, 0).map(drop)

@@ -131,7 +131,9 @@ impl Sampler {
                 continue;
             }
             if !logit.is_finite() {
-                return backend(format!("the logit of token {token} is {logit}: broken weights or numeric overflow"));
+                return backend(format!(
+                    "the logit of token {token} is {logit}: broken weights or numeric overflow"
+                ));
             }
             self.candidates.push(Candidate { token, logit, weight: 0.0 });
         }
@@ -271,7 +273,10 @@ mod tests {
             let seen = frequencies(&params, &logits, 20_000);
             for (seen, expected) in seen.iter().zip(reference(&params, &logits)) {
                 // Four standard deviations of a binomial frequency.
-                assert!((seen - expected).abs() <= 4.0 * (0.25f64 / 20_000.0).sqrt(), "{params:?} {seen} {expected}");
+                assert!(
+                    (seen - expected).abs() <= 4.0 * (0.25f64 / 20_000.0).sqrt(),
+                    "{params:?} {seen} {expected}"
+                );
                 assert!(expected > 0.0 || *seen == 0.0, "{params:?}: a token outside the set was drawn");
             }
         }
@@ -284,7 +289,8 @@ mod tests {
             (0..32).map(|_| sampler.sample(&[0.0; 100], &all(100)).unwrap()).collect()
         };
         assert_eq!(draw(1, 2), draw(1, 2));
-        let mut streams: Vec<_> = (0..200).map(|index| draw(1, index)).chain((2..50).map(|seed| draw(seed, 0))).collect();
+        let mut streams: Vec<_> =
+            (0..200).map(|index| draw(1, index)).chain((2..50).map(|seed| draw(seed, 0))).collect();
         let n = streams.len();
         streams.sort();
         streams.dedup();
@@ -326,9 +332,13 @@ mod tests {
 
     #[test]
     fn bad_parameters_are_errors() {
-        for bad in
-            [params(-1.0, 0.9, 0), params(f32::NAN, 0.9, 0), params(1.0, 0.0, 0), params(1.0, 1.1, 0), params(1.0, f32::NAN, 0)]
-        {
+        for bad in [
+            params(-1.0, 0.9, 0),
+            params(f32::NAN, 0.9, 0),
+            params(1.0, 0.0, 0),
+            params(1.0, 1.1, 0),
+            params(1.0, f32::NAN, 0),
+        ] {
             assert_eq!(Sampler::new(&bad, 0, 0).unwrap_err().kind(), ErrorKind::InvalidArgument);
         }
     }

@@ -12,7 +12,8 @@ pub struct StopRules {
 impl StopRules {
     /// Rules from strings; empty strings, which would end every completion at once, are left out.
     pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let mut stops: Vec<String> = stops.into_iter().map(Into::into).filter(|stop| !stop.is_empty()).collect();
+        let mut stops: Vec<String> =
+            stops.into_iter().map(Into::into).filter(|stop| !stop.is_empty()).collect();
         stops.sort_unstable();
         stops.dedup();
         Self { stops }

@@ -155,7 +155,9 @@ fn a_full_context_gives_one_more_token() {
         assert_eq!((completion.finish_reason, completion.completion_tokens), (FinishReason::ContextFull, 1));
     }
     decoder.context = 2;
-    let error = generate(&mut decoder, &tokenizer, &request(1), &CancelToken::new(), &mut |_| ControlFlow::Continue(()));
+    let error = generate(&mut decoder, &tokenizer, &request(1), &CancelToken::new(), &mut |_| {
+        ControlFlow::Continue(())
+    });
     assert_eq!(error.unwrap_err().kind(), ErrorKind::LimitExceeded);
 }
 
@@ -191,7 +193,9 @@ fn cancel_deadline_and_break_keep_what_is_there() {
     })
     .unwrap();
     assert_eq!(generation.completions.len(), 8);
-    assert!(generation.completions.iter().all(|completion| completion.finish_reason == FinishReason::Cancelled));
+    assert!(
+        generation.completions.iter().all(|completion| completion.finish_reason == FinishReason::Cancelled)
+    );
     assert_eq!(n_events, 5 + 8);
 
     // A deadline that has passed before the prompt is read, and one that a pass reports in the middle.
@@ -215,8 +219,9 @@ fn a_failing_backend_is_an_error() {
     for pass in [1, 2, 5] {
         let mut decoder = ToyDecoder::new(&tokenizer, 2);
         decoder.fail_at = Some((pass, ErrorKind::Backend));
-        let result =
-            generate(&mut decoder, &tokenizer, &request(2), &CancelToken::new(), &mut |_| ControlFlow::Continue(()));
+        let result = generate(&mut decoder, &tokenizer, &request(2), &CancelToken::new(), &mut |_| {
+            ControlFlow::Continue(())
+        });
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Backend);
     }
 }
@@ -233,8 +238,9 @@ fn bad_requests_are_errors() {
     ];
     for request in bad {
         let mut decoder = ToyDecoder::new(&tokenizer, 2);
-        let result =
-            generate(&mut decoder, &tokenizer, &request, &CancelToken::new(), &mut |_| ControlFlow::Continue(()));
+        let result = generate(&mut decoder, &tokenizer, &request, &CancelToken::new(), &mut |_| {
+            ControlFlow::Continue(())
+        });
         assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidArgument);
     }
 }

@@ -111,7 +111,8 @@ impl ToyDecoder {
                     hash = (hash ^ u64::from(*token)).wrapping_mul(0x100_0000_01b3).rotate_left(23);
                 }
                 for logit in &mut row {
-                    hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    hash =
+                        hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     *logit = (hash >> 40) as f32 / (1u64 << 24) as f32 * 4.0;
                 }
                 row[self.vocab - 2] = self.end_logit;
@@ -168,7 +169,10 @@ impl Decoder for ToyDecoder {
     }
 
     fn logits(&self, i: usize) -> Result<&[f32]> {
-        self.rows.get(i).map(Vec::as_slice).ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no such feed"))
+        self.rows
+            .get(i)
+            .map(Vec::as_slice)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no such feed"))
     }
 
     fn fork(&mut self, from: SeqId, to: SeqId) -> Result<()> {
