@@ -7,7 +7,7 @@ use inhouse_core::decode::{
     self, CancelToken, Completion, Decoder, Event, Model, Request, SamplingParams, StopRules,
 };
 use inhouse_core::index::Query;
-use inhouse_core::prompt;
+use inhouse_core::prompt::{self, Budget};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
 use crate::engine::Engine;
@@ -134,7 +134,7 @@ impl Session {
         let apis = self.choose(request)?;
         let tokenizer = self.model.tokenizer();
         let count = |text: &str| tokenizer.encode(text).map(|tokens| tokens.len());
-        let prompt = prompt::assemble(&apis, &request.context, Some(room), &count)?;
+        let prompt = prompt::assemble(&apis, &request.context, Some(Budget { tokens: room }), &count)?;
         let tokens = tokenizer.encode(&prompt.text)?;
         if tokens.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "the prompt is empty"));

@@ -106,6 +106,33 @@ pub struct PromptApi {
     pub line: String,
 }
 
+impl PromptApi {
+    /// The record that the line was written from, as far as the line tells: [`ApiDoc::prompt_line`] gives the line again.
+    pub fn to_doc(&self) -> ApiDoc {
+        let rest = self.line.strip_prefix(self.name.as_str()).unwrap_or_default();
+        let mut depth = 0usize;
+        // The description begins after the first `: ` outside brackets; those inside belong to annotations.
+        let colon = rest.char_indices().find(|&(at, c)| {
+            match c {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0 && rest[at..].starts_with(": ")
+        });
+        let (signature, description) = match colon {
+            Some((at, _)) => (&rest[..at], &rest[at + 2..]),
+            None => (rest, ""),
+        };
+        ApiDoc {
+            name: self.name.clone(),
+            signature: signature.to_owned(),
+            description: description.to_owned(),
+            ..ApiDoc::default()
+        }
+    }
+}
+
 /// Takes a prompt apart: the APIs of a `# [start]` block at its beginning, and the context after it.
 ///
 /// A prompt without a complete block is all context.
@@ -164,6 +191,15 @@ mod tests {
 
     fn words(text: &str) -> Result<usize> {
         Ok(text.split_whitespace().count())
+    }
+
+    #[test]
+    fn a_line_gives_its_record_back() {
+        let prompt = assemble(&three(), "x =", None, &words).unwrap();
+        for (written, read) in three().iter().zip(split(&prompt.text).0) {
+            assert_eq!(read.to_doc().prompt_line(), written.prompt_line());
+            assert_eq!((&read.to_doc().name, &read.to_doc().signature), (&written.name, &written.signature));
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use inhouse::{
-    ApiChoice, ApiDoc, CancelToken, CompletionRequest, Engine, Error, ErrorKind, Progress, Result, SamplingParams, Session,
+    ApiChoice, CancelToken, CompletionRequest, Engine, Error, ErrorKind, Progress, Result, SamplingParams, Session,
 };
-use inhouse_core::{files, prompt};
+use inhouse_core::files;
+use inhouse_core::prompt::{self, PromptApi};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -206,12 +207,7 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
                 ));
             };
             let from_block = |name: &String| {
-                block.iter().find(|api| api.name == *name).map(|api| ApiDoc {
-                    name: api.name.clone(),
-                    signature: api.signature.clone(),
-                    description: api.description.clone(),
-                    ..ApiDoc::default()
-                })
+                block.iter().find(|api| api.name == *name).map(PromptApi::to_doc)
             };
             let apis = names
                 .iter()

@@ -1,0 +1,6 @@
+//! The cross-crate tests, in one binary.
+
+mod benchmarks;
+mod cli;
+mod ffi;
+mod parity;
