@@ -1,0 +1,105 @@
+//! The header of a `.safetensors` file: 8 bytes of length, JSON, then the tensors' bytes
+//! (<https://github.com/huggingface/safetensors#format>). The `safetensors` crate wants the whole file in memory or
+//! mapped; here only the header is read.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use inhouse_core::{Error, Result};
+use serde::Deserialize;
+
+use super::{ElementType, TensorInfo, checked_extent};
+
+/// No header is longer, as in the reference implementation.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+const LENGTH_BYTES: u64 = 8;
+
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (u64, u64),
+}
+
+pub(super) fn read_header(
+    path: &Path,
+    file: &File,
+    file_bytes: u64,
+    file_index: usize,
+) -> Result<BTreeMap<String, TensorInfo>> {
+    let io = |cause| Error::io("read", path, cause);
+    if file_bytes < LENGTH_BYTES {
+        return Err(Error::data(path, format!("{file_bytes} bytes is too short for a safetensors file")));
+    }
+    let mut length = [0u8; LENGTH_BYTES as usize];
+    file.read_exact_at(&mut length, 0).map_err(io)?;
+    let header_bytes = u64::from_le_bytes(length);
+    if header_bytes > MAX_HEADER_BYTES {
+        return Err(Error::data(path, format!("header of {header_bytes} bytes: not a safetensors file")));
+    }
+    if header_bytes > file_bytes - LENGTH_BYTES {
+        return Err(Error::data(
+            path,
+            format!("truncated: a header of {header_bytes} bytes in {file_bytes} bytes"),
+        ));
+    }
+    let mut header = vec![0u8; header_bytes as usize];
+    file.read_exact_at(&mut header, LENGTH_BYTES).map_err(io)?;
+    // `__metadata__` has another shape than the tensors: values are read as JSON first.
+    let entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&header)
+        .map_err(|cause| Error::data(path, format!("bad safetensors header: {cause}")))?;
+
+    let data_start = LENGTH_BYTES + header_bytes;
+    let data_bytes = file_bytes - data_start;
+    let mut tensors = BTreeMap::new();
+    for (name, value) in entries {
+        if name == "__metadata__" {
+            continue;
+        }
+        let entry: Entry = serde_json::from_value(value)
+            .map_err(|cause| Error::data(path, format!("bad header entry of tensor {name}: {cause}")))?;
+        let dtype = element_type(&entry.dtype).ok_or_else(|| {
+            Error::data(path, format!("tensor {name} has the unknown type {:?}", entry.dtype))
+        })?;
+        let (start, end) = entry.data_offsets;
+        if start > end || end > data_bytes {
+            let what =
+                format!("tensor {name} lies at bytes {start}..{end} of {data_bytes}: the file is truncated");
+            return Err(Error::data(path, what));
+        }
+        if checked_extent(&entry.shape, dtype, end - start) != Some(end - start) {
+            let what = format!(
+                "tensor {name} of shape {:?} and type {} does not fill its {} bytes",
+                entry.shape,
+                entry.dtype,
+                end - start
+            );
+            return Err(Error::data(path, what));
+        }
+        let info = TensorInfo {
+            dtype,
+            shape: entry.shape,
+            offset: data_start + start,
+            file: file_index,
+            contiguous: true,
+        };
+        tensors.insert(name, info);
+    }
+    Ok(tensors)
+}
+
+fn element_type(name: &str) -> Option<ElementType> {
+    Some(match name {
+        "F64" => ElementType::F64,
+        "F32" => ElementType::F32,
+        "F16" => ElementType::F16,
+        "BF16" => ElementType::BF16,
+        "BOOL" | "U8" | "I8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" => ElementType::Other(1),
+        "U16" | "I16" => ElementType::Other(2),
+        "U32" | "I32" => ElementType::Other(4),
+        "U64" | "I64" | "C64" => ElementType::Other(8),
+        _ => return None,
+    })
+}

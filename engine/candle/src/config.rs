@@ -1,0 +1,118 @@
+//! `config.json` of a Hugging Face folder, read key by key with errors that name the key.
+
+use std::path::{Path, PathBuf};
+
+use inhouse_core::{Error, Result, files};
+use serde_json::Value;
+
+/// The `model_type`s that [`crate::load`] runs.
+pub const ARCHITECTURES: &[&str] = &["codegen"];
+
+/// A parsed `config.json`.
+#[derive(Debug, Clone)]
+pub struct ConfigFile {
+    path: PathBuf,
+    values: serde_json::Map<String, Value>,
+}
+
+impl ConfigFile {
+    /// Reads `config.json` of a folder.
+    ///
+    /// # Errors
+    /// The file is missing or holds no JSON object.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        let text = files::read_text(&path)?;
+        match serde_json::from_str(&text) {
+            Ok(Value::Object(values)) => Ok(Self { path, values }),
+            Ok(_) => Err(Error::data(&path, "is no JSON object")),
+            Err(cause) => Err(Error::data(&path, format!("bad JSON: {cause}"))),
+        }
+    }
+
+    /// The file, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `model_type`: which architecture it is.
+    ///
+    /// # Errors
+    /// The key is missing or no text.
+    pub fn model_type(&self) -> Result<&str> {
+        self.text("model_type")?.ok_or_else(|| Error::data(&self.path, "key \"model_type\" is missing"))
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A text, where the key is there and not null.
+    ///
+    /// # Errors
+    /// The value is no text.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(self.wrong(key, other, "a text")),
+        }
+    }
+
+    /// A whole number in `range`, where the key is there and not null.
+    ///
+    /// # Errors
+    /// The value is no whole number or out of range.
+    pub fn optional_size(&self, key: &str, range: std::ops::RangeInclusive<usize>) -> Result<Option<usize>> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
+        match size.filter(|size| range.contains(size)) {
+            Some(size) => Ok(Some(size)),
+            None => {
+                let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+                Err(self.wrong(key, value, &wanted))
+            }
+        }
+    }
+
+    /// A whole number in `range`.
+    ///
+    /// # Errors
+    /// The key is missing, the value is no whole number or out of range.
+    pub fn size(&self, key: &str, range: std::ops::RangeInclusive<usize>) -> Result<usize> {
+        self.optional_size(key, range)?
+            .ok_or_else(|| Error::data(&self.path, format!("key {key:?} is missing")))
+    }
+
+    /// A positive finite number, `default` where the key is missing.
+    ///
+    /// # Errors
+    /// The value is no such number.
+    pub fn positive_or(&self, key: &str, default: f64) -> Result<f64> {
+        let Some(value) = self.value(key) else { return Ok(default) };
+        value
+            .as_f64()
+            .filter(|number| number.is_finite() && *number > 0.0)
+            .ok_or_else(|| self.wrong(key, value, "a positive number"))
+    }
+
+    /// True or false, `default` where the key is missing.
+    ///
+    /// # Errors
+    /// The value is neither.
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        match self.value(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.wrong(key, other, "true or false")),
+        }
+    }
+
+    fn wrong(&self, key: &str, value: &Value, wanted: &str) -> Error {
+        let mut shown = value.to_string();
+        if shown.len() > 60 {
+            shown = format!("{}...", shown.chars().take(57).collect::<String>());
+        }
+        Error::data(&self.path, format!("key {key:?} is {shown}, expected {wanted}"))
+    }
+}
