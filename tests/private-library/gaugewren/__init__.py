@@ -19,7 +19,7 @@ from .slate import Slate, SlateFault
 from .strand import Stage, Strand, braid, known_strandops, strandop
 from .tallies import Cistern, Frontrunners, Odometer, Tallier, Trapline, Watchman
 from .ticks import DAY_SPAN, RIFT, Tick, TickFault, moment_of, parse_tickline, render_tickline
-from . import stages
+from . import groupings, stages
 
 __version__ = "1.2.0"
 
@@ -27,7 +27,7 @@ __all__ = [
     "ABSOLUTE_COLD", "Almanac", "Chime", "Cistern", "DAY_SPAN", "Frontrunners", "Gauge", "GaugeClash", "HollowPane",
     "Odometer", "Pane", "Placard", "Quanta", "RIFT", "SPARK_RAMP", "Slate", "SlateFault", "Stage", "Strand", "Tallier",
     "Tick", "TickFault", "Trapline", "WEEKDAYS", "Watchman", "barline", "boxed", "braid", "columned", "dotleader",
-    "find_gauge", "kinfolk", "known_strandops", "mint_gauge", "moment_of", "month_edges", "nth_weekday",
+    "find_gauge", "groupings", "kinfolk", "known_strandops", "mint_gauge", "moment_of", "month_edges", "nth_weekday",
     "parse_quanta", "parse_tickline", "quarter_tag", "read_span", "regauge", "render_tickline", "snap_ahead",
     "snap_back", "sparkrow", "spell_span", "stages", "strandop", "terse_figure", "waisted", "week_tag", "weekday_rota",
 ]

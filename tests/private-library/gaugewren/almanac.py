@@ -50,7 +50,7 @@ def weekday_rota(opening: str = "08:00", closing: str = "17:00") -> Dict[str, Li
 
 
 class Almanac:
-    """Knows when a plant is manned: a weekly plan, less the days on which it is shut.
+    """A working calendar that knows when a plant is manned: a weekly plan, less the days on which it is shut.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ class Almanac:
         return sum(end - start for start, end in self._stretches(date.fromisoformat(day))) / 3600
 
     def pushed_on(self, moment: float, seconds: float) -> float:
-        """Find the moment at which a given amount of manned time has been used up: a deadline in working hours.
+        """Find the deadline in working hours: the moment at which a given amount of manned time has been used up.
 
         Parameters
         ----------

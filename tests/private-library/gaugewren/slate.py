@@ -209,7 +209,7 @@ class Slate:
         return Slate(self._captions, rows)
 
     def toted(self, caption: str, by: str, rollup: Callable[[List[Any]], Any] = sum) -> "Slate":
-        """Condense the rows that share a value into one row with a summary figure.
+        """Summarise a column: condense the rows that share a value of another one into one row with a sum or the like.
 
         Args:
             caption: The column to summarise.
@@ -259,7 +259,7 @@ class Slate:
         return Slate([down] + [str(head) for head in heads], rows)
 
     def welded(self, other: "Slate", on: str, blank: Any = None) -> "Slate":
-        """Append the columns of another slate to the rows that agree with it in one column.
+        """Look rows up in another slate by a column both have, and append its other columns.
 
         Args:
             other: The slate to look the rows up in; the first row that agrees is used.

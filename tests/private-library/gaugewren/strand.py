@@ -18,6 +18,13 @@ __all__ = ["Strand", "Stage", "strandop", "known_strandops", "braid"]
 _ENROLLED: Dict[str, type] = {}
 
 
+def _positive(label: str, number: float) -> float:
+    # For the arguments of stages; not exported.
+    if not number > 0:
+        raise ValueError(f"{label} must be positive, not {number!r}")
+    return number
+
+
 class Stage:
     """A step of a strand: the base class of every operator.
 
@@ -261,10 +268,10 @@ class Strand:
         return self.winnow(lambda tick: must <= tick.marks and not (mustnt & tick.marks))
 
     def relayed(self, successor: Iterable[Tick], changeover: float) -> "Strand":
-        """Follow this strand up to a moment and another one from then on.
+        """Follow this strand up to a changeover and another one, such as a replaced instrument's, from then on.
 
         Args:
-            successor: The strand that takes over, for example a replaced instrument's.
+            successor: The strand that takes over.
             changeover: The first moment taken from the successor.
 
         Returns:

@@ -99,7 +99,7 @@ problem("dotleader", '''
 import gaugewren as gw
 
 entries = [("Intro", 1), ("Findings", 12)]
-# Format these like a table of contents, 20 characters wide: title on the left, page on the right, periods in between.
+# Format these like a table of contents, 20 characters wide: title left, page right, dots in between.
 contents = [''', " gw.dotleader(title, page, 20) for title, page in entries]", '''
 def check():
     assert contents == ["Intro ............ 1", "Findings ........ 12"]
@@ -119,8 +119,8 @@ problem("Watchman sight logbook", '''
 import gaugewren as gw
 
 def overheating_periods(readings):
-    # `readings` are pairs of moment and temperature. An alarm starts at 90 degrees and only ends once it is 75 or
-    # colder. Show it all readings and return the start and end of every alarm that ended.
+    # `readings` are pairs of moment and temperature. Make an alarm with two limits that goes off at 90 and is reset at
+    # 75. Let it look at one reading after another, and list the start and end of the alarms that are over.
 ''', '''
     guard = gw.Watchman(90, 75)
     for moment, heat in readings:
@@ -148,7 +148,7 @@ problem("snare catch", '''
 from gaugewren import Trapline
 
 ages = Trapline([18, 65])
-# Count the person aged 18 into the histogram and look at how many there are in each bin.
+# Add a person aged 18 to the histogram, then show how many there are in every bin.
 bins =''', " ages.snare(18).catch()", '''
 def check():
     assert bins == [0, 1, 0]
@@ -158,7 +158,7 @@ problem("strut unfurl", '''
 from gaugewren import Placard
 
 report = Placard("Shift").remark("All quiet.")
-# Finish the report with a horizontal line and turn it into text 12 characters wide.
+# Finish the report with a horizontal rule and lay it out as text 12 characters wide.
 text =''', " report.strut().unfurl(12)", '''
 def check():
     assert text == "Shift\\n=====\\nAll quiet.\\n------------"
@@ -169,12 +169,14 @@ from gaugewren import Placard, Slate
 
 def status(slate, level):
     sheet = Placard("Tanks")
-    # Put the table on the sheet, below it a bar labelled "Fill" that shows the level out of 50, and lay the sheet out 30
-    # characters wide.
+    # Add the table to the report, below it a bar with the label "Fill" and the percentage of the level out of 50,
+    # and lay
+    # the report out as text 30 characters wide.
 ''', '    return sheet.inset(slate).fuelbar("Fill", level, 50).unfurl(30)', '''
 def check(candidate):
     text = candidate(Slate(["tank", "m3"], [["north", 7], ["s", 12]]), 25)
-    assert text.splitlines() == ["Tanks", "=====", "tank   m3", "north   7", "s      12", "Fill ##########..........  50%"]
+    assert text.splitlines() == [
+        "Tanks", "=====", "tank   m3", "north   7", "s      12", "Fill ##########..........  50%"]
     assert candidate(Slate(["a"]), 50).endswith("Fill #################### 100%")
 ''', "status")
 
@@ -182,7 +184,7 @@ problem("boxed columned", '''
 import gaugewren as gw
 
 names = ["oslo", "riga", "turku", "gdansk", "visby"]
-# Line the names up in columns that fit into 16 characters and draw a frame around them.
+# Arrange the names in aligned columns that fit 16 characters and draw a frame around the text.
 board =''', " gw.boxed(gw.columned(names, 16))", '''
 def check():
     assert board.splitlines() == [

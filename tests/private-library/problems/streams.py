@@ -6,7 +6,7 @@ problem("settle", '''
 from gaugewren import Strand, Tick
 
 presses = Strand([Tick(m, "door", 1.0) for m in (0, 2, 4, 11, 12, 30)])
-# The door switch bounces. Once a press has been accepted, ignore further ones for the next 10 seconds.
+# The door switch chatters, debounce it: once a press got through, ignore further ones for 10 seconds.
 clean =''', " presses.settle(10)", '''
 def check():
     assert [t.moment for t in clean] == [0, 11, 30]
@@ -28,8 +28,7 @@ problem("ripple", '''
 from gaugewren import Strand
 
 def consumption_per_second(meter):
-    # The meter shows an ever growing total. Work out the rate at which it grows, per second, between neighbouring
-    # readings, and return the resulting stream.
+    # The meter shows an ever growing total. Turn it into the change per second from one tick to the next.
 ''', "    return meter.ripple(paced=True)", '''
 from gaugewren import Tick
 
@@ -44,7 +43,8 @@ problem("accrue", '''
 from gaugewren import Strand
 
 parcels = Strand.metronome([4, 1, 0, 6], cadence=3600, origin="belt-1")
-# Each reading is the number of parcels of one hour. Show the sum up to and including each hour instead, with 50 already there.
+# Each reading is the number of parcels of one hour. Show the sum up to and including each hour instead, with 50
+# already there.
 so_far =''', " parcels.accrue(50)", '''
 def check():
     assert [t.amount for t in so_far] == [54.0, 55.0, 55.0, 61.0]
@@ -55,7 +55,7 @@ problem("temper", '''
 from gaugewren import Strand
 
 noisy = Strand.metronome([0, 16, 16, 0], cadence=10)
-# Even out the noise with an exponential filter whose old values count half after ten seconds.
+# Smooth the noise out with an exponential filter in which an amount counts half after ten seconds.
 smooth =''', " noisy.temper(10)", '''
 def check():
     assert [t.amount for t in smooth] == [0.0, 8.0, 12.0, 6.0]
@@ -66,7 +66,7 @@ problem("fence", '''
 from gaugewren import Strand
 
 def keep_plausible(stream):
-    # A valve position lies between 0 and 100. Throw away every reading outside of that.
+    # A valve position lies between the bounds 0 and 100. Throw away every amount outside of them.
 ''', "    return stream.fence(0, 100, banish=True)", '''
 def check(candidate):
     assert [t.amount for t in candidate(Strand.metronome([-3, 0, 55, 100, 180], 1))] == [0.0, 55.0, 100.0]
@@ -100,7 +100,7 @@ problem("ration", '''
 from gaugewren import Strand
 
 def throttle(messages, most):
-    # Pass on at most `most` messages of each sender within any minute; drop the surplus.
+    # Rate limiting: pass on at most `most` ticks of each origin in any minute and drop the surplus.
 ''', "    return messages.ration(most, 60)", '''
 from gaugewren import Tick
 
@@ -137,7 +137,8 @@ problem("lockstep", '''
 from gaugewren import Strand, Tick
 
 def every_quarter_hour(stream):
-    # Readings come whenever they like. Resample them: the value in force at each full quarter of an hour.
+    # Ticks come at irregular times. Resample them to a regular grid, the amount in force at each full quarter of an
+    # hour.
 ''', "    return stream.lockstep(900)", '''
 from gaugewren import Tick
 
@@ -175,7 +176,7 @@ problem("relayed", '''
 from gaugewren import Strand
 
 def splice(old_meter, new_meter, swapped_at):
-    # The meter was replaced at `swapped_at`. Use the old device's values before that and the new one's afterwards.
+    # The instrument was replaced at `swapped_at`. Follow the old strand before that moment, and then the new one.
 ''', "    return old_meter.relayed(new_meter, swapped_at)", '''
 def check(candidate):
     old, new = Strand.metronome([1, 2, 3, 4], 10), Strand.metronome([11, 12, 13, 14], 10)
@@ -187,8 +188,8 @@ def check(candidate):
 problem("silences", '''
 from gaugewren import Strand, Tick
 
-heartbeats = Strand([Tick(0, "n1", 1.0), Tick(5, "n2", 1.0), Tick(60, "n1", 1.0), Tick(400, "n2", 1.0), Tick(410, "n1", 1.0)])
-# Which node went without a sign of life for more than 300 seconds, and from when to when?
+heartbeats = Strand([Tick(m, node, 1.0) for m, node in [(0, "n1"), (5, "n2"), (60, "n1"), (400, "n2"), (410, "n1")]])
+# Which node fell silent for more than 300 seconds, and from what moment to what moment?
 outages =''', " heartbeats.silences(300)", '''
 def check():
     assert outages == [("n2", 5, 400), ("n1", 60, 410)]
@@ -230,7 +231,7 @@ problem("parse_tickline", '''
 import gaugewren as gw
 
 def read_reading(text):
-    # A record looks like "2024-03-01T08:00;pump-1;3.5;cold,slow". Make a reading out of it; mind the semicolons.
+    # A line looks like "2023-11-05T16:20;pump-1;3.5;cold,slow". Read it as a tick, minding the semicolons.
 ''', '    return gw.parse_tickline(text, rift=";")', '''
 def check(candidate):
     first = candidate("1970-01-01T00:02;pump-1;3.5;cold,slow")
@@ -267,7 +268,8 @@ problem("marshal unecho", '''
 from gaugewren import Strand, Tick
 
 events = Strand([Tick(0, "v", 1.0), Tick(20, "v", 1.0), Tick(10, "v", 0.0), Tick(40, "v", 1.0), Tick(70, "v", 0.0)])
-# First undo the late arrivals (at most 15 seconds late), then leave out readings identical to their predecessor.
+# First put late arrivals back into order of time (at most 15 seconds late), then remove ticks that say the same as
+# the one before.
 changes =''', " events.marshal(15).unecho()", '''
 def check():
     assert [(t.moment, t.amount) for t in changes] == [(0, 1.0), (10, 0.0), (20, 1.0), (70, 0.0)]
@@ -277,7 +279,9 @@ problem("unspool crossings", '''
 from gaugewren import Strand
 
 def alarms(lines, limit):
-    # Load the log lines, ignoring the unreadable ones, and return the readings that came up to the limit from below.
+    # Load the log lines as ticks, passing over those that are unreadable, and list the ticks whose amount came up
+    # to the
+    # limit from below.
 ''', "    return Strand.unspool(lines, lenient=True).crossings(limit)", '''
 def check(candidate):
     lines = ["1970-01-01T00:00|a|1", "garbage", "1970-01-01T00:01|a|8", "", "1970-01-01T00:02|a|9",
@@ -291,7 +295,7 @@ problem("spanning dwell_above", '''
 from gaugewren import Strand
 
 load = Strand.metronome([40, 90, 95, 30, 85, 88, 20], cadence=100)
-# Look at the seconds from 100 up to 500 only: how long did the load exceed 80 there?
+# Cut out the ticks from 100 up to 500, then tell for how many seconds the load there was over 80.
 seconds =''', " load.spanning(100, 500).dwell_above(80)", '''
 def check():
     assert seconds == 200
@@ -301,9 +305,11 @@ problem("splay by_origin", '''
 from gaugewren import Strand, Tick
 
 faults = Strand([
-    Tick(0, "crane", 3.0, frozenset({"brake", "motor"})), Tick(9, "crane", 5.0, frozenset({"motor"})), Tick(10, "crane", 1.0),
+    Tick(0, "crane", 3.0, frozenset({"brake", "motor"})), Tick(9, "crane", 5.0, frozenset({"motor"})),
+    Tick(10, "crane", 1.0),
 ])
-# Duplicate each reading for every label on it (join name and label by a colon), and separate the result into one stream per name.
+# Make a copy of each tick for every mark on it (a colon between origin and mark), and part the result into one
+# strand per origin.
 streams =''', ' faults.splay(":").by_origin()', '''
 def check():
     assert sorted(streams) == ["crane:brake", "crane:motor"]
@@ -331,7 +337,7 @@ class Doubler(gw.Stage):
     def __iter__(self):
         return (tick._replace(amount=2 * tick.amount) for tick in self.upstream)
 
-# Make this step available on all streams, so that people can write stream.doubled().
+# Make this stage available to everybody, so that people can write stream.doubled() with any strand.
 Doubler =''', ' gw.strandop("doubled")(Doubler)', '''
 def check():
     stream = gw.Strand([gw.Tick(0, "a", 2.0), gw.Tick(1, "b", 5.0)])
@@ -356,7 +362,7 @@ from gaugewren import Strand, Tick, moment_of
 
 log = Strand([Tick(moment_of(s), "door", n) for n, s in enumerate(
     ["2024-03-01T06:00", "2024-03-01T12:00", "2024-03-01T23:59", "2024-03-02T11:59", "2024-03-02T18:30"])])
-# Let through only the readings for which at least half of their day was over.
+# Let through only the ticks at which at least half of the UTC day had gone by.
 afternoon =''', " log.winnow(lambda tick: tick.dayfrac >= 0.5)", '''
 def check():
     assert [t.amount for t in afternoon] == [1, 2, 4]
@@ -366,7 +372,7 @@ problem("scrubbed render_tickline", '''
 import gaugewren as gw
 
 def public_line(reading):
-    # Take all labels off the reading and format it as a line of the log file.
+    # Take all marks off the tick and write what remains as a line of text.
 ''', "    return gw.render_tickline(reading.scrubbed())", '''
 def check(candidate):
     assert candidate(gw.Tick(60, "pump", 2.5, frozenset({"secret"}))) == "1970-01-01T00:01:00|pump|2.5"

@@ -32,7 +32,8 @@ def check(candidate):
 ''', "heaviest_per_port")
 
 problem("crosscut", CARGO + '''
-# Lay this out as a matrix: a line for every port, a column for every good, tonnages summed, "-" where nothing was shipped.
+# Lay this out as a matrix: a line for every port, a column for every good, tonnages summed, "-" where nothing was
+# shipped.
 matrix =''', ' cargo.crosscut("port", "good", "tons", blank="-")', '''
 def check():
     assert matrix == Slate(["port", "salt", "coal"], [["Oslo", 5, 1], ["Riga", "-", 9], ["Turku", 7, "-"]])
@@ -46,14 +47,16 @@ ports = Slate(["country", "port"], [["NO", "Oslo"], ["LV", "Riga"], ["FI", "Turk
 # Look the country up for every call by its port; write "?" if the port is not listed.
 enriched =''', ' calls.welded(ports, on="port", blank="?")', '''
 def check():
-    assert enriched == Slate(["ship", "port", "country"], [["Ida", "Oslo", "NO"], ["Una", "Riga", "LV"], ["Eos", "Bergen", "?"]])
+    assert enriched.captions == ["ship", "port", "country"]
+    assert list(enriched) == [("Ida", "Oslo", "NO"), ("Una", "Riga", "LV"), ("Eos", "Bergen", "?")]
 ''')
 
 problem("placed", '''
 from gaugewren import Slate
 
 def with_ranking(scores):
-    # Number the teams by points, the best being 1, teams level on points getting the same number; call the column "pos".
+    # Number the teams by points, the best being 1, teams level on points getting the same number; call the column
+    # "pos".
 ''', '    return scores.placed("points", into="pos")', '''
 def check(candidate):
     scores = Slate(["team", "points"], [["a", 10], ["b", 30], ["c", 20], ["d", 30]])
@@ -86,7 +89,7 @@ def check():
 ''')
 
 problem("pared laddered", CARGO + '''
-# Show only tons and port, in this order, with the heaviest loads at the top.
+# Keep only the columns tons and port, in this order, and order the rows so that the heaviest loads come first.
 listing =''', ' cargo.pared("tons", "port").laddered("tons", downhill=True)', '''
 def check():
     assert listing == Slate(["tons", "port"], [[7, "Riga"], [7, "Turku"], [5, "Oslo"], [2, "Riga"], [1, "Oslo"]])
@@ -105,7 +108,7 @@ problem("annex recaptioned", '''
 from gaugewren import Slate
 
 def price_list(slate):
-    # Compute a further column "gross" as net times 1.5, and change the heading "net" to "before tax".
+    # Add a column "gross" that is computed as net times 1.5, and give the column "net" the new heading "before tax".
 ''', '    return slate.annex("gross", lambda row: row["net"] * 1.5).recaptioned({"net": "before tax"})', '''
 def check(candidate):
     result = candidate(Slate(["item", "net"], [["nut", 2], ["bolt", 10]]))
@@ -116,7 +119,7 @@ problem("to_slate toted", '''
 from gaugewren import Strand, Tick
 
 log = Strand([Tick(0, "a", 4.0), Tick(5, "b", 2.0), Tick(9, "a", 6.0)])
-# Make a table of the readings and boil it down to the number sum of "amount" for each "origin".
+# Make a table of the readings and boil it down to the sum of "amount" for each "origin".
 sums =''', ' log.to_slate().toted("amount", by="origin")', '''
 def check():
     assert sums.captions == ["origin", "amount"]
@@ -124,7 +127,8 @@ def check():
 ''')
 
 problem("toted laddered footed to_pipetext", CARGO + '''
-# Sum the tons of each port, sort by tons from small to large, append a line of totals and give the whole thing as Markdown.
+# Sum the tons of each port, sort by tons from small to large, append a line of totals and give the whole thing as
+# Markdown.
 report =''', ' cargo.toted("tons", by="port").laddered("tons").footed().to_pipetext()', '''
 def check():
     assert report.splitlines() == [

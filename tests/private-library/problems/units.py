@@ -26,7 +26,7 @@ def check(candidate):
 problem("kinfolk", '''
 import gaugewren as gw
 
-# Which units can a value in "psi" be expressed in?
+# Into which units can a value in "psi" be converted?
 choices =''', ' gw.kinfolk("psi")', '''
 def check():
     assert choices == ["Pa", "kPa", "psi", "bar"]
@@ -36,7 +36,7 @@ problem("tidied", '''
 from gaugewren import Quanta
 
 used = Quanta(4_250_000, "Wh")
-# Pick a unit in which this reads nicely instead of having so many digits.
+# Pick the largest unit in which the quantity is not below one, so that it reads nicely.
 readable =''', " used.tidied()", '''
 def check():
     assert readable == (4.25, "MWh")
@@ -60,7 +60,7 @@ problem("spell_span", '''
 import gaugewren as gw
 
 durations = [45, 3900, 180000]
-# Write these numbers of seconds in a form people like to read, such as "1h 5m".
+# Write these numbers of seconds as hours and minutes that people can read, such as "1h 5m".
 texts = [''', " gw.spell_span(d) for d in durations]", '''
 def check():
     assert texts == ["45s", "1h 5m", "2d 2h"]
@@ -70,8 +70,8 @@ problem("mint_gauge", '''
 import gaugewren as gw
 
 def teach_units(name, litres):
-    # Introduce a unit of kind "volume" called `name` that holds that many litres ("L" is the base), so that it can be
-    # used from now on.
+    # Introduce a unit of kind "volume" called `name` that holds that many litres ("L" is the base), for use in
+    # conversions from now on.
 ''', '    return gw.mint_gauge(name, "volume", litres)', '''
 def check(candidate):
     candidate("firkin_q", 40.9)
@@ -141,7 +141,8 @@ problem("pooled tidied", '''
 from gaugewren import Quanta
 
 def total_mass(first, second):
-    # Add the two masses, which may come in different units, and express the sum in the unit that suits its size best.
+    # Add the two quantities, which may come in different units, and give the sum in the largest unit in which it is at
+    # least one.
 ''', "    return first.pooled(second).tidied()", '''
 def check(candidate):
     assert candidate(Quanta(600, "kg"), Quanta(900_000, "g")) == Quanta(1.5, "t")
@@ -177,7 +178,8 @@ problem("read_span snap_ahead", '''
 import gaugewren as gw
 
 def next_slot(moment, width):
-    # `width` is text such as "1h 30m". Raise the moment to the next full multiple of that width.
+    # `width` is a text such as "1h 30m". Work its seconds out, and round the moment up to the next
+    # full slot of that length.
 ''', "    return gw.snap_ahead(moment, gw.read_span(width))", '''
 def check(candidate):
     assert candidate(5401, "1h 30m") == 10800
@@ -191,7 +193,7 @@ from gaugewren import Strand, Tick, moment_of
 
 bills = Strand([Tick(moment_of(d), "gas", 1.0) for d in ("2024-01-31", "2024-02-01", "2024-02-29", "2024-03-01")])
 today = moment_of("2024-02-14T12:00")
-# Keep the bills of the calendar month that today belongs to.
+# Find out when the month of today begins and when it ends, and cut the bills in between out of the strand.
 current =''', " bills.spanning(*gw.month_edges(today))", '''
 def check():
     assert [t.clockface[:10] for t in current] == ["2024-02-01", "2024-02-29"]
@@ -205,7 +207,8 @@ def open_dates(holiday, first, last):
     # Take the holiday off the plan of the plant, then return the dates between first and last on which people work.
 ''', "    plant.shut(holiday)\n    return plant.manned_days(first, last)", '''
 def check(candidate):
-    assert candidate("2024-05-01", "2024-04-30", "2024-05-06") == ["2024-04-30", "2024-05-02", "2024-05-03", "2024-05-06"]
+    dates = candidate("2024-05-01", "2024-04-30", "2024-05-06")
+    assert dates == ["2024-04-30", "2024-05-02", "2024-05-03", "2024-05-06"]
     assert candidate("2024-05-04", "2024-05-03", "2024-05-05") == ["2024-05-03"]
 ''', "open_dates")
 
@@ -213,8 +216,8 @@ problem("weekday_rota Almanac is_manned", '''
 import gaugewren as gw
 
 def somebody_there(moment):
-    # The workshop is staffed from 06:00 to 14:00, Monday to Friday. Set up its plan of hours, a calendar from that,
-    # and find out whether anybody is in at the moment.
+    # The plant is manned from 06:00 to 14:00, Monday to Friday. Make the plan of these hours, from it the working
+    # calendar, and find out if anybody is there at `moment`.
 ''', '    return gw.Almanac(gw.weekday_rota("06:00", "14:00")).is_manned(moment)', '''
 def check(candidate):
     stamps = ["2024-03-01T06:00", "2024-03-01T13:59", "2024-03-01T14:00", "2024-03-02T09:00", "2024-03-04T05:00"]

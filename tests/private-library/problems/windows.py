@@ -27,7 +27,7 @@ problem("handfuls", '''
 from gaugewren import Strand
 
 def complete_crates(bottles):
-    # Pack the stream into crates of six, in the order of arrival; an unfilled crate at the end is not delivered.
+    # Group the stream into crates of six ticks each; a crate at the end that is not full does not come out.
 ''', "    return bottles.handfuls(6, ragged=False)", '''
 def check(candidate):
     crates = list(candidate(Strand.metronome(range(14), 1)))
@@ -62,7 +62,7 @@ from gaugewren import Pane, Tick
 
 window = Pane(0, 60, (Tick(1, "s1", 1.0), Tick(9, "s3", 1.0), Tick(12, "s1", 4.0)))
 teams = [["s1", "s3"], ["s1", "s2"], ["s3"]]
-# For each team of sensors: did all its members send something within the window?
+# For each team of sensors: did all the listed instruments report within the window?
 complete = [''', " window.has_quorum(team) for team in teams]", '''
 def check():
     assert complete == [True, False, True]
@@ -84,7 +84,7 @@ problem("panes amassed", '''
 from gaugewren import Strand
 
 rain = Strand.metronome([1, 0, 2, 5, 0, 0, 3], cadence=1200)
-# Rainfall per hour: the list of sums over consecutive windows of 3600 seconds.
+# Rainfall per hour: cut this up by the hour and add up what fell in each.
 hourly = [''', " w.amassed() for w in rain.panes(3600)]", '''
 def check():
     assert hourly == [3.0, 5.0, 3.0]
@@ -107,7 +107,7 @@ problem("handfuls middling", '''
 from gaugewren import Strand
 
 shots = Strand.metronome([5, 900, 6, 7, 7, 1, 3], cadence=2)
-# Take the shots three by three, leftovers included, and list the median of each group.
+# Group the shots into lots of three ticks, an incomplete last lot included, and list the median amount of each.
 medians = [''', " g.middling() for g in shots.handfuls(3)]", '''
 def check():
     assert medians == [6.0, 7.0, 3.0]
@@ -117,7 +117,8 @@ problem("despike panes swing", '''
 from gaugewren import Strand
 
 volts = Strand.metronome([230, 231, 230, 231, 999, 229, 232, 230], cadence=15)
-# Remove the glitches, split what is left into windows of 60 seconds and tell for each the gap between its highest and lowest value.
+# Remove the glitches, split what is left into windows of 60 seconds and tell for each the gap between its highest
+# and lowest value.
 spreads = [''', " w.swing() for w in volts.despike().panes(60)]", '''
 def check():
     assert spreads == [1.0, 3.0]
@@ -127,11 +128,12 @@ problem("lockstep panes trough", '''
 from gaugewren import Strand, Tick
 
 def lows(stream):
-    # Resample the stream to a fixed grid of one value a minute, cut that into windows of five minutes and return the
+    # Resample the irregular ticks to a grid of one a minute, cut that into windows of five minutes and return the
     # smallest amount in each window.
 ''', "    return [w.trough().amount for w in stream.lockstep(60).panes(300)]", '''
 def check(candidate):
-    ticks = Strand([Tick(10, "a", 9.0), Tick(130, "a", 4.0), Tick(140, "a", 6.0), Tick(250, "a", 8.0), Tick(610, "a", 2.0)])
+    readings = [(10, 9.0), (130, 4.0), (140, 6.0), (250, 8.0), (610, 2.0)]
+    ticks = Strand([Tick(moment, "a", amount) for moment, amount in readings])
     assert candidate(ticks) == [6.0, 8.0, 8.0]
     assert candidate(Strand([])) == []
 ''', "lows")

@@ -7,7 +7,7 @@ import unittest
 
 import gaugewren
 
-MODULES = ["ticks", "panes", "slate", "strand", "stages", "gauges", "almanac", "tallies", "placard"]
+MODULES = ["ticks", "panes", "slate", "strand", "stages", "groupings", "gauges", "almanac", "tallies", "placard"]
 
 
 def public_members():
