@@ -11,7 +11,7 @@ cargo = Slate(["port", "good", "tons"], [
 '''
 
 problem("lift", CARGO + '''
-# Get all tonnages as a plain list.
+# Get the column of tonnages as a plain list.
 tonnages =''', ' cargo.lift("tons")', '''
 def check():
     assert tonnages == [5, 7, 1, 7, 2]

@@ -84,7 +84,7 @@ problem("panes amassed", '''
 from gaugewren import Strand
 
 rain = Strand.metronome([1, 0, 2, 5, 0, 0, 3], cadence=1200)
-# Rainfall per hour: cut this up by the hour and add up what fell in each.
+# Rainfall per hour: split the stream into windows one hour long and total the rain of each.
 hourly = [''', " w.amassed() for w in rain.panes(3600)]", '''
 def check():
     assert hourly == [3.0, 5.0, 3.0]
