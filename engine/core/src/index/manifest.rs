@@ -1,0 +1,182 @@
+//! The manifest: the one file that says what an index consists of. It is replaced by an atomic rename, and everything
+//! that it names is immutable, so whoever has read it has a whole index.
+//!
+//! Two lines of JSON: a header that every version of the format keeps, then the body under the header's checksum.
+//!
+//! ```text
+//! {"format":"inhouse-index","version":1,"crc32":3735928559}
+//! {"generation":3,"analysis":1,"weights":{...},"segments":[{"docs":3924,"files":{"records":{...},"sparse":{...}},...}]}
+//! ```
+//!
+//! Files of a segment are named by their role. A reader passes over roles that it does not know, so that a dense file
+//! (vectors of the same docs) can be added beside the sparse one without a new version.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::analysis::Analyzer;
+use super::fields::FieldWeights;
+use super::section_file::FileEntry;
+use crate::files::write_atomic;
+use crate::{Error, ErrorKind, Result};
+
+/// Name of the manifest in the index folder.
+pub(super) const MANIFEST: &str = "manifest.json";
+/// Version of the index format that this build writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+const FORMAT: &str = "inhouse-index";
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Role of the records file.
+pub(super) const RECORDS: &str = "records";
+/// Role of the sparse file.
+pub(super) const SPARSE: &str = "sparse";
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: String,
+    version: u32,
+    #[serde(default)]
+    crc32: u32,
+}
+
+/// The body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// Counts the manifests written to this folder; part of the names of new files.
+    pub generation: u64,
+    /// [`Analyzer::VERSION`] of the postings.
+    pub analysis: u32,
+    /// Field weights of the postings.
+    pub weights: FieldWeights,
+    /// The segments, in order of their making.
+    pub segments: Vec<SegmentEntry>,
+}
+
+/// One segment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SegmentEntry {
+    /// Records in its files, deleted ones included.
+    pub docs: u32,
+    /// Its immutable files by role.
+    pub files: BTreeMap<String, FileEntry>,
+    /// Which of its docs are deleted; a new file at each change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<FileEntry>,
+}
+
+impl SegmentEntry {
+    /// All files of the segment.
+    pub fn entries(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.values().chain(&self.deleted)
+    }
+}
+
+/// The name of a new file.
+pub(super) fn file_name(generation: u64, role: &str) -> String {
+    format!("{generation:010}.{role}")
+}
+
+/// The generation in the name of one of our files; `None` for any other name.
+pub(super) fn generation_of(name: &str) -> Option<u64> {
+    let (number, role) = name.split_once('.')?;
+    let ours = number.len() >= 10
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && role.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !role.is_empty();
+    number.parse().ok().filter(|_| ours)
+}
+
+impl Manifest {
+    /// Reads `dir/manifest.json`.
+    ///
+    /// # Errors
+    /// There is no index, it is of another version, or the manifest is corrupted.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(MANIFEST);
+        let file = std::fs::File::open(&path).map_err(|cause| match cause.kind() {
+            std::io::ErrorKind::NotFound if dir.is_dir() => Error::with_source(
+                ErrorKind::NotFound,
+                format!("{}: no index in this folder ({MANIFEST} is missing; build one first)", dir.display()),
+                cause,
+            ),
+            std::io::ErrorKind::NotFound => {
+                Error::with_source(ErrorKind::NotFound, format!("{}: no such index folder", dir.display()), cause)
+            }
+            std::io::ErrorKind::NotADirectory => {
+                Error::data(dir, "is a file, expected an index folder (made by `inhouse index build`)")
+            }
+            _ => Error::io("open", &path, cause),
+        })?;
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|cause| Error::io("read", &path, cause))?;
+        Self::parse(&path, &bytes)
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let bad = |what: String| Error::data(path, format!("corrupted: {what} (build the index again)"));
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(bad(format!("longer than {MAX_BYTES} bytes")));
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| bad("its first line has no end".into()))?;
+        let (first, body) = (&bytes[..end], &bytes[end + 1..]);
+        let header: Header =
+            serde_json::from_slice(first).map_err(|cause| bad(format!("its first line does not parse: {cause}")))?;
+        if header.format != FORMAT {
+            return Err(bad(format!("its format is {:?}, expected {FORMAT:?}", header.format)));
+        }
+        if header.version != FORMAT_VERSION {
+            return Err(Error::new(
+                ErrorKind::UnsupportedVersion,
+                format!(
+                    "{}: index format version {}, this build reads version {FORMAT_VERSION} (build the index again)",
+                    path.display(),
+                    header.version
+                ),
+            ));
+        }
+        if crc32fast::hash(body) != header.crc32 {
+            return Err(bad("its checksum is wrong".into()));
+        }
+        let manifest: Self =
+            serde_json::from_slice(body).map_err(|cause| bad(format!("its body does not parse: {cause}")))?;
+        if manifest.analysis != Analyzer::VERSION {
+            return Err(Error::new(
+                ErrorKind::UnsupportedVersion,
+                format!(
+                    "{}: text analysis version {}, this build has version {} (build the index again)",
+                    path.display(),
+                    manifest.analysis,
+                    Analyzer::VERSION
+                ),
+            ));
+        }
+        let names = manifest.segments.iter().flat_map(|segment| segment.entries());
+        if let Some(entry) = names.into_iter().find(|entry| generation_of(&entry.name).is_none()) {
+            return Err(bad(format!("{:?} is not the name of an index file", entry.name)));
+        }
+        let docs: u64 = manifest.segments.iter().map(|segment| u64::from(segment.docs)).sum();
+        if u32::try_from(docs).is_err() {
+            return Err(bad(format!("{docs} records are over the limit of {}", u32::MAX)));
+        }
+        manifest.weights.validate().map_err(|cause| bad(cause.to_string()))?;
+        Ok(manifest)
+    }
+
+    /// Puts this manifest in the place of the one before: the moment at which readers see the new index.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let mut body = serde_json::to_vec(self).map_err(|cause| {
+            Error::with_source(ErrorKind::Internal, format!("cannot serialise the manifest: {cause}"), cause)
+        })?;
+        body.push(b'\n');
+        let header = Header { format: FORMAT.into(), version: FORMAT_VERSION, crc32: crc32fast::hash(&body) };
+        write_atomic(&dir.join(MANIFEST), |out| {
+            serde_json::to_writer(&mut *out, &header)?;
+            out.write_all(b"\n")?;
+            out.write_all(&body)
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! The index of a library's documentation: records on disk, found by name and searched by what they do.
+//!
+//! [`build`] and [`update`] write a folder; [`Index`] reads it. The folder holds a small manifest, replaced by an atomic
+//! rename, that names immutable, checksummed files in segments. A segment is a set of records with one file per way of
+//! finding them: `records` (by name), `sparse` (BM25), and room for `dense` (vectors) beside them. Readers keep what they
+//! opened; a killed writer leaves the index before it. Callers see [`Query`] and [`Hit`] alone, whatever ranks them.
+//!
+//! ```
+//! use inhouse_core::{ApiDoc, index, progress::Silent};
+//! # fn main() -> inhouse_core::Result<()> {
+//! # let dir = tempfile::tempdir().expect("a temporary folder");
+//! let pivot = ApiDoc { name: "pivot".into(), description: "Turns rows into columns.".into(), ..ApiDoc::default() };
+//! index::build(&[pivot], dir.path(), &index::BuildOptions::default(), &Silent)?;
+//! let hits = index::Index::open(dir.path())?.search(&"make columns of rows".into(), 5)?;
+//! assert_eq!(hits[0].api.name, "pivot");
+//! # Ok(())
+//! # }
+//! ```
+
+mod analysis;
+mod fields;
+mod manifest;
+mod postings;
+mod ranking;
+mod reader;
+mod records;
+mod section_file;
+mod segment;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use fields::FieldWeights;
+pub use manifest::FORMAT_VERSION;
+pub use reader::Index;
+pub use writer::{build, update};
+
+use crate::ApiDoc;
+
+/// Longest query text in bytes.
+pub const MAX_QUERY_BYTES: usize = 64 << 10;
+/// Most names in [`Hit::also`].
+pub const MAX_ALSO: usize = 20;
+
+/// How an index is built.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// What of a record is searched, and how much it counts.
+    pub weights: FieldWeights,
+}
+
+/// How an index is updated. Field weights stay as it was built.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateOptions {
+    /// What the given records stand for.
+    pub scope: UpdateScope,
+}
+
+/// What the records given to [`update`] stand for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UpdateScope {
+    /// Their whole libraries: records of these libraries that are not given are removed.
+    #[default]
+    Libraries,
+    /// Themselves: they are added or take the place of their namesakes, nothing else changes.
+    Records,
+}
+
+/// What an update did, in records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateReport {
+    /// New ones.
+    pub added: usize,
+    /// Those whose content changed.
+    pub replaced: usize,
+    /// Those that are gone.
+    pub removed: usize,
+    /// Those that were left as they were.
+    pub unchanged: usize,
+}
+
+/// Facts about an index.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct IndexInfo {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Version of the format on disk.
+    pub format_version: u32,
+    /// Grows with every build and update of the folder.
+    pub generation: u64,
+    /// Records.
+    pub apis: usize,
+    /// Distinct bare names.
+    pub names: usize,
+    /// Records of each library; the empty name stands for records that name no module.
+    pub libraries: BTreeMap<String, usize>,
+    /// Segments on disk.
+    pub segments: usize,
+    /// Deleted records that still take room in them.
+    pub deleted: usize,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// The text encoder of the dense half; `None`: the index is searched by words alone.
+    pub encoder: Option<String>,
+    /// What is searched, and how much it counts.
+    pub weights: FieldWeights,
+}
+
+/// What is asked of an index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Query {
+    /// What the API should do, in words or code.
+    pub text: String,
+}
+
+impl From<&str> for Query {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned() }
+    }
+}
+
+impl From<String> for Query {
+    fn from(text: String) -> Self {
+        Self { text }
+    }
+}
+
+/// A record's number within one open [`Index`]; another opening may number otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ApiId(u32);
+
+/// One API name that answers a query.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Hit {
+    /// 1 for the best.
+    pub rank: usize,
+    /// The number of the record.
+    pub id: ApiId,
+    /// The best record of this name.
+    pub api: ApiDoc,
+    /// Higher is better; comparable within one search only.
+    pub score: f32,
+    /// Qualified names of other records of the same bare name, sorted, at most [`MAX_ALSO`].
+    pub also: Vec<String>,
+}

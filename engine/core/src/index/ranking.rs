@@ -1,0 +1,222 @@
+//! BM25 over the segments of an index (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and
+//! Beyond", 2009), with field weights as in BM25F: the frequency of a term in a record is its weighted sum over fields.
+//!
+//! What is retrieved are API *names*: the records of one name (the same method of several classes) compete as one. So
+//! document frequency counts names too; a word that is only in the twenty records of `mean` is as telling as a word that
+//! is in one record. A name scores as its best record.
+
+use std::collections::BTreeMap;
+
+use super::analysis::{Analyzer, StopWords};
+use super::fields::UNITS_PER_OCCURRENCE;
+use super::segment::Segment;
+use crate::Result;
+
+/// Saturation of repeated terms, the textbook's value.
+const K1: f32 = 1.2;
+/// Normalisation by length, the textbook's value.
+const B: f32 = 0.75;
+
+/// The terms of a query and their weights: a term said twice counts more, but not twice (1 + ln n).
+pub(super) fn query_terms(text: &str) -> BTreeMap<String, f32> {
+    let mut counts = BTreeMap::<String, u32>::new();
+    let mut analyzer = Analyzer::new();
+    for stop_words in [StopWords::Drop, StopWords::Keep] {
+        analyzer.terms(text, stop_words, |term| *counts.entry(term.to_owned()).or_default() += 1);
+        // a query of stop words alone is searched as it stands
+        if !counts.is_empty() {
+            break;
+        }
+    }
+    counts.into_iter().map(|(term, n)| (term, 1.0 + (n as f32).ln())).collect()
+}
+
+/// Which records share a name, over all segments.
+#[derive(Debug, Default)]
+pub(super) struct NameMap {
+    /// Per segment: the index-wide number of each of its names.
+    numbers: Vec<Vec<u32>>,
+    /// Index-wide numbers handed out.
+    total: usize,
+    /// Names with at least one record that is not deleted.
+    pub live: usize,
+}
+
+impl NameMap {
+    /// Numbers the names of `segments`.
+    pub fn new(segments: &[Segment]) -> Result<Self> {
+        let mut map = Self::default();
+        let mut live = Vec::new();
+        for (s, segment) in segments.iter().enumerate() {
+            let mut numbers = Vec::with_capacity(segment.records.n_names());
+            for i in 0..segment.records.n_names() {
+                let mut number = None;
+                for (earlier, known) in segments.iter().zip(&map.numbers) {
+                    if let Some(there) = earlier.records.find_name(segment.records.name(i)?)? {
+                        number = Some(known[there]);
+                        break;
+                    }
+                }
+                numbers.push(number.unwrap_or(map.total as u32));
+                map.total += usize::from(number.is_none());
+            }
+            live.resize(map.total, false);
+            map.numbers.push(numbers);
+            for doc in segment.live() {
+                live[map.number(segments, s, doc)] = true;
+            }
+        }
+        map.live = live.iter().filter(|live| **live).count();
+        Ok(map)
+    }
+
+    fn number(&self, segments: &[Segment], segment: usize, doc: usize) -> usize {
+        self.numbers[segment][segments[segment].name_of[doc] as usize] as usize
+    }
+}
+
+/// A record by segment and doc.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Index of the segment.
+    pub segment: usize,
+    /// Doc in the segment.
+    pub doc: usize,
+}
+
+/// A name's best record and its score.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scored {
+    /// The record.
+    pub place: Place,
+    /// Its BM25 score, above 0.
+    pub score: f32,
+}
+
+/// Corpus figures that BM25 needs.
+#[derive(Debug)]
+pub(super) struct Corpus {
+    names: NameMap,
+    average_length: f64,
+}
+
+impl Corpus {
+    /// Gathers the figures of `segments`.
+    pub fn new(segments: &[Segment]) -> Result<Self> {
+        let (mut docs, mut length) = (0u64, 0u64);
+        for segment in segments {
+            for doc in segment.live() {
+                docs += 1;
+                length += u64::from(segment.lengths[doc]);
+            }
+        }
+        let average_length = (length as f64 / docs.max(1) as f64).max(1.0);
+        Ok(Self { names: NameMap::new(segments)?, average_length })
+    }
+
+    /// Distinct names of records that are not deleted.
+    pub fn n_names(&self) -> usize {
+        self.names.live
+    }
+
+    /// The best `k` names for `terms`, best first; equal scores in the order of the names.
+    pub fn search(&self, segments: &[Segment], terms: &BTreeMap<String, f32>, k: usize) -> Result<Vec<Scored>> {
+        let mut scores: Vec<Vec<f32>> = segments.iter().map(|segment| vec![0.0; segment.docs()]).collect();
+        let mut touched: Vec<Place> = Vec::new();
+        let mut last_term_of_name = vec![0u32; self.names.total];
+        let mut postings: Vec<(Place, u32)> = Vec::new();
+        for (term_number, (term, weight)) in (1u32..).zip(terms) {
+            postings.clear();
+            let mut name_frequency = 0usize;
+            for (s, segment) in segments.iter().enumerate() {
+                segment.postings.each(term, |doc, frequency| {
+                    if segment.deleted.contains(doc) {
+                        return;
+                    }
+                    let seen = &mut last_term_of_name[self.names.number(segments, s, doc)];
+                    name_frequency += usize::from(*seen != term_number);
+                    *seen = term_number;
+                    postings.push((Place { segment: s, doc }, frequency));
+                })?;
+            }
+            let idf = inverse_frequency(self.names.live, name_frequency);
+            for (place, frequency) in &postings {
+                let length = segments[place.segment].lengths[place.doc] as f32;
+                let norm = K1 * (1.0 - B + B * length / self.average_length as f32);
+                let frequency = *frequency as f32 / UNITS_PER_OCCURRENCE;
+                let score = &mut scores[place.segment][place.doc];
+                if *score == 0.0 {
+                    touched.push(*place);
+                }
+                *score += weight * idf * frequency * (K1 + 1.0) / (frequency + norm);
+            }
+        }
+        let best = self.best_records(segments, &scores, touched);
+        top(segments, best, k)
+    }
+
+    /// Of each name the record with the highest score (the first in their order among equals).
+    fn best_records(&self, segments: &[Segment], scores: &[Vec<f32>], mut touched: Vec<Place>) -> Vec<Scored> {
+        touched.sort_unstable();
+        touched.dedup();
+        let mut slot_of_name = vec![u32::MAX; self.names.total];
+        let mut best: Vec<Scored> = Vec::new();
+        for place in touched {
+            let score = scores[place.segment][place.doc];
+            let slot = &mut slot_of_name[self.names.number(segments, place.segment, place.doc)];
+            match best.get_mut(*slot as usize) {
+                Some(known) if score > known.score => *known = Scored { place, score },
+                Some(_) => {}
+                None => {
+                    *slot = best.len() as u32;
+                    best.push(Scored { place, score });
+                }
+            }
+        }
+        best
+    }
+}
+
+/// ln(1 + (N - n + 1/2) / (n + 1/2)), above 0 for every n.
+fn inverse_frequency(names: usize, with_term: usize) -> f32 {
+    let (all, with) = (names as f64, with_term as f64);
+    (1.0 + (all - with + 0.5).max(0.0) / (with + 0.5)).ln() as f32
+}
+
+/// The `k` best, ordered.
+fn top(segments: &[Segment], mut best: Vec<Scored>, k: usize) -> Result<Vec<Scored>> {
+    if best.len() > k {
+        best.select_nth_unstable_by(k - 1, |a, b| b.score.total_cmp(&a.score));
+        let least = best[k - 1].score;
+        // those that tie with the last one must all be ordered by name before the cut
+        best.retain(|scored| scored.score >= least);
+    }
+    let name = |place: Place| {
+        let segment = &segments[place.segment];
+        segment.records.name(segment.name_of[place.doc] as usize)
+    };
+    let mut named = best.into_iter().map(|scored| Ok((name(scored.place)?, scored))).collect::<Result<Vec<_>>>()?;
+    named.sort_unstable_by(|(a_name, a), (b_name, b)| b.score.total_cmp(&a.score).then_with(|| a_name.cmp(b_name)));
+    Ok(named.into_iter().take(k).map(|(_, scored)| scored).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_terms_weigh_repetition_and_keep_lone_stop_words() {
+        let terms = query_terms("sort the sorted rows");
+        assert_eq!(terms.keys().collect::<Vec<_>>(), ["row", "sort"]);
+        assert!((terms["sort"] - 1.693).abs() < 1e-3 && terms["row"] == 1.0);
+        assert!(query_terms("where").contains_key("where"));
+        assert!(query_terms("?! ...").is_empty());
+    }
+
+    #[test]
+    fn rare_words_count_more() {
+        assert!(inverse_frequency(100, 1) > inverse_frequency(100, 50));
+        assert!(inverse_frequency(100, 100) > 0.0);
+        assert!(inverse_frequency(0, 0) >= 0.0);
+    }
+}

@@ -1,0 +1,228 @@
+//! The open index.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
+use super::ranking::{Corpus, Place, Scored, query_terms};
+use super::records::Records;
+use super::segment::Segment;
+use super::{ApiId, Hit, IndexInfo, MAX_ALSO, MAX_QUERY_BYTES, Query};
+use crate::{ApiDoc, Error, ErrorKind, Result};
+
+/// An index opened for reading. It keeps answering from what it opened, whatever writers do to the folder meanwhile;
+/// [`Index::refresh`] gives the newer one. May be shared by threads.
+#[derive(Debug)]
+pub struct Index {
+    dir: PathBuf,
+    manifest: Manifest,
+    segments: Vec<Segment>,
+    corpus: Corpus,
+    libraries: BTreeMap<String, usize>,
+    live: usize,
+}
+
+/// A writer may remove files between our reading of the manifest and of the files; then the next manifest is there
+/// already. Only a writer that commits faster than we open could make us try more often.
+const ATTEMPTS: usize = 16;
+
+impl Index {
+    /// Opens the index in the folder `dir`.
+    ///
+    /// Lengths of files are checked here, and so are the parts that every search reads; the rest is checked against its
+    /// checksums when it is first read.
+    ///
+    /// # Errors
+    /// There is no index ([`ErrorKind::NotFound`]), it is of another version ([`ErrorKind::UnsupportedVersion`]), or a
+    /// file is missing, truncated or corrupted ([`ErrorKind::InvalidData`], naming the file).
+    pub fn open(dir: &Path) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            let manifest = Manifest::read(dir)?;
+            let generation = manifest.generation;
+            match Self::open_manifest(dir, manifest) {
+                Err(error) if attempt < ATTEMPTS && Manifest::read(dir)?.generation != generation => {
+                    tracing::debug!("the index changed while it was opened, once more: {error}");
+                    attempt += 1;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let what = format!("{error}; the manifest names this file (build the index again)");
+                    return Err(Error::with_source(ErrorKind::InvalidData, what, error));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn open_manifest(dir: &Path, manifest: Manifest) -> Result<Self> {
+        let mut segments = manifest.segments.iter().map(|entry| Segment::open(dir, entry)).collect::<Result<Vec<_>>>()?;
+        // the largest first: names of the small ones are looked up in the large ones, not the other way round
+        segments.sort_by_key(|segment| std::cmp::Reverse(segment.docs()));
+        let corpus = Corpus::new(&segments)?;
+        let mut libraries = BTreeMap::new();
+        for segment in &segments {
+            let names = segment.records.libraries()?;
+            let mut counts = vec![0usize; names.len()];
+            for (doc, library) in segment.records.library_of_docs()?.enumerate() {
+                let count = counts.get_mut(library).ok_or_else(|| {
+                    Error::data(dir, format!("corrupted: record {doc} is of no library (build the index again)"))
+                })?;
+                *count += usize::from(!segment.deleted.contains(doc));
+            }
+            for (name, count) in names.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+                *libraries.entry(name.to_owned()).or_default() += count;
+            }
+        }
+        let live = libraries.values().sum();
+        Ok(Self { dir: dir.to_owned(), manifest, segments, corpus, libraries, live })
+    }
+
+    /// The index as it is in the folder now; `None` where it has not changed since this one was opened.
+    ///
+    /// # Errors
+    /// As [`Index::open`].
+    pub fn refresh(&self) -> Result<Option<Self>> {
+        if Manifest::read(&self.dir)? == self.manifest {
+            return Ok(None);
+        }
+        Self::open(&self.dir).map(Some)
+    }
+
+    /// Facts about it.
+    pub fn info(&self) -> IndexInfo {
+        let files = self.manifest.segments.iter().flat_map(|segment| segment.entries());
+        IndexInfo {
+            path: self.dir.clone(),
+            format_version: FORMAT_VERSION,
+            generation: self.manifest.generation,
+            apis: self.live,
+            names: self.corpus.n_names(),
+            libraries: self.libraries.clone(),
+            segments: self.segments.len(),
+            deleted: self.segments.iter().map(|segment| segment.deleted.len()).sum(),
+            bytes: files.map(|entry| entry.bytes).sum::<u64>()
+                + std::fs::metadata(self.dir.join(MANIFEST)).map_or(0, |meta| meta.len()),
+            encoder: None,
+            weights: self.manifest.weights,
+        }
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there is no record (an update may remove all).
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// The `k` API names that answer `query` best, best first. Records of the same bare name are one hit: the best of
+    /// them, with the others in [`Hit::also`]. Fewer than `k` where fewer share a word with the query. The same index
+    /// and query always give the same hits; equal scores are ordered by name.
+    ///
+    /// # Errors
+    /// The query is empty or longer than [`MAX_QUERY_BYTES`], `k` is 0, or a part of a file that is read for the first
+    /// time turns out to be corrupted.
+    pub fn search(&self, query: &Query, k: usize) -> Result<Vec<Hit>> {
+        if query.text.trim().is_empty() {
+            return Err(Error::new(ErrorKind::InvalidArgument, "the query is empty"));
+        }
+        if query.text.len() > MAX_QUERY_BYTES {
+            let what = format!("the query has {} bytes, the limit is {MAX_QUERY_BYTES}", query.text.len());
+            return Err(Error::new(ErrorKind::LimitExceeded, what));
+        }
+        if k == 0 {
+            return Err(Error::new(ErrorKind::InvalidArgument, "k is 0, expected at least 1"));
+        }
+        let ranked = self.corpus.search(&self.segments, &query_terms(&query.text), k)?;
+        (1..).zip(ranked).map(|(rank, scored)| self.hit(rank, scored)).collect()
+    }
+
+    fn hit(&self, rank: usize, scored: Scored) -> Result<Hit> {
+        let api = self.segments[scored.place.segment].records.api(scored.place.doc)?;
+        let mut also = Vec::new();
+        for place in self.places_of_name(&api.name)? {
+            if also.len() == MAX_ALSO {
+                break;
+            }
+            if place != scored.place {
+                let other = self.segments[place.segment].records.api(place.doc)?.qualified_name;
+                if !other.is_empty() && other != api.qualified_name && !also.contains(&other) {
+                    also.push(other);
+                }
+            }
+        }
+        also.sort_unstable();
+        Ok(Hit { rank, id: self.id(scored.place), api, score: scored.score, also })
+    }
+
+    fn places_of_name(&self, name: &str) -> Result<Vec<Place>> {
+        let mut places = Vec::new();
+        for (s, segment) in self.segments.iter().enumerate() {
+            if let Some(i) = segment.records.find_name(name)? {
+                let docs = segment.records.docs_of_name(i)?.filter(|doc| !segment.deleted.contains(*doc));
+                places.extend(docs.map(|doc| Place { segment: s, doc }));
+            }
+        }
+        Ok(places)
+    }
+
+    fn id(&self, place: Place) -> ApiId {
+        let before: usize = self.segments[..place.segment].iter().map(Segment::docs).sum();
+        // the manifest was refused if its docs did not fit
+        ApiId((before + place.doc) as u32)
+    }
+
+    /// The record `id` of this open index.
+    ///
+    /// # Errors
+    /// There is no such record ([`ErrorKind::NotFound`]) or its file is corrupted.
+    pub fn api(&self, id: ApiId) -> Result<ApiDoc> {
+        let mut doc = id.0 as usize;
+        for segment in &self.segments {
+            if doc < segment.docs() {
+                if segment.deleted.contains(doc) {
+                    break;
+                }
+                return segment.records.api(doc);
+            }
+            doc -= segment.docs();
+        }
+        Err(Error::new(ErrorKind::NotFound, format!("no API {} in the index {}", id.0, self.dir.display())))
+    }
+
+    /// Ids of all records, in no order that means anything.
+    pub fn ids(&self) -> impl Iterator<Item = ApiId> {
+        let places = self.segments.iter().enumerate().flat_map(|(s, segment)| {
+            segment.live().map(move |doc| Place { segment: s, doc })
+        });
+        places.map(|place| self.id(place))
+    }
+
+    /// Records that go by `name`: a qualified name, a bare name, an alias, or a dotted tail of these
+    /// (`DataFrame.pivot`). The closest match first; among equals in the order of their qualified names.
+    ///
+    /// # Errors
+    /// A part of a file that is read for the first time turns out to be corrupted.
+    pub fn find(&self, name: &str) -> Result<Vec<ApiDoc>> {
+        let mut found = Vec::new();
+        for segment in &self.segments {
+            for doc in segment.records.find(name)? {
+                if !segment.deleted.contains(doc) {
+                    found.push(segment.records.api(doc)?);
+                }
+            }
+        }
+        found.sort_by_cached_key(|api| (Records::closeness(api, name), api.qualified_name.clone(), api.signature.clone()));
+        Ok(found)
+    }
+
+    pub(super) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+}

@@ -1,0 +1,125 @@
+//! One segment: immutable files over the same docs, and which of the docs have been deleted since.
+
+use std::path::Path;
+
+use super::manifest::{RECORDS, SPARSE, SegmentEntry, file_name};
+use super::postings::{self, Postings};
+use super::records::{self, Records};
+use super::section_file::{FileEntry, SectionFile, SectionWriter};
+use super::{FieldWeights, manifest};
+use crate::{ApiDoc, Error, Progress, Result};
+
+const DELETED_KIND: [u8; 4] = *b"DELS";
+
+/// A set of docs, one bit each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DocSet {
+    bits: Vec<u8>,
+}
+
+impl DocSet {
+    /// The empty set over `docs` docs.
+    pub fn new(docs: usize) -> Self {
+        Self { bits: vec![0; docs.div_ceil(8)] }
+    }
+
+    /// Whether `doc` is in it.
+    pub fn contains(&self, doc: usize) -> bool {
+        self.bits.get(doc / 8).is_some_and(|byte| byte >> (doc % 8) & 1 == 1)
+    }
+
+    /// Adds `doc`.
+    pub fn insert(&mut self, doc: usize) {
+        if let Some(byte) = self.bits.get_mut(doc / 8) {
+            *byte |= 1 << (doc % 8);
+        }
+    }
+
+    /// Number of docs in it.
+    pub fn len(&self) -> usize {
+        self.bits.iter().map(|byte| byte.count_ones() as usize).sum()
+    }
+
+    /// Writes it as `dir/name`.
+    pub fn write(&self, dir: &Path, name: &str) -> Result<FileEntry> {
+        let mut out = SectionWriter::create(dir, name, DELETED_KIND)?;
+        out.section();
+        out.write(&self.bits)?;
+        out.finish()
+    }
+
+    fn read(dir: &Path, entry: &FileEntry, docs: usize) -> Result<Self> {
+        let file = SectionFile::open(dir, entry, DELETED_KIND, 1)?;
+        let set = Self { bits: file.section(0)?.to_vec() };
+        let beyond = (docs..set.bits.len() * 8).any(|doc| set.contains(doc));
+        if set.bits.len() != docs.div_ceil(8) || beyond {
+            return Err(file.corrupted(format!("it does not fit {docs} records")));
+        }
+        Ok(set)
+    }
+}
+
+/// An open segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    /// Its line in the manifest.
+    pub entry: SegmentEntry,
+    /// Its records.
+    pub records: Records,
+    /// Its postings.
+    pub postings: Postings,
+    /// Its deleted docs.
+    pub deleted: DocSet,
+    /// Length of every doc, in units.
+    pub lengths: Vec<u32>,
+    /// Name number of every doc.
+    pub name_of: Vec<u32>,
+}
+
+impl Segment {
+    /// Opens the files that `entry` names.
+    pub fn open(dir: &Path, entry: &SegmentEntry) -> Result<Self> {
+        let docs = entry.docs as usize;
+        let file = |role: &str| {
+            entry.files.get(role).ok_or_else(|| {
+                let manifest = dir.join(manifest::MANIFEST);
+                Error::data(&manifest, format!("corrupted: a segment has no {role} file (build the index again)"))
+            })
+        };
+        let records = Records::open(dir, file(RECORDS)?, docs)?;
+        let postings = Postings::open(dir, file(SPARSE)?, docs)?;
+        let deleted = match &entry.deleted {
+            Some(entry) => DocSet::read(dir, entry, docs)?,
+            None => DocSet::new(docs),
+        };
+        let (lengths, name_of) = (postings.lengths()?, records.name_of_docs()?);
+        Ok(Self { entry: entry.clone(), records, postings, deleted, lengths, name_of })
+    }
+
+    /// Writes the segment of `apis` (sorted here) under names of `generation`.
+    pub fn write(
+        dir: &Path,
+        generation: u64,
+        mut apis: Vec<&ApiDoc>,
+        weights: &FieldWeights,
+        progress: &dyn Progress,
+    ) -> Result<SegmentEntry> {
+        records::sort(&mut apis);
+        let docs = u32::try_from(apis.len())
+            .map_err(|_| Error::new(crate::ErrorKind::LimitExceeded, format!("{} records in one index", apis.len())))?;
+        let sparse = postings::write(dir, &file_name(generation, SPARSE), &apis, weights, progress)?;
+        let records = records::write(dir, &file_name(generation, RECORDS), &apis)?;
+        let files = [(RECORDS.to_owned(), records), (SPARSE.to_owned(), sparse)].into();
+        Ok(SegmentEntry { docs, files, deleted: None })
+    }
+
+    /// Number of docs, deleted ones included.
+    pub fn docs(&self) -> usize {
+        self.entry.docs as usize
+    }
+
+    /// Docs that are not deleted, ascending.
+    pub fn live(&self) -> impl Iterator<Item = usize> {
+        (0..self.docs()).filter(|doc| !self.deleted.contains(*doc))
+    }
+}

@@ -1,0 +1,275 @@
+//! Building and updating. New files are written and synced under names that nothing refers to, then the manifest is
+//! replaced, then files that no manifest names are removed. A writer killed at any point leaves the old index and some
+//! unnamed files, which the next writer removes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use rustc_hash::FxHashMap;
+
+use super::fields::library;
+use super::manifest::{MANIFEST, Manifest, file_name, generation_of};
+use super::reader::Index;
+use super::records::encode;
+use super::segment::{DocSet, Segment};
+use super::{BuildOptions, IndexInfo, UpdateOptions, UpdateReport, UpdateScope, analysis::Analyzer};
+use crate::{ApiDoc, Error, ErrorKind, Progress, Result};
+
+const LOCK: &str = "lock";
+/// What `files::write_atomic` calls a file that is not finished.
+const TEMPORARY: &str = ".inhouse-";
+
+/// Builds the index of `apis` in the folder `dir`, which is made where it does not exist.
+///
+/// An index that is there already answers until the new one is complete, then it is replaced at once; one that is
+/// damaged or of another version is replaced too.
+///
+/// # Errors
+/// `apis` is empty or has a record without a name; an option is out of range; `dir` holds anything that is not an
+/// index; another writer is at work ([`ErrorKind::Busy`]); a file cannot be written. The old index is then untouched.
+pub fn build(apis: &[ApiDoc], dir: &Path, options: &BuildOptions, progress: &dyn Progress) -> Result<IndexInfo> {
+    check_apis(apis)?;
+    options.weights.validate()?;
+    std::fs::create_dir_all(dir).map_err(|cause| Error::io("create the folder", dir, cause))?;
+    check_folder(dir)?;
+    let folder = WriteLock::take(dir)?;
+    let generation = next_generation(dir)?;
+    remove_unnamed(dir, Manifest::read(dir).ok().as_ref())?;
+    progress.start("index", Some(apis.len() as u64));
+    let segment = Segment::write(dir, generation, apis.iter().collect(), &options.weights, progress)?;
+    let manifest =
+        Manifest { generation, analysis: Analyzer::VERSION, weights: options.weights, segments: vec![segment] };
+    commit(dir, &manifest)?;
+    progress.finish();
+    let info = Index::open(dir)?.info();
+    drop(folder);
+    Ok(info)
+}
+
+/// Brings the index in `dir` up to date with `apis`, a fresh reading of some libraries.
+///
+/// Records are told apart by qualified name (by name where they have none). With [`UpdateScope::Libraries`] the
+/// libraries that occur in `apis` (first component of module or qualified name) are compared as a whole: records that
+/// `apis` no longer has are removed. Other libraries stay. Unchanged records are not rewritten; the cost follows the
+/// size of the libraries read and of the change, not that of the index.
+///
+/// # Errors
+/// `apis` is empty or has a record without a name; `dir` holds no index or a damaged one; another writer is at work
+/// ([`ErrorKind::Busy`]); a file cannot be written. The index is then as before.
+pub fn update(dir: &Path, apis: &[ApiDoc], options: &UpdateOptions, progress: &dyn Progress) -> Result<UpdateReport> {
+    check_apis(apis)?;
+    // before the lock file is made: there must be an index
+    Manifest::read(dir)?;
+    let folder = WriteLock::take(dir)?;
+    let index = Index::open(dir)?;
+    remove_unnamed(dir, Some(index.manifest()))?;
+    progress.start("index", Some(apis.len() as u64));
+    let change = Change::find(&index, apis, options.scope)?;
+    let report = change.report;
+    if change.added.is_empty() && change.removed.is_empty() {
+        progress.advance(apis.len() as u64);
+    } else {
+        commit(dir, &change.write(dir, &index, progress)?)?;
+    }
+    progress.finish();
+    drop(folder);
+    Ok(report)
+}
+
+fn check_apis(apis: &[ApiDoc]) -> Result<()> {
+    if apis.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidArgument, "no API to index"));
+    }
+    if let Some(i) = apis.iter().position(|api| api.name.trim().is_empty()) {
+        let what = format!("API {} of {} has an empty name", i + 1, apis.len());
+        return Err(Error::new(ErrorKind::InvalidArgument, what));
+    }
+    Ok(())
+}
+
+/// Refuses a folder that holds anything but an index, so that no path given by mistake is written into.
+fn check_folder(dir: &Path) -> Result<()> {
+    for name in names_in(dir)? {
+        if !(name == MANIFEST || name == LOCK || name.starts_with(TEMPORARY) || generation_of(&name).is_some()) {
+            let what = format!("{}: holds {name:?}, which is no part of an index; give an empty folder", dir.display());
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        }
+    }
+    Ok(())
+}
+
+fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let io = |cause| Error::io("list", dir, cause);
+    let entries = std::fs::read_dir(dir).map_err(io)?;
+    entries.map(|entry| Ok(entry.map_err(io)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// A generation whose file names are not in use, also when the manifest is damaged.
+fn next_generation(dir: &Path) -> Result<u64> {
+    let named = names_in(dir)?.iter().filter_map(|name| generation_of(name)).max().unwrap_or(0);
+    let current = Manifest::read(dir).map(|manifest| manifest.generation).unwrap_or(0);
+    Ok(named.max(current) + 1)
+}
+
+fn commit(dir: &Path, manifest: &Manifest) -> Result<()> {
+    // The names of the new files must be on the disk before the manifest that refers to them; a folder that cannot be
+    // synced (some file systems) is no error.
+    if let Ok(folder) = File::open(dir) {
+        folder.sync_all().ok();
+    }
+    manifest.write(dir)?;
+    remove_unnamed(dir, Some(manifest))
+}
+
+/// Removes index files that `manifest` does not name: of the index before, or of a killed writer. Readers that have them
+/// open keep them; a reader between manifest and files starts over (see [`Index::open`]).
+fn remove_unnamed(dir: &Path, manifest: Option<&Manifest>) -> Result<()> {
+    let Some(manifest) = manifest else { return Ok(()) };
+    let named: BTreeSet<&str> =
+        manifest.segments.iter().flat_map(|segment| segment.entries()).map(|entry| entry.name.as_str()).collect();
+    for name in names_in(dir)? {
+        let ours = name.starts_with(TEMPORARY) || generation_of(&name).is_some();
+        if ours && !named.contains(name.as_str()) {
+            // Where a file cannot be removed (mapped, on some systems), the next writer tries again.
+            if let Err(cause) = std::fs::remove_file(dir.join(&name)) {
+                tracing::debug!("cannot remove {}: {cause}", dir.join(&name).display());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The right to write to an index folder. The operating system takes it back when the process ends, however it ends.
+struct WriteLock {
+    _file: File,
+}
+
+impl WriteLock {
+    fn take(dir: &Path) -> Result<Self> {
+        let path = dir.join(LOCK);
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|cause| Error::io("open", &path, cause))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::new(
+                ErrorKind::Busy,
+                format!("{}: another process is writing this index; try again when it is done", dir.display()),
+            )),
+            Err(TryLockError::Error(cause)) => Err(Error::io("lock", &path, cause)),
+        }
+    }
+}
+
+/// What an update does to an index.
+struct Change<'a> {
+    added: Vec<&'a ApiDoc>,
+    /// Docs to delete, per segment.
+    removed: BTreeMap<usize, Vec<usize>>,
+    report: UpdateReport,
+}
+
+/// What tells records apart.
+fn key(api: &ApiDoc) -> &str {
+    if api.qualified_name.is_empty() { &api.name } else { &api.qualified_name }
+}
+
+impl<'a> Change<'a> {
+    fn find(index: &Index, apis: &'a [ApiDoc], scope: UpdateScope) -> Result<Self> {
+        let mut report = UpdateReport::default();
+        // rows by content, so that what is stored already is found without parsing it
+        let mut fresh: FxHashMap<Vec<u8>, Vec<&ApiDoc>> = FxHashMap::default();
+        for api in apis {
+            fresh.entry(encode(api)?).or_default().push(api);
+        }
+        let libraries: BTreeSet<&str> = apis.iter().map(library).collect();
+        let keys: BTreeSet<&str> = apis.iter().map(key).collect();
+        let mut outdated: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+        for (s, segment) in index.segments().iter().enumerate() {
+            let names = segment.records.libraries()?;
+            let in_scope: Vec<bool> = names.iter().map(|name| libraries.contains(name)).collect();
+            for (doc, library) in segment.records.library_of_docs()?.enumerate() {
+                if segment.deleted.contains(doc) || !in_scope.get(library).is_some_and(|wanted| *wanted) {
+                    continue;
+                }
+                if fresh.get_mut(segment.records.bytes(doc)?).and_then(Vec::pop).is_some() {
+                    report.unchanged += 1;
+                    continue;
+                }
+                let old = segment.records.api(doc)?;
+                if scope == UpdateScope::Libraries || keys.contains(key(&old)) {
+                    outdated.entry(key(&old).to_owned()).or_default().push((s, doc));
+                }
+            }
+        }
+        let mut added: Vec<&ApiDoc> = fresh.into_values().flatten().collect();
+        super::records::sort(&mut added);
+        let mut removed: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for api in &added {
+            // a row takes the place of one outdated row of its key
+            match outdated.get_mut(key(api)).and_then(Vec::pop) {
+                Some((segment, doc)) => {
+                    report.replaced += 1;
+                    removed.entry(segment).or_default().push(doc);
+                }
+                None => report.added += 1,
+            }
+        }
+        for (segment, doc) in outdated.into_values().flatten() {
+            report.removed += 1;
+            removed.entry(segment).or_default().push(doc);
+        }
+        Ok(Self { added, removed, report })
+    }
+
+    /// Writes new files and returns the manifest that names them.
+    ///
+    /// The added rows become a segment of their own. Segments that are not larger, or half dead, are merged into it: so
+    /// the number of segments grows with the logarithm of the index, and a row is rewritten about as often.
+    fn write(&self, dir: &Path, index: &Index, progress: &dyn Progress) -> Result<Manifest> {
+        let mut manifest = index.manifest().clone();
+        manifest.generation = next_generation(dir)?;
+        let mut deleted: Vec<DocSet> = index.segments().iter().map(|segment| segment.deleted.clone()).collect();
+        for (segment, docs) in &self.removed {
+            docs.iter().for_each(|doc| deleted[*segment].insert(*doc));
+        }
+        let live: Vec<usize> =
+            index.segments().iter().zip(&deleted).map(|(segment, dead)| segment.docs() - dead.len()).collect();
+
+        let mut rows = self.added.len();
+        let mut merged = BTreeSet::new();
+        while let Some(next) = (0..live.len()).find(|s| {
+            let half_dead = live[*s] * 2 < index.segments()[*s].docs();
+            !merged.contains(s) && (live[*s] <= rows || half_dead)
+        }) {
+            merged.insert(next);
+            rows += live[next];
+        }
+        let mut moved = Vec::new();
+        for s in &merged {
+            let segment = &index.segments()[*s];
+            for doc in segment.live().filter(|doc| !deleted[*s].contains(*doc)) {
+                moved.push(segment.records.api(doc)?);
+            }
+        }
+
+        let mut segments = Vec::new();
+        for (s, dead) in deleted.iter().enumerate() {
+            if merged.contains(&s) {
+                continue;
+            }
+            let mut entry = index.segments()[s].entry.clone();
+            if self.removed.contains_key(&s) {
+                let name = file_name(manifest.generation, &format!("deleted-{s}"));
+                entry.deleted = Some(dead.write(dir, &name)?);
+            }
+            segments.push(entry);
+        }
+        if rows > 0 {
+            let apis = self.added.iter().copied().chain(&moved).collect();
+            segments.push(Segment::write(dir, manifest.generation, apis, &manifest.weights, progress)?);
+        }
+        manifest.segments = segments;
+        Ok(manifest)
+    }
+}
