@@ -1,0 +1,155 @@
+//! Wheels and sdists (zip, tar.gz): their Python files, within limits that no library reaches.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use super::parse::MAX_SOURCE_BYTES;
+use crate::{Error, ErrorKind, Result};
+
+/// Entries of an archive.
+const MAX_ENTRIES: usize = 400_000;
+/// Bytes of all Python files of an archive, unpacked.
+const MAX_UNPACKED_BYTES: u64 = 512 << 20;
+/// Bytes of a `.tar.gz`, unpacked, that are read in search of Python files.
+const MAX_STREAM_BYTES: u64 = 8 << 30;
+
+/// Path inside the archive and content.
+type Unpacked = Vec<(String, Vec<u8>)>;
+
+/// What a file is by its first bytes.
+pub(super) enum Format {
+    Zip,
+    Gzip,
+    Other,
+}
+
+/// Looks at the first bytes of a file.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn format(path: &Path) -> Result<Format> {
+    let mut head = [0_u8; 4];
+    let mut file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let mut read = 0;
+    while read < head.len() {
+        match file.read(&mut head[read..]).map_err(|cause| Error::io("read", path, cause))? {
+            0 => break,
+            n => read += n,
+        }
+    }
+    Ok(match head {
+        [b'P', b'K', 3 | 5, 4 | 6] => Format::Zip,
+        [0x1f, 0x8b, ..] => Format::Gzip,
+        _ => Format::Other,
+    })
+}
+
+fn is_python(name: &str) -> bool {
+    name.ends_with(".py") || name.ends_with(".pyi")
+}
+
+/// Refuses names that point out of the archive; folders are passed over as `None`.
+fn checked_name<'a>(archive: &Path, name: &'a str) -> Result<Option<&'a str>> {
+    let name = name.strip_prefix("./").unwrap_or(name);
+    let drive = name.as_bytes().get(1) == Some(&b':');
+    if name.starts_with(['/', '\\']) || drive || name.split(['/', '\\']).any(|part| part == "..") {
+        return Err(Error::data(archive, format!("entry `{}` points out of the archive", name.escape_debug())));
+    }
+    Ok((!name.is_empty() && !name.ends_with('/')).then_some(name))
+}
+
+struct Budget<'a> {
+    archive: &'a Path,
+    left: u64,
+}
+
+impl Budget<'_> {
+    /// Reads one entry to its end, within the limits whatever its header claims.
+    fn read(&mut self, name: &str, reader: impl Read) -> Result<Vec<u8>> {
+        let limit = self.left.min(MAX_SOURCE_BYTES);
+        let mut bytes = Vec::new();
+        reader.take(limit + 1).read_to_end(&mut bytes).map_err(|cause| {
+            Error::data(self.archive, format!("entry `{}`: {cause}", name.escape_debug()))
+        })?;
+        if bytes.len() as u64 > limit {
+            let what = format!(
+                "{}: entry `{}` unpacks to more than {limit} bytes",
+                self.archive.display(),
+                name.escape_debug()
+            );
+            return Err(Error::new(ErrorKind::LimitExceeded, what));
+        }
+        self.left -= bytes.len() as u64;
+        Ok(bytes)
+    }
+}
+
+fn too_many(archive: &Path) -> Error {
+    Error::new(ErrorKind::LimitExceeded, format!("{}: more than {MAX_ENTRIES} entries", archive.display()))
+}
+
+/// The Python files of a zip archive.
+///
+/// # Errors
+/// It is truncated or corrupted, an entry points out of it, or it exceeds the limits.
+pub(super) fn zip(path: &Path) -> Result<Unpacked> {
+    let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let mut archive = zip::ZipArchive::new(BufReader::new(file))
+        .map_err(|cause| Error::data(path, format!("not a readable zip archive: {cause}")))?;
+    if archive.len() > MAX_ENTRIES {
+        return Err(too_many(path));
+    }
+    let mut budget = Budget { archive: path, left: MAX_UNPACKED_BYTES };
+    let mut files = Vec::new();
+    for i in 0..archive.len() {
+        let Some(name) = archive.name_for_index(i).map(str::to_owned) else { continue };
+        let Some(name) = checked_name(path, &name)? else { continue };
+        if !is_python(name) || name.split('/').any(super::layout::is_skipped_folder) {
+            continue;
+        }
+        let entry = archive
+            .by_index(i)
+            .map_err(|cause| Error::data(path, format!("entry `{}`: {cause}", name.escape_debug())))?;
+        let bytes = budget.read(name, entry)?;
+        files.push((name.to_owned(), bytes));
+    }
+    Ok(files)
+}
+
+/// The Python files of a `.tar.gz`.
+///
+/// # Errors
+/// As [`zip`].
+pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
+    let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let stream = flate2::bufread::MultiGzDecoder::new(BufReader::new(file)).take(MAX_STREAM_BYTES);
+    let mut archive = tar::Archive::new(stream);
+    let bad = |cause: std::io::Error| Error::data(path, format!("not a readable tar.gz archive: {cause}"));
+    let mut budget = Budget { archive: path, left: MAX_UNPACKED_BYTES };
+    let mut files = Vec::new();
+    for (count, entry) in archive.entries().map_err(bad)?.enumerate() {
+        if count >= MAX_ENTRIES {
+            return Err(too_many(path));
+        }
+        let entry = entry.map_err(bad)?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let Some(name) = checked_name(path, &name)? else { continue };
+        if !is_python(name) || name.split('/').any(super::layout::is_skipped_folder) {
+            continue;
+        }
+        let bytes = budget.read(name, entry)?;
+        files.push((name.to_owned(), bytes));
+    }
+    // The end of the stream carries the checksum: a truncated download must not pass for a small library.
+    let mut rest = archive.into_inner();
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(bad)?;
+    if rest.limit() == 0 {
+        let what = format!("{}: unpacks to more than {MAX_STREAM_BYTES} bytes", path.display());
+        return Err(Error::new(ErrorKind::LimitExceeded, what));
+    }
+    Ok(files)
+}

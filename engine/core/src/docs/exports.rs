@@ -1,0 +1,233 @@
+//! Which names of which modules are public, and under which path each thing is best imported.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use ruff_python_ast::Expr;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::library::Library;
+use super::program::{ModId, Target};
+use super::scope::{Assigned, Binding, last_name};
+
+/// What is exported, as a key.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Class(usize),
+    /// Address of the definition.
+    Node(usize),
+    External(String),
+}
+
+/// One path under which a thing is imported.
+#[derive(Clone)]
+pub(super) struct ExportPath {
+    pub module: ModId,
+    pub name: Rc<str>,
+    /// An import that a module without `__all__` happens to hold; it counts where there is no other path.
+    pub weak: bool,
+}
+
+/// A thing with all its paths, the best first.
+pub(super) struct Export<'a> {
+    pub target: Target<'a>,
+    pub paths: Vec<ExportPath>,
+}
+
+/// Whether a dotted module name is public: no part begins with an underscore.
+pub(super) fn is_public_module(name: &str) -> bool {
+    !name.split('.').any(|part| part.starts_with('_'))
+}
+
+impl<'a> Library<'a> {
+    /// The public modules of the library, in order of their names.
+    pub(super) fn public_modules(&self, include_private: bool) -> Vec<ModId> {
+        let mut modules: BTreeMap<&str, ModId> = BTreeMap::new();
+        for module in &self.program.modules {
+            let name = module.file.module.as_str();
+            if !module.file.dependency
+                && (include_private || is_public_module(name))
+                && let Some(id) = self.program.module(name)
+            {
+                modules.insert(name, id);
+            }
+        }
+        modules.into_values().collect()
+    }
+
+    /// The public names of a module with what they mean; `true` marks a weak path.
+    pub(super) fn public_names(&self, module: ModId, include_private: bool) -> Vec<(Rc<str>, Target<'a>, bool)> {
+        self.names_of(module, include_private, &mut Vec::new())
+    }
+
+    fn names_of(
+        &self,
+        module: ModId,
+        include_private: bool,
+        path: &mut Vec<ModId>,
+    ) -> Vec<(Rc<str>, Target<'a>, bool)> {
+        if path.contains(&module) || path.len() > 16 {
+            return Vec::new();
+        }
+        let this = &self.program.modules[module];
+        let mut found: Vec<(Rc<str>, Target<'a>, bool)> = Vec::new();
+        if let Some(all) = self.module_all(module).or_else(|| self.module_all(this.stub?)) {
+            let mut seen = FxHashSet::default();
+            for name in all {
+                if !seen.insert(name.clone()) {
+                    continue;
+                }
+                let target = self
+                    .program
+                    .resolve(module, &name)
+                    .unwrap_or_else(|| Target::External(format!("{}.{name}", this.file.module)));
+                found.push((name, target, false));
+            }
+            return found;
+        }
+        let mut seen: FxHashSet<&str> = FxHashSet::default();
+        let scopes = std::iter::once(module).chain(this.stub);
+        for scope_of in scopes {
+            let scope = &self.program.modules[scope_of].scope;
+            for (name, binding) in scope.names() {
+                let hidden = name.starts_with("__") || (name.starts_with('_') && !include_private);
+                if hidden || scope.typing_only(name) || !seen.insert(name) {
+                    continue;
+                }
+                let Some(weak) = self.strength(scope_of, name, binding) else { continue };
+                if let Some(target) = self.program.resolve(module, name) {
+                    found.push((name.into(), target, weak));
+                }
+            }
+        }
+        path.push(module);
+        for star in &this.scope.stars {
+            let Some(source) = self.program.module(star) else { continue };
+            if self.program.modules[source].file.dependency {
+                continue;
+            }
+            for (name, target, weak) in self.names_of(source, include_private, path) {
+                if !found.iter().any(|(other, _, _)| *other == name) {
+                    let weak = weak || !this.file.is_package;
+                    found.push((name, target, weak));
+                }
+            }
+        }
+        path.pop();
+        found
+    }
+
+    /// Whether a name that a module without `__all__` binds is part of its interface: `None` no, `Some(true)` only
+    /// where the thing has no better path.
+    fn strength(&self, module: ModId, name: &str, binding: &Binding<'a>) -> Option<bool> {
+        let file = self.program.modules[module].file;
+        match binding {
+            Binding::Function(_) | Binding::Class(_) => Some(false),
+            Binding::Value(assigned) => is_constant(name, assigned).then_some(false),
+            Binding::Import(import) => {
+                let top = import.module.split('.').next().unwrap_or_default();
+                let own = import.relative || self.is_own(top) || file.module.split('.').next() == Some(top);
+                match (import.name, own) {
+                    (Some(_), true) => {
+                        // A submodule that is imported is listed as the module it is.
+                        if let Some(Target::Module(_)) = self.program.resolve(module, name) {
+                            return None;
+                        }
+                        Some(!(file.is_package || import.explicit))
+                    }
+                    (Some(_), false) if import.explicit => Some(false),
+                    (Some(_), false) if file.is_package && !is_standard(top) => Some(false),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// Whether a top-level package is part of what was read.
+    fn is_own(&self, top: &str) -> bool {
+        self.program.module(top).is_some_and(|id| !self.program.modules[id].file.dependency)
+    }
+
+    /// Everything public with its paths.
+    pub(super) fn exports(&self, include_private: bool) -> Vec<Export<'a>> {
+        let mut order: Vec<Export<'a>> = Vec::new();
+        let mut index: FxHashMap<Key, usize> = FxHashMap::default();
+        for module in self.public_modules(include_private) {
+            for (name, target, weak) in self.public_names(module, include_private) {
+                let key = match &target {
+                    Target::Module(_) => continue,
+                    Target::Class(id) => Key::Class(*id),
+                    Target::Function(function) => Key::Node(function.key()),
+                    Target::Value(value) => match value.assigned.value {
+                        Some(expr) => Key::Node(std::ptr::from_ref(expr) as usize),
+                        None => Key::External(format!("{}:{:?}", value.module, value.assigned.range)),
+                    },
+                    Target::External(name) => Key::External(name.clone()),
+                };
+                let at = *index.entry(key).or_insert_with(|| {
+                    order.push(Export { target, paths: Vec::new() });
+                    order.len() - 1
+                });
+                order[at].paths.push(ExportPath { module, name, weak });
+            }
+        }
+        for export in &mut order {
+            let original: Rc<str> = match &export.target {
+                Target::Class(id) => self.program.classes[*id].def.name.as_str().into(),
+                Target::Function(function) => function.main().name.as_str().into(),
+                _ => "".into(),
+            };
+            export.paths.sort_by_cached_key(|path| {
+                let module = self.module_name_of(path.module);
+                (path.weak, module.matches('.').count(), path.name != original, module.to_owned(), path.name.clone())
+            });
+            if export.paths.first().is_some_and(|best| !best.weak) {
+                // Weak paths add nothing but noise where there is a real one.
+                export.paths.retain(|path| !path.weak);
+            }
+        }
+        order
+    }
+
+    pub(super) fn module_name_of(&self, module: ModId) -> &'a str {
+        &self.program.modules[module].file.module
+    }
+}
+
+/// Whether an assigned name of a module is worth listing.
+fn is_constant(name: &str, assigned: &Assigned<'_>) -> bool {
+    if matches!(name, "logger" | "log" | "LOG" | "LOGGER") {
+        return false;
+    }
+    match assigned.value {
+        Some(value @ Expr::Call(_)) => {
+            !matches!(last_name(value), Some("TypeVar" | "ParamSpec" | "TypeVarTuple" | "getLogger" | "get_logger" | "NewType"))
+        }
+        Some(Expr::Name(_) | Expr::Attribute(_)) => true,
+        Some(_) => true,
+        None => assigned.annotation.is_some(),
+    }
+}
+
+/// Whether a top-level module is part of Python: what a package imports from it is for its own use.
+fn is_standard(top: &str) -> bool {
+    const STANDARD: &[&str] = &[
+        "__future__", "_thread", "abc", "argparse", "array", "ast", "asyncio", "atexit", "base64", "bisect", "builtins",
+        "bz2", "calendar", "cmath", "codecs", "collections", "colorsys", "concurrent", "configparser", "contextlib",
+        "contextvars", "copy", "copyreg", "csv", "ctypes", "dataclasses", "datetime", "decimal", "difflib", "dis",
+        "email", "enum", "errno", "faulthandler", "fcntl", "filecmp", "fileinput", "fnmatch", "fractions", "ftplib",
+        "functools", "gc", "getopt", "getpass", "gettext", "glob", "graphlib", "gzip", "hashlib", "heapq", "hmac", "html",
+        "http", "importlib", "inspect", "io", "ipaddress", "itertools", "json", "keyword", "linecache", "locale",
+        "logging", "lzma", "marshal", "math", "mimetypes", "mmap", "multiprocessing", "numbers", "operator", "optparse",
+        "os", "pathlib", "pdb", "pickle", "pickletools", "pkgutil", "platform", "plistlib", "pprint", "profile", "pwd",
+        "queue", "random", "re", "readline", "reprlib", "resource", "runpy", "sched", "secrets", "select", "selectors",
+        "shelve", "shlex", "shutil", "signal", "site", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "stat",
+        "statistics", "string", "stringprep", "struct", "subprocess", "symtable", "sys", "sysconfig", "syslog",
+        "tarfile", "telnetlib", "tempfile", "termios", "textwrap", "threading", "time", "timeit", "tkinter", "token",
+        "tokenize", "tomllib", "trace", "traceback", "tracemalloc", "tty", "turtle", "types", "typing",
+        "typing_extensions", "unicodedata", "unittest", "urllib", "uuid", "venv", "warnings", "wave", "weakref",
+        "webbrowser", "winreg", "wsgiref", "xml", "xmlrpc", "zipapp", "zipfile", "zipimport", "zlib", "zoneinfo",
+        "importlib_metadata", "importlib_resources", "pkg_resources", "setuptools", "mypy_extensions", "_typeshed",
+    ];
+    STANDARD.contains(&top)
+}

@@ -1,0 +1,146 @@
+//! API documentation of Python libraries, read statically: nothing of a library is ever imported or run.
+//!
+//! [`read`] takes a package folder, a project or site-packages folder, a `.py` or `.pyi` file, a wheel, an sdist, a
+//! Sphinx `objects.inv` with the HTML beside it, or `apis.jsonl`, and gives one [`ApiDoc`] per public API under the
+//! name by which users import it.
+//!
+//! Reading order: `source`, `layout`, `archive` (which files are modules) -> `nesting`, `parse` (text to tree) ->
+//! `scope`, `program` (names and what they mean) -> `eval`, `calls`, `library`, `members` (docstrings and members that
+//! are made rather than written) -> `exports`, `signature`, `construct`, `registered`, `records` (what is public, and
+//! the record of each) ; `docstring` and `text` work on strings, `inventory` and `html` read Sphinx's output.
+
+mod archive;
+mod calls;
+mod construct;
+mod docstring;
+mod eval;
+mod exports;
+mod html;
+mod inventory;
+mod layout;
+mod library;
+mod members;
+mod nesting;
+mod parse;
+mod program;
+mod python;
+mod records;
+mod registered;
+mod scope;
+mod signature;
+mod source;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+pub use docstring::first_sentence;
+
+use crate::api::{self, ApiDoc};
+use crate::{Error, Progress, Result};
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Documentation {
+    /// The APIs: modules in order of their names, each followed by its own, each class by its members.
+    pub apis: Vec<ApiDoc>,
+    /// Files that were passed over.
+    pub skipped: Vec<Skipped>,
+    /// Files looked at, skipped ones included.
+    pub files_read: usize,
+}
+
+/// A file that was passed over.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Skipped {
+    /// Path inside the source, with `/`.
+    pub path: String,
+    /// 1-based line of the fault, where there is one.
+    pub line: Option<u32>,
+    /// What is wrong with it, in lower case.
+    pub reason: String,
+}
+
+/// How documentation is read.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// Lists modules and names that begin with an underscore too.
+    pub include_private: bool,
+    /// Folders with installed packages (`site-packages`) in which names that the library re-exports from its
+    /// dependencies are looked up; without them such names are listed bare. The folder that an installed package lies
+    /// in is searched in any case.
+    pub search_paths: Vec<PathBuf>,
+    /// Threads that parse; `None`: one per core.
+    pub threads: Option<usize>,
+}
+
+/// Reads the documentation of one source.
+///
+/// # Errors
+/// The source does not exist or cannot be read, is of no known kind, is a damaged or hostile archive (truncated, with
+/// entries that point out of it, or beyond the limits of size), or holds no Python module. A file inside that does not
+/// parse is no error: it is listed in [`Documentation::skipped`].
+pub fn read(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
+    if source == Path::new("-") {
+        return rows(source);
+    }
+    let meta = std::fs::metadata(source).map_err(|cause| Error::io("open", source, cause))?;
+    if meta.is_dir() {
+        let roots = python::roots(source, options);
+        return python::read(source::folder(source)?, &roots, options, progress);
+    }
+    let name = source.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if name.ends_with(".py") || name.ends_with(".pyi") {
+        let roots = python::roots(source, options);
+        return python::read(source::single(source), &roots, options, progress);
+    }
+    if name.ends_with(".inv") {
+        return inventory::read(source, progress);
+    }
+    if name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") {
+        return rows(source);
+    }
+    let is_tar = name.ends_with(".tar.gz") || name.ends_with(".tgz");
+    match archive::format(source)? {
+        archive::Format::Zip => {
+            let files = source::unpacked(source, archive::zip(source)?)?;
+            python::read(files, &options.search_paths, options, progress)
+        }
+        archive::Format::Gzip if is_tar => {
+            let files = source::unpacked(source, archive::tar_gz(source)?)?;
+            python::read(files, &options.search_paths, options, progress)
+        }
+        _ if name.ends_with(".whl") || name.ends_with(".zip") => {
+            Err(Error::data(source, "not a zip archive (truncated or damaged download?)"))
+        }
+        _ if is_tar => Err(Error::data(source, "not a gzip file (truncated or damaged download?)")),
+        _ => Err(Error::data(
+            source,
+            "not a kind of documentation that is read (package folder, .py, .pyi, .whl, .tar.gz, .zip, objects.inv, apis.jsonl)",
+        )),
+    }
+}
+
+/// Reads several sources one after the other. Of records with the same qualified name the first stays.
+///
+/// # Errors
+/// As [`read`], at the first source that fails; also when `sources` is empty.
+pub fn read_all(sources: &[PathBuf], options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
+    if sources.is_empty() {
+        return Err(Error::new(crate::ErrorKind::InvalidArgument, "no source of documentation is given"));
+    }
+    let mut all = Documentation::default();
+    let mut seen = rustc_hash::FxHashSet::default();
+    for source in sources {
+        let mut one = read(source, options, progress)?;
+        one.apis.retain(|api| api.qualified_name.is_empty() || seen.insert(api.qualified_name.clone()));
+        all.apis.append(&mut one.apis);
+        all.skipped.append(&mut one.skipped);
+        all.files_read += one.files_read;
+    }
+    Ok(all)
+}
+
+fn rows(source: &Path) -> Result<Documentation> {
+    Ok(Documentation { apis: api::read_jsonl(source)?, skipped: Vec::new(), files_read: 1 })
+}

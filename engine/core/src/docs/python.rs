@@ -1,0 +1,191 @@
+//! Python source to records: parse in parallel, look into dependencies where names lead there, write records.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::exports::Key;
+use super::library::Library;
+use super::parse::{self, ParsedFile};
+use super::program::{Base, Program, Target};
+use super::records;
+use super::source::{self, RawFile};
+use super::{Documentation, ReadOptions, Skipped};
+use crate::{Error, ErrorKind, Progress, Result};
+
+/// Stack of every thread that touches a syntax tree; [`super::nesting`] bounds the depth of the trees to it.
+const STACK_BYTES: usize = 256 << 20;
+/// Modules of dependencies that are looked into.
+const MAX_DEPENDENCY_MODULES: usize = 600;
+/// Rounds of looking: a re-export of a re-export takes one each.
+const MAX_ROUNDS: usize = 16;
+
+/// Reads the modules of one library. `roots` are folders in which its dependencies may be installed.
+///
+/// # Errors
+/// No thread can be started.
+pub(super) fn read(
+    files: Vec<RawFile>,
+    roots: &[PathBuf],
+    options: &ReadOptions,
+    progress: &dyn Progress,
+) -> Result<Documentation> {
+    let threads = options.threads.unwrap_or(0);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .stack_size(STACK_BYTES)
+        .thread_name(|i| format!("inhouse-docs-{i}"))
+        .build()
+        .map_err(|cause| {
+            Error::with_source(ErrorKind::Io, format!("cannot start threads to parse with: {cause}"), cause)
+        })?;
+    progress.start("reading Python source", Some(files.len() as u64));
+    let found = pool.install(|| {
+        let mut skipped = Vec::new();
+        let files_read = files.len();
+        let mut parsed = parse_all(files, &mut skipped, Some(progress));
+        look_into_dependencies(&mut parsed, roots);
+        let program = Program::new(&parsed);
+        let library = Library::new(&program);
+        let apis = records::all(&library, options.include_private);
+        Documentation { apis, skipped, files_read }
+    });
+    progress.finish();
+    Ok(found)
+}
+
+fn parse_all(
+    mut files: Vec<RawFile>,
+    skipped: &mut Vec<Skipped>,
+    progress: Option<&dyn Progress>,
+) -> Vec<ParsedFile> {
+    let refused = Mutex::new(Vec::new());
+    let parsed: Vec<ParsedFile> = files
+        .par_iter_mut()
+        .with_max_len(4)
+        .filter_map(|file| {
+            let parsed = file
+                .take_bytes()
+                .map_err(|reason| (None, reason))
+                .and_then(|bytes| parse::parse(file, bytes));
+            if let Some(progress) = progress {
+                progress.advance(1);
+            }
+            match parsed {
+                Ok(parsed) => Some(parsed),
+                Err((line, reason)) => {
+                    let skip = Skipped { path: file.display.clone(), line, reason };
+                    if let Ok(mut refused) = refused.lock() {
+                        refused.push(skip);
+                    }
+                    None
+                }
+            }
+        })
+        .collect();
+    let mut refused = refused.into_inner().unwrap_or_default();
+    refused.sort_by(|a: &Skipped, b: &Skipped| (&a.path, a.line).cmp(&(&b.path, b.line)));
+    skipped.extend(refused);
+    parsed
+}
+
+/// Adds the modules outside the library that its exported names lead to, as far as they are installed in `roots`.
+fn look_into_dependencies(parsed: &mut Vec<ParsedFile>, roots: &[PathBuf]) {
+    if roots.is_empty() {
+        return;
+    }
+    let mut loaded = 0;
+    let mut tried: Vec<String> = Vec::new();
+    for _ in 0..MAX_ROUNDS {
+        let mut wanted = outside_names(parsed);
+        wanted.retain(|name| !tried.contains(name));
+        if wanted.is_empty() || loaded >= MAX_DEPENDENCY_MODULES {
+            return;
+        }
+        let mut files = Vec::new();
+        for name in &wanted {
+            for (module, found) in modules_of(name, roots) {
+                let known = parsed.iter().any(|file| file.module == module)
+                    || files.iter().any(|file: &RawFile| file.module == module);
+                if !known {
+                    files.extend(found);
+                }
+            }
+        }
+        tried.extend(wanted);
+        if files.is_empty() {
+            return;
+        }
+        loaded += files.len();
+        // Whether a dependency's file parses is not this library's concern.
+        parsed.extend(parse_all(files, &mut Vec::new(), None));
+    }
+}
+
+/// Dotted names outside that exports, their bases and their decorators lead to.
+fn outside_names(parsed: &[ParsedFile]) -> Vec<String> {
+    let program = Program::new(parsed);
+    let library = Library::new(&program);
+    program.take_wanted();
+    let mut wanted = Vec::new();
+    for export in library.exports(false) {
+        match &export.target {
+            Target::External(name) => wanted.push(Key::External(name.clone())),
+            Target::Class(id) => {
+                for &owner in program.mro(*id) {
+                    if !library.program.classes[owner].def.decorator_list.is_empty() {
+                        for base in program.bases(owner) {
+                            if let Base::Unknown(name) = base {
+                                wanted.push(Key::External(name.clone()));
+                            }
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut names: Vec<String> = wanted
+        .into_iter()
+        .filter_map(|key| match key {
+            Key::External(name) if name.contains('.') => Some(name),
+            _ => None,
+        })
+        // Star imports inside a dependency.
+        .chain(program.take_wanted().into_iter().filter(|name| name.contains('.')))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The files of the innermost module of `name` that is installed: of `a.b.C` those of `a.b` or, failing that, `a`.
+fn modules_of(name: &str, roots: &[PathBuf]) -> Vec<(String, Vec<RawFile>)> {
+    let mut module = name;
+    loop {
+        for root in roots {
+            let files = source::dependency(root, module);
+            if !files.is_empty() {
+                return vec![(module.to_owned(), files)];
+            }
+        }
+        match module.rsplit_once('.') {
+            Some((parent, _)) => module = parent,
+            None => return Vec::new(),
+        }
+    }
+}
+
+/// Folders where the dependencies of a source may lie: those of the options and, for an installed package, the folder
+/// it is installed in.
+pub(super) fn roots(source: &Path, options: &ReadOptions) -> Vec<PathBuf> {
+    let mut roots = options.search_paths.clone();
+    if let Some(root) = source::import_root(source) {
+        let installed = root.file_name().is_some_and(|name| name == "site-packages" || name == "dist-packages");
+        if installed && !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    roots
+}

@@ -1,0 +1,402 @@
+//! From exports to the records of `apis.jsonl`.
+
+use std::rc::Rc;
+
+use ruff_python_ast::Expr;
+use ruff_text_size::TextSize;
+use rustc_hash::FxHashMap;
+
+use super::exports::{Export, Key};
+use super::library::Library;
+use super::members::{MadeKind, Member};
+use super::program::{Base, ClassId, Function, ModId, Target, Value};
+use super::scope::Assigned;
+use super::signature;
+use crate::api::{ApiDoc, ApiKind, SourceLocation};
+
+/// Classes within classes within accessors that are followed.
+const MAX_NESTING: usize = 4;
+/// Records of one library; a class hierarchy made to explode ends here.
+const MAX_RECORDS: usize = 2_000_000;
+
+/// All records of a library: modules in order of their names, in each the module itself, then its names in order, each
+/// class followed by its members in source order.
+pub(super) fn all(library: &Library<'_>, include_private: bool) -> Vec<ApiDoc> {
+    let exports = library.exports(include_private);
+    let mut writer = Writer { library, paths: FxHashMap::default(), groups: Vec::new(), records: 0 };
+    for export in &exports {
+        let Some(best) = export.paths.first() else { continue };
+        let key = match &export.target {
+            Target::Class(id) => Key::Class(*id),
+            Target::External(name) => Key::External(name.clone()),
+            _ => continue,
+        };
+        let path = (library.module_name_of(best.module).to_owned(), best.name.to_string());
+        writer.paths.insert(key, path);
+    }
+    for module in library.public_modules(include_private) {
+        writer.module(module);
+    }
+    for export in &exports {
+        writer.export(export);
+    }
+    writer.finish()
+}
+
+struct Writer<'l, 'a> {
+    library: &'l Library<'a>,
+    /// Best module and name of each exported class and outside name.
+    paths: FxHashMap<Key, (String, String)>,
+    groups: Vec<((String, String), Vec<ApiDoc>)>,
+    records: usize,
+}
+
+impl<'a> Writer<'_, 'a> {
+    fn finish(mut self) -> Vec<ApiDoc> {
+        self.groups.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut seen: FxHashMap<String, usize> = FxHashMap::default();
+        let mut apis: Vec<ApiDoc> = Vec::with_capacity(self.records);
+        for api in self.groups.into_iter().flat_map(|(_, group)| group) {
+            match seen.get(&api.qualified_name) {
+                None => {
+                    seen.insert(api.qualified_name.clone(), apis.len());
+                    apis.push(api);
+                }
+                // The same name from two sides (a stub's method and the class registered under it): the one with a
+                // description counts.
+                Some(&at) if apis[at].description.is_empty() && !api.description.is_empty() => apis[at] = api,
+                Some(_) => {}
+            }
+        }
+        apis
+    }
+
+    fn push_group(&mut self, module: &str, name: &str, group: Vec<ApiDoc>) {
+        if self.records < MAX_RECORDS {
+            self.records += group.len();
+            self.groups.push(((module.to_owned(), name.to_owned()), group));
+        }
+    }
+
+    fn module(&mut self, id: ModId) {
+        let module = &self.library.program.modules[id];
+        let name = module.file.module.as_str();
+        let mut api = ApiDoc {
+            name: name.rsplit('.').next().unwrap_or(name).to_owned(),
+            qualified_name: name.to_owned(),
+            kind: Some(ApiKind::Module),
+            module: name.to_owned(),
+            source: Some(SourceLocation { path: module.file.path.clone(), line: 1 }),
+            ..ApiDoc::default()
+        };
+        self.describe(&mut api, self.library.doc_of_module(id));
+        self.push_group(name, "", vec![api]);
+    }
+
+    fn describe(&self, api: &mut ApiDoc, doc: Option<Rc<str>>) {
+        if let Some(doc) = doc {
+            let rendered = self.library.render(&doc);
+            api.description.clone_from(&rendered.first_sentence);
+            api.doc.clone_from(&rendered.doc);
+            api.examples.clone_from(&rendered.examples);
+        }
+    }
+
+    fn at(&self, module: ModId, offset: TextSize) -> Option<SourceLocation> {
+        let file = self.library.program.modules[module].file;
+        Some(SourceLocation { path: file.path.clone(), line: file.line(offset) })
+    }
+
+    /// The records of one exported thing: under its best path, and once more under every other bare name that is
+    /// imported from as high up (`isnull` beside `isna`). All other paths are aliases.
+    fn export(&mut self, export: &Export<'a>) {
+        let Some(best) = export.paths.first() else { return };
+        let depth = |module: ModId| self.library.module_name_of(module).matches('.').count();
+        let full = |module: ModId, name: &str| format!("{}.{name}", self.library.module_name_of(module));
+        let all: Vec<String> = export.paths.iter().map(|path| full(path.module, &path.name)).collect();
+        let mut names: Vec<&str> = Vec::new();
+        let mut groups = Vec::new();
+        for path in &export.paths {
+            if names.contains(&&*path.name) || depth(path.module) != depth(best.module) {
+                continue;
+            }
+            let main = names.is_empty();
+            names.push(&path.name);
+            let module = self.library.module_name_of(path.module);
+            let qualified = full(path.module, &path.name);
+            let aliases: Vec<String> = all.iter().filter(|other| **other != qualified).cloned().collect();
+            let mut api = ApiDoc {
+                name: path.name.to_string(),
+                qualified_name: qualified,
+                module: module.to_owned(),
+                aliases,
+                ..ApiDoc::default()
+            };
+            let group = match &export.target {
+                Target::Class(id) => self.class(*id, api, main),
+                Target::Function(function) => {
+                    api.kind = Some(ApiKind::Function);
+                    api.signature = signature::function(self.library, function, false);
+                    api.source = self.function_source(function);
+                    self.describe(&mut api, self.library.doc_of_function(function));
+                    vec![api]
+                }
+                Target::Value(value) => vec![self.constant(value, api)],
+                Target::External(_) | Target::Module(_) => vec![api],
+            };
+            groups.push((module.to_owned(), path.name.to_string(), group));
+        }
+        for (module, name, group) in groups {
+            self.push_group(&module, &name, group);
+        }
+        if let Target::Class(id) = &export.target {
+            self.registered(*id);
+        }
+    }
+
+    fn function_source(&self, function: &Function<'a>) -> Option<SourceLocation> {
+        use ruff_text_size::Ranged;
+        self.at(function.module, function.main().name.start())
+    }
+
+    fn constant(&self, value: &Value<'a>, mut api: ApiDoc) -> ApiDoc {
+        let library = self.library;
+        api.kind = Some(ApiKind::Constant);
+        api.source = self.at(value.module, value.assigned.range.start());
+        self.describe(&mut api, self.value_doc(value));
+        if let Some(Expr::Call(call)) = value.assigned.value
+            && let Some(signature) = library.namedtuple_call(value.module, call)
+        {
+            api.kind = Some(ApiKind::Class);
+            api.signature = signature;
+        } else if let Some(Expr::Lambda(lambda)) = value.assigned.value {
+            let file = library.program.modules[value.module].file;
+            api.kind = Some(ApiKind::Function);
+            api.signature =
+                lambda.parameters.as_ref().map_or("()".into(), |list| signature::parameters(file, list, false));
+        }
+        api
+    }
+
+    /// The string after an assignment, or the `#:` comments before or behind it.
+    fn value_doc(&self, value: &Value<'a>) -> Option<Rc<str>> {
+        if let Some(doc) = self.library.doc_of_target(&Target::Value(*value)) {
+            return Some(doc);
+        }
+        let file = self.library.program.modules[value.module].file;
+        let start = value.assigned.range.start().to_usize();
+        let text = &file.text;
+        let line_start = text.get(..start)?.rfind('\n').map_or(0, |at| at + 1);
+        let mut comments: Vec<&str> = Vec::new();
+        for line in text.get(..line_start)?.lines().rev() {
+            match line.trim().strip_prefix("#:") {
+                Some(comment) => comments.push(comment.trim()),
+                None => break,
+            }
+        }
+        comments.reverse();
+        if comments.is_empty() {
+            let line = text.get(line_start..)?.lines().next()?;
+            comments.push(line.split_once("#:")?.1.trim());
+        }
+        Some(comments.join("\n").into())
+    }
+
+    /// A class and, where `members` asks for them, what can be reached through it.
+    fn class(&self, id: ClassId, mut api: ApiDoc, members: bool) -> Vec<ApiDoc> {
+        let mut group = Vec::new();
+        let library = self.library;
+        let class = &library.program.classes[id];
+        api.kind = Some(ApiKind::Class);
+        api.signature = library.constructor(id);
+        api.source = {
+            use ruff_text_size::Ranged;
+            self.at(class.module, class.def.name.start())
+        };
+        let doc = library.doc_of_class(id);
+        let init = |name: &str| {
+            library.program.attribute(&Target::Class(id), name, 0).and_then(|target| library.doc_of_target(&target))
+        };
+        self.describe(&mut api, doc.or_else(|| init("__init__")));
+        for name in library.registered_names(id) {
+            if let Some(base) = self.registration_path(id) {
+                api.aliases.push(format!("{}.{}.{name}", base.0, base.1));
+            }
+        }
+        let (module, qualified) = (api.module.clone(), api.qualified_name.clone());
+        group.push(api);
+        if members {
+            self.members(id, &module, &qualified, 0, &mut group);
+        }
+        group
+    }
+
+    fn members(&self, id: ClassId, module: &str, owner: &str, nesting: usize, group: &mut Vec<ApiDoc>) {
+        if nesting > MAX_NESTING || group.len() > MAX_RECORDS {
+            return;
+        }
+        let library = self.library;
+        let is_enum = library.constructor(id) == "(value)";
+        for (name, member, from) in library.members(id) {
+            let mut api = ApiDoc {
+                name: name.to_string(),
+                qualified_name: format!("{owner}.{name}"),
+                module: module.to_owned(),
+                ..ApiDoc::default()
+            };
+            match &member {
+                Member::Function(function) => {
+                    api.source = self.function_source(function);
+                    let in_class = function.class.is_some();
+                    match Library::method_kind(function) {
+                        MadeKind::Property => api.kind = Some(ApiKind::Property),
+                        kind => {
+                            api.kind = Some(ApiKind::Method);
+                            // A module's function bound in a class body takes the receiver like any other.
+                            let skip = kind != MadeKind::Static || !in_class;
+                            api.signature = signature::function(library, function, skip);
+                        }
+                    }
+                    self.describe(&mut api, library.doc_of_member(id, &name, &member));
+                }
+                Member::Made(made) => {
+                    api.source = self.function_source(&made.function);
+                    if made.kind == MadeKind::Property {
+                        api.kind = Some(ApiKind::Property);
+                    } else {
+                        api.kind = Some(ApiKind::Method);
+                        let skip = made.kind != MadeKind::Static;
+                        api.signature = signature::function(library, &made.function, skip);
+                    }
+                    self.describe(&mut api, library.doc_of_member(id, &name, &member));
+                }
+                Member::Value(value) => {
+                    let upper = name.chars().all(|c| !c.is_lowercase());
+                    let enumerated = is_enum && value.assigned.value.is_some();
+                    api.kind = Some(if upper || enumerated { ApiKind::Constant } else { ApiKind::Property });
+                    api.source = self.at(value.module, value.assigned.range.start());
+                    if let Assigned { value: Some(Expr::Lambda(lambda)), .. } = value.assigned {
+                        let file = library.program.modules[value.module].file;
+                        api.kind = Some(ApiKind::Method);
+                        api.signature = lambda
+                            .parameters
+                            .as_ref()
+                            .map_or("()".into(), |list| signature::parameters(file, list, true));
+                    }
+                    let doc = self.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member));
+                    self.describe(&mut api, doc);
+                }
+                Member::Class(inner) | Member::Accessor(inner) => {
+                    let accessor = matches!(member, Member::Accessor(_));
+                    let own = library.program.classes[*inner].outer == Some(from);
+                    let (module, qualified) = (api.module.clone(), api.qualified_name.clone());
+                    let nested = *inner != id;
+                    let mut inner_group = self.class(*inner, api, false);
+                    if accessor {
+                        for api in &mut inner_group {
+                            api.kind = Some(ApiKind::Property);
+                            api.signature.clear();
+                        }
+                    }
+                    group.append(&mut inner_group);
+                    if nested && (accessor || own) {
+                        self.members(*inner, &module, &qualified, nesting + 1, group);
+                    }
+                    continue;
+                }
+                Member::Bare => {}
+            }
+            group.push(api);
+        }
+    }
+
+    /// Where a class that a decorator registers puts its method: module and name of the base class.
+    fn registration_path(&self, id: ClassId) -> Option<(String, String)> {
+        match self.library.registration_base(id)? {
+            Base::Known(base) => self.paths.get(&Key::Class(base)).cloned().or_else(|| {
+                let class = &self.library.program.classes[base];
+                let module = self.library.module_name_of(class.module).to_owned();
+                Some((module, self.library.program.class_path(base)))
+            }),
+            Base::Unknown(name) => {
+                if let Some(path) = self.paths.get(&Key::External(name.clone())) {
+                    return Some(path.clone());
+                }
+                let (module, name) = name.rsplit_once('.')?;
+                Some((module.to_owned(), name.to_owned()))
+            }
+        }
+    }
+
+    fn registered(&mut self, id: ClassId) {
+        let names = self.library.registered_names(id);
+        if names.is_empty() {
+            return;
+        }
+        let Some((module, base)) = self.registration_path(id) else { return };
+        let class = &self.library.program.classes[id];
+        let path = self.paths.get(&Key::Class(id)).map(|(module, name)| format!("{module}.{name}"));
+        let signature = without_first(&self.library.constructor(id));
+        for name in names {
+            use ruff_text_size::Ranged;
+            let mut api = ApiDoc {
+                qualified_name: format!("{module}.{base}.{name}"),
+                kind: Some(ApiKind::Method),
+                signature: signature.clone(),
+                module: module.clone(),
+                aliases: path.iter().cloned().collect(),
+                source: self.at(class.module, class.def.name.start()),
+                name,
+                ..ApiDoc::default()
+            };
+            self.describe(&mut api, self.library.doc_of_class(id));
+            let sort = format!("{base}.{}", api.name);
+            self.push_group(&module, &sort, vec![api]);
+        }
+    }
+}
+
+/// `(a, b: X = f(1, 2))` without its first parameter, which the receiver takes. `*args` keeps its place.
+fn without_first(signature: &str) -> String {
+    let Some(inner) = signature.strip_prefix('(') else { return signature.to_owned() };
+    if inner.starts_with('*') || inner.starts_with(')') {
+        return signature.to_owned();
+    }
+    let (mut depth, mut quote) = (0_usize, None);
+    for (at, c) in inner.char_indices() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '(' | '[' | '{') => depth += 1,
+            (None, ')') if depth == 0 => return format!("({}", &inner[at..]),
+            (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
+            (None, ',') if depth == 0 => {
+                let rest = inner[at + 1..].trim_start();
+                return format!("({}", rest.strip_prefix("/, ").unwrap_or(rest));
+            }
+            _ => {}
+        }
+    }
+    signature.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_first;
+
+    #[test]
+    fn the_receiver_takes_the_first_parameter() {
+        let cases = [
+            ("(a, b=1)", "(b=1)"),
+            ("(a)", "()"),
+            ("(a: Dict[str, int] = f(1, 2), *, b)", "(*, b)"),
+            ("(*a, b)", "(*a, b)"),
+            ("()", "()"),
+            ("(a=', (', b=2)", "(b=2)"),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(without_first(given), expected);
+        }
+    }
+}

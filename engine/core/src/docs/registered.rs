@@ -1,0 +1,82 @@
+//! Methods that a class decorator registers under a name given as a string: `@functional_datapipe("cycle")` on a class
+//! makes `.cycle(...)` on its base class.
+
+use ruff_python_ast::{Expr, ExprCall};
+
+use super::layout::is_identifier;
+use super::library::Library;
+use super::program::{Base, ClassId, Target};
+use super::scope::last_name;
+
+impl<'a> Library<'a> {
+    /// The names under which decorators register a class as a method of its base.
+    ///
+    /// A string argument alone proves nothing (`@command("run")`): the decorator must say so by its name
+    /// (`functional...`), by registering functions in its own source, or the class's docstring must use the method.
+    pub(super) fn registered_names(&self, class: ClassId) -> Vec<String> {
+        let def = self.program.classes[class].def;
+        if self.program.bases(class).is_empty() {
+            return Vec::new();
+        }
+        let mut names = Vec::new();
+        for decorator in &def.decorator_list {
+            let Expr::Call(call) = &decorator.expression else { continue };
+            let Some(name) = given_name(call) else { continue };
+            let called = last_name(&decorator.expression).unwrap_or("");
+            let shown = || {
+                self.doc_of_class(class).is_some_and(|doc| {
+                    doc.contains(&format!(".{name}(")) || doc.contains(&format!("functional name: ``{name}``"))
+                })
+            };
+            if is_identifier(name)
+                && !called.contains("accessor")
+                && (called.contains("functional") || shown() || self.registers_functions(class, call))
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+
+    fn registers_functions(&self, class: ClassId, call: &ExprCall) -> bool {
+        let module = self.program.classes[class].module;
+        let source = match self.program.resolve_expr(module, None, &call.func) {
+            Some(Target::Class(id)) => {
+                let class = &self.program.classes[id];
+                self.program.modules[class.module].file.slice(class.def)
+            }
+            Some(Target::Function(function)) => self.program.modules[function.module].file.slice(function.main()),
+            _ => return false,
+        };
+        source.contains("register") && (source.contains("as_function") || source.contains("as_method"))
+    }
+
+    /// The class whose objects get the method: the nearest base that is not registered itself.
+    pub(super) fn registration_base(&self, class: ClassId) -> Option<Base> {
+        let mut at = class;
+        for _ in 0..16 {
+            match self.program.bases(at).first()? {
+                Base::Known(base) => {
+                    let name = self.program.classes[*base].def.name.as_str();
+                    if self.registered_names(*base).is_empty() && !name.starts_with('_') {
+                        return Some(Base::Known(*base));
+                    }
+                    at = *base;
+                }
+                unknown => return Some(unknown.clone()),
+            }
+        }
+        None
+    }
+}
+
+fn given_name(call: &ExprCall) -> Option<&str> {
+    match call.arguments.args.first() {
+        Some(Expr::StringLiteral(literal)) => Some(literal.value.to_str()),
+        Some(_) => None,
+        None => call.arguments.keywords.iter().find_map(|keyword| match (&keyword.arg, &keyword.value) {
+            (Some(name), Expr::StringLiteral(literal)) if name.as_str() == "name" => Some(literal.value.to_str()),
+            _ => None,
+        }),
+    }
+}
