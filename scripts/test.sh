@@ -36,10 +36,8 @@ if [ "$(id -u)" = 0 ] && command -v runuser >/dev/null; then
     # Users are not root: the sandbox must hold for them too.
     step "evald's tests as an unprivileged user" scripts/test-unprivileged.sh
 fi
-step "the private library's own tests" \
-    env PYTHONPATH=tests/private-library PYTHONDONTWRITEBYTECODE=1 "$(find_python)" -m unittest discover -q -s tests/private-library/tests
-step "the private library's problems" \
-    env PYTHONDONTWRITEBYTECODE=1 "$(find_python)" tests/private-library/check_problems.py
+step "the private library's tests and problems" \
+    env PYTHONDONTWRITEBYTECODE=1 "$(find_python)" -m unittest discover -q -s tests/private-library -t tests/private-library
 
 if [ ${#failed[@]} -gt 0 ]; then
     say "failed: ${failed[*]}"

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
-use evald_proto::{Client, Job, JobResult, Limits, PrivateDaemon, Verdict};
+use evald_proto::{Client, Job, JobResult, Limits, SpawnOptions, Verdict};
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
@@ -37,6 +37,13 @@ impl FromStr for Environment {
             return Err(format!("`{bad}` is no module name"));
         }
         Ok(Self { python: python.into(), preload })
+    }
+}
+
+impl std::fmt::Display for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.python.display())?;
+        if self.preload.is_empty() { Ok(()) } else { write!(f, ":{}", self.preload.join(",")) }
     }
 }
 
@@ -191,14 +198,24 @@ fn job(i: usize, problem: &Problem, sample: &Sample, limits: &Limits) -> Job {
 fn connect(options: &EvalOptions) -> Result<Client> {
     match &options.socket {
         Some(socket) => Client::connect(socket).map_err(sandbox),
-        None => Client::start_private(&PrivateDaemon {
-            python: options.environment.python.clone(),
-            preload: options.environment.preload.clone(),
-            tier: options.tier.clone(),
-            ..PrivateDaemon::default()
-        })
-        .map_err(sandbox),
+        None => {
+            let spawn = SpawnOptions {
+                tier: options.tier.clone(),
+                envs: vec![format!("default={}", options.environment)],
+                ..SpawnOptions::default()
+            };
+            Client::spawn(&evald_executable(), &spawn).map_err(sandbox)
+        }
     }
+}
+
+/// `$INHOUSE_EVALD`, else the evald beside this program, else the one on the PATH.
+fn evald_executable() -> PathBuf {
+    if let Some(path) = std::env::var_os("INHOUSE_EVALD") {
+        return path.into();
+    }
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("evald")));
+    beside.filter(|path| path.is_file()).unwrap_or_else(|| "evald".into())
 }
 
 fn sandbox(error: evald_proto::ClientError) -> Error {
