@@ -1,0 +1,173 @@
+//! The wire types. Unknown fields are ignored, so that an older daemon serves a newer client.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the protocol, sent in [`Reply::Hello`].
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// No line on the wire is longer.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// What the daemon is and can do; answered by [`Reply::Hello`].
+    Hello,
+    /// Run one job; answered by [`Reply::Verdict`], or [`Reply::Error`] where the job itself is unusable.
+    Run(Job),
+    /// Forget a job of this connection that has not ended; answered by its verdict or [`Reply::Error`].
+    Cancel {
+        /// The job's id.
+        id: String,
+    },
+}
+
+/// One piece of Python to run and the test that decides it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// The client's name for it, unique among its unanswered jobs.
+    pub id: String,
+    /// The candidate: prompt + completion. Compiled and executed first.
+    pub code: String,
+    /// What decides: the problem's test and the call of `check`. Executed in the same namespace after `code`.
+    #[serde(default)]
+    pub test: String,
+    /// The environment's name, as given to `evald serve --env`; empty: the first.
+    #[serde(default)]
+    pub env: String,
+    /// Limits; fields that are absent take the daemon's defaults.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Limits of one job. `None` means the daemon's default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// CPU time, user and system, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// Wall-clock time from the moment the candidate starts, in milliseconds; default: three times the CPU time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<u64>,
+    /// Memory above what the interpreter holds at the start, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Bytes written to standard output and error together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
+    /// Bytes of all files in the sample's private folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+    /// Open file descriptors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Hello`].
+    Hello {
+        /// [`PROTOCOL_VERSION`] of the daemon.
+        protocol: u32,
+        /// The daemon's version.
+        version: String,
+        /// The tier that runs jobs: `T0` to `T4`.
+        tier: String,
+        /// Names of its environments.
+        envs: Vec<String>,
+        /// Jobs it runs side by side.
+        slots: usize,
+        /// Unanswered requests it takes from one connection before it stops reading from it.
+        #[serde(default = "default_max_in_flight")]
+        max_in_flight: usize,
+    },
+    /// The end of one job.
+    Verdict(JobResult),
+    /// A request that cannot be served.
+    Error {
+        /// The job it is about, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        /// One line for people.
+        message: String,
+    },
+}
+
+fn default_max_in_flight() -> usize {
+    16
+}
+
+/// How one job ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// The job's id.
+    pub id: String,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// True for [`Verdict::Passed`] alone.
+    pub passed: bool,
+    /// What the verdict may be trusted for.
+    pub trust: Trust,
+    /// The tier that ran it: `T0` to `T4`.
+    pub tier: String,
+    /// CPU time used, in milliseconds.
+    pub cpu_ms: f64,
+    /// Wall-clock time from the candidate's start, in milliseconds.
+    pub wall_ms: f64,
+    /// One line for people: the exception and its line, the limit that was hit, the system call.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// How a job ended. A verdict is never [`Verdict::Passed`] because a record is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Code and test ran to their end.
+    Passed,
+    /// The code or the test raised.
+    Failed,
+    /// The code does not compile.
+    CompileError,
+    /// The CPU time limit.
+    TimeoutCpu,
+    /// The wall-clock limit.
+    TimeoutWall,
+    /// The memory limit.
+    Oom,
+    /// The output limit.
+    OutputLimit,
+    /// The file size or disk limit.
+    DiskLimit,
+    /// The process or thread limit.
+    ProcLimit,
+    /// A forbidden system call.
+    PolicyViolation,
+    /// Ended by a signal of its own (stack overflow, abort).
+    Signaled,
+    /// It ended without a record of its result: `os._exit`, `SystemExit`.
+    NoVerdict,
+    /// The record was forged or damaged.
+    Tampered,
+    /// The sandbox itself failed: retried, never counted in pass@k.
+    InfraError,
+}
+
+/// What a verdict may be trusted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Trust {
+    /// The test ran inside the candidate's interpreter, so a candidate that attacks its own test can pass: no more than
+    /// the usual trust of HumanEval-style harnesses.
+    InProcess,
+    /// Decided outside the candidate's reach (limits, compile errors).
+    Outside,
+}

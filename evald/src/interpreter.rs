@@ -1,0 +1,161 @@
+//! Which files a Python interpreter needs: found by asking it (isolated, without site packages) and by reading
+//! `pyvenv.cfg`, never by importing a library.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::mounts;
+
+/// An interpreter and what the sandbox must show for it to run.
+#[derive(Debug, Clone)]
+pub struct Interpreter {
+    /// The path as given (a virtual environment's `python` stays one, so that it finds its packages).
+    pub path: PathBuf,
+    /// Files and folders that it reads.
+    pub needs: Vec<PathBuf>,
+    /// `major.minor`.
+    pub version: String,
+}
+
+#[derive(Deserialize)]
+struct Facts {
+    implementation: String,
+    version: (u32, u32),
+    base_prefixes: Vec<PathBuf>,
+    path: Vec<PathBuf>,
+}
+
+const QUESTION: &str = "import sys, json
+print(json.dumps({'implementation': sys.implementation.name, 'version': sys.version_info[:2],
+    'base_prefixes': [sys.base_prefix, sys.base_exec_prefix], 'path': [p for p in sys.path if p]}))";
+
+/// Shared libraries and data that any interpreter may need; those that a host lacks are passed over.
+const SYSTEM: &[&str] = &[
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/localtime",
+    "/etc/alternatives",
+    "/usr/share/zoneinfo",
+    "/usr/share/python-wheels",
+];
+
+impl Interpreter {
+    /// Looks at the interpreter `python` (a path, or a name on PATH).
+    ///
+    /// # Errors
+    /// It is missing, unreadable by this user, does not answer, or is not CPython 3.7 or newer.
+    pub fn inspect(name: &str, python: &Path) -> Result<Self> {
+        let fail = |reason: String| Error::Environment { name: name.into(), reason };
+        let path = locate(python).map_err(&fail)?;
+        let output = Command::new(&path)
+            .args(["-I", "-S", "-c", QUESTION])
+            .env_clear()
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|cause| fail(format!("cannot run {}: {cause}", path.display())))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let last = said.lines().last().unwrap_or("no message");
+            return Err(fail(format!("{} ended with {}: {last}", path.display(), output.status)));
+        }
+        let facts: Facts = serde_json::from_slice(&output.stdout)
+            .map_err(|cause| fail(format!("{} does not answer like Python: {cause}", path.display())))?;
+        if facts.implementation != "cpython" || facts.version < (3, 7) {
+            let (major, minor) = facts.version;
+            let found = format!("{} {major}.{minor}", facts.implementation);
+            return Err(fail(format!("{} is {found}, need CPython 3.7 or newer", path.display())));
+        }
+        let mut needs = vec![path.clone()];
+        needs.extend(SYSTEM.iter().map(PathBuf::from).filter(|path| path.exists()));
+        needs.extend(facts.base_prefixes.iter().flat_map(|prefix| prefix_parts(prefix)));
+        needs.extend(facts.path.into_iter().filter(|path| path.exists()));
+        if let Some(venv) = venv_root(&path) {
+            needs.push(venv);
+        }
+        needs.sort();
+        needs.dedup();
+        Ok(Self { path, needs, version: format!("{}.{}", facts.version.0, facts.version.1) })
+    }
+
+    /// The entries of the sandbox's root, with `extra` folders beside the interpreter's own.
+    ///
+    /// # Errors
+    /// A file or folder cannot be reached by this user.
+    pub fn root(&self, name: &str, extra: &[PathBuf]) -> Result<Vec<mounts::Entry>> {
+        let paths: Vec<PathBuf> = self.needs.iter().chain(extra).cloned().collect();
+        mounts::plan(&paths).map_err(|reason| Error::Environment { name: name.into(), reason })
+    }
+}
+
+/// Under a system prefix only the library folders are shown: /usr itself holds far more than Python.
+fn prefix_parts(prefix: &Path) -> Vec<PathBuf> {
+    let shared = ["/", "/usr", "/usr/local"].iter().any(|system| prefix == Path::new(system));
+    let parts =
+        if shared { vec![prefix.join("lib"), prefix.join("lib64")] } else { vec![prefix.to_path_buf()] };
+    parts.into_iter().filter(|path| path.exists()).collect()
+}
+
+/// The virtual environment that an interpreter's path belongs to.
+fn venv_root(python: &Path) -> Option<PathBuf> {
+    let root = python.parent()?.parent()?;
+    root.join("pyvenv.cfg").is_file().then(|| root.to_path_buf())
+}
+
+fn locate(python: &Path) -> Result<PathBuf, String> {
+    let candidate = if python.components().count() == 1 && !python.is_absolute() {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&folders)
+            .map(|folder| folder.join(python))
+            .find(|path| path.is_file())
+            .ok_or_else(|| format!("no {} on PATH", python.display()))?
+    } else {
+        std::path::absolute(python).map_err(|cause| format!("{}: {cause}", python.display()))?
+    };
+    match std::fs::metadata(&candidate) {
+        Ok(meta) if meta.is_file() => Ok(candidate),
+        Ok(_) => Err(format!("{} is not a file", candidate.display())),
+        Err(cause) => {
+            let real = std::fs::read_link(&candidate).unwrap_or_default();
+            let via = if real == OsStr::new("") {
+                String::new()
+            } else {
+                format!(" (a link to {})", real.display())
+            };
+            let user = nix::unistd::geteuid();
+            Err(format!("user {user} cannot read the interpreter {}{via}: {cause}", candidate.display()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_or_wrong_interpreter_is_named() {
+        for (python, word) in
+            [("/no/such/python", "/no/such/python"), ("/bin/false", "ended with"), ("/", "not a file")]
+        {
+            let error = Interpreter::inspect("e", Path::new(python)).expect_err("not Python").to_string();
+            assert!(error.contains(word) && error.contains("environment e"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_host_python_needs_its_own_file_and_library() {
+        let Ok(python) = Interpreter::inspect("e", Path::new("python3")) else {
+            println!("skipped: no python3 on PATH");
+            return;
+        };
+        assert!(python.needs.contains(&python.path));
+        assert!(python.needs.len() > 2, "{:?}", python.needs);
+        assert!(!python.needs.iter().any(|path| path == Path::new("/usr") || path == Path::new("/")));
+    }
+}

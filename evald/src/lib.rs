@@ -1,0 +1,52 @@
+//! `evald`: runs generated Python in a sandbox and says how it ended. It knows nothing of the engine.
+//!
+//! The same source is built twice: into the `evald` command, and into `libevald.so`, which the warm interpreters load.
+//!
+//! ```text
+//! evald (daemon; parses nothing untrusted)
+//!  └ frame: namespaces and a read-only root, once per environment          frame, mounts, interpreter
+//!     └ master zygote: CPython with the libraries imported (libevald.so)   zygote, python
+//!        └ slot zygote, one per core                                       zygote, supervise
+//!           └ sample: one fork in namespaces of its own                    sample, limits, landlock, seccomp, record
+//! ```
+//!
+//! The daemon's half: [`server`] (connections) -> [`scheduler`] (fair queues) -> [`sandbox`] (one job in, one verdict
+//! out) -> [`slot`] and [`environment`] (zygotes). [`check`] looks at the host and chooses the [`tier`].
+
+pub mod check;
+pub mod environment;
+pub mod error;
+pub mod frame;
+pub mod interpreter;
+pub mod landlock;
+pub mod limits;
+pub mod message;
+pub mod mounts;
+pub mod python;
+pub mod record;
+mod sample;
+pub mod sandbox;
+pub mod scheduler;
+pub mod seccomp;
+pub mod server;
+pub mod slot;
+mod supervise;
+pub mod sys;
+pub mod tier;
+pub mod wire_line;
+pub mod zygote;
+
+/// Marks the command and the library of one build, so that one never loads the other's leftovers.
+pub const BUILD: &str = concat!("evald-build:", env!("EVALD_BUILD"));
+
+/// The mark as bytes of the library: exported, or the linker would leave it out.
+#[unsafe(no_mangle)]
+pub static EVALD_BUILD_MARK: [u8; BUILD.len()] = {
+    let mut bytes = [0; BUILD.len()];
+    let mut index = 0;
+    while index < bytes.len() {
+        bytes[index] = BUILD.as_bytes()[index];
+        index += 1;
+    }
+    bytes
+};

@@ -1,0 +1,182 @@
+//! The `evald` command.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use evald::check::Host;
+use evald::environment::{Common, Keeper, Spec, adopt, find_library};
+use evald::limits::Limits;
+use evald::sandbox::{Warm, work};
+use evald::scheduler::Scheduler;
+use evald::server::{Server, listen};
+use evald::tier::Wish;
+use evald::{frame, sys};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+
+#[derive(Parser)]
+#[command(name = "evald", version, about = "Runs generated Python in a sandbox and says how it ended")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What this host gives, which tier would run, and why not a higher one
+    Check {
+        /// auto, T2 or T3
+        #[arg(long, default_value = "auto")]
+        tier: Wish,
+    },
+    /// Serve jobs
+    Serve(Serve),
+    #[command(name = "__frame", hide = true)]
+    Frame { config: String },
+    #[command(name = "__probe", hide = true)]
+    Probe,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Listen on this Unix socket (mode 0600; only this user and root may connect)
+    #[arg(long, value_name = "PATH", required_unless_present = "stdio")]
+    socket: Option<PathBuf>,
+    /// Serve one client on descriptor 0, a socket, and end with it
+    #[arg(long, conflicts_with = "socket")]
+    stdio: bool,
+    /// auto, T2 or T3
+    #[arg(long, default_value = "auto", env = "EVALD_TIER")]
+    tier: Wish,
+    /// An environment: its name, its interpreter, modules to import beforehand; the first is the default
+    #[arg(long = "env", value_name = "NAME=PYTHON[:MODULE,...]", default_value = "python=python3")]
+    environments: Vec<Spec>,
+    /// A folder on the module search path of every environment, read-only
+    #[arg(long = "path", value_name = "DIR")]
+    paths: Vec<PathBuf>,
+    /// Jobs to run side by side; default: one per core
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    slots: Option<u16>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Frame { config } => become_frame(&config),
+        Command::Probe => probe(),
+        Command::Check { tier } => check(tier),
+        Command::Serve(serve) => {
+            let filter = tracing_subscriber::EnvFilter::try_from_env("EVALD_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+            serve_jobs(serve)
+        }
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("evald: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(tier: Wish) -> anyhow::Result<ExitCode> {
+    let host = Host::probe(&executable()?);
+    print!("{}", host.report(tier));
+    Ok(if host.choose(tier).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn executable() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot find the evald executable")
+}
+
+/// Makes a frame's namespaces in this short-lived process, and a sample's on top.
+fn probe() -> anyhow::Result<ExitCode> {
+    frame::try_out()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn become_frame(config: &str) -> anyhow::Result<ExitCode> {
+    // The daemon blocks the signals that it waits for; the interpreter must not inherit that.
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    let config = serde_json::from_str(config).context("bad frame config")?;
+    match frame::run(&config)? {}
+}
+
+fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
+    for (index, spec) in serve.environments.iter().enumerate() {
+        if serve.environments[..index].iter().any(|other| other.name == spec.name) {
+            bail!("environment {:?} is given twice", spec.name);
+        }
+    }
+    let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&stop), None)?;
+    let paths = serve
+        .paths
+        .iter()
+        .map(|path| path.canonicalize().with_context(|| format!("cannot use --path {}", path.display())))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let executable = executable()?;
+    let host = Host::probe(&executable);
+    let tier = host.choose(serve.tier).map_err(anyhow::Error::msg)?;
+    let scratch =
+        tempfile::Builder::new().prefix("evald-").tempdir().context("cannot make a temporary folder")?;
+    let common = Common {
+        tier,
+        landlock: host.landlock.is_some(),
+        library: find_library(&executable)?,
+        executable,
+        paths,
+        scratch: scratch.path().to_path_buf(),
+    };
+    let keeper = Keeper::start(&serve.environments, common)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let slots = serve.slots.map_or(cores, usize::from);
+    let scheduler = Arc::new(Scheduler::default());
+    for _ in 0..slots {
+        let (scheduler, keeper) = (Arc::clone(&scheduler), keeper.clone());
+        std::thread::Builder::new()
+            .name("worker".into())
+            .spawn(move || work(&scheduler, &mut Warm::new(tier, keeper)))
+            .context("cannot start a worker")?;
+    }
+    let server = Arc::new(Server {
+        environments: serve.environments.iter().map(|spec| spec.name.clone()).collect(),
+        tier: tier.to_string(),
+        slots,
+        limits: Limits::default(),
+        scheduler,
+    });
+    let socket = serve.socket.clone();
+    match &serve.socket {
+        Some(path) => {
+            let listener = listen(path)?;
+            tracing::info!(socket = %path.display(), %tier, slots, "serving");
+            std::thread::Builder::new()
+                .name("accept".into())
+                .spawn(move || server.serve(&listener))
+                .context("cannot start a thread")?;
+        }
+        None => {
+            let stream = std::os::unix::net::UnixStream::from(adopt(0).context("descriptor 0 is not open")?);
+            std::thread::Builder::new()
+                .name("client".into())
+                .spawn(move || {
+                    server.converse(stream);
+                    // The private client has gone: end as if told to.
+                    nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGTERM).ok();
+                })
+                .context("cannot start a thread")?;
+        }
+    }
+    stop.wait().context("cannot wait for signals")?;
+    if let Some(path) = socket {
+        std::fs::remove_file(path).ok();
+    }
+    // exit_now runs no destructors; the zygotes end with this process.
+    scratch.close().ok();
+    sys::exit_now(0)
+}

@@ -1,0 +1,124 @@
+//! What the daemon and its zygotes say to each other, over socketpairs that no sample ever holds.
+//!
+//! To the master (a SEQPACKET pair): one [`Setup`], answered by one [`Ready`]; then one packet with a descriptor per
+//! slot to make. To a slot (a STREAM pair): one [`Ready`] from it, then [`SlotJob`] and [`SlotReport`] in turn, each as
+//! a length (u32 LE) and JSON; a single [`CANCEL`] byte may follow a job.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use evald_proto::{Trust, Verdict};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{Baseline, Limits};
+use crate::tier::Tier;
+
+/// What a master does before it is ready.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Setup {
+    /// How samples are walled in.
+    pub tier: Tier,
+    /// Modules to import.
+    pub preload: Vec<String>,
+    /// Folders that a T3 sample may read.
+    pub readable: Vec<PathBuf>,
+    /// Where T3 samples get their private folders.
+    pub scratch: PathBuf,
+    /// Whether to confine samples by Landlock.
+    pub landlock: bool,
+}
+
+/// A zygote is warm, or why not.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Ready {
+    /// One line for people; `None` when all is well.
+    pub error: Option<String>,
+}
+
+/// One sample to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SlotJob {
+    /// The candidate.
+    pub code: String,
+    /// What decides.
+    pub test: String,
+    /// Its limits.
+    pub limits: Limits,
+    /// What the slot's address space holds before the fork.
+    pub baseline: Baseline,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SlotReport {
+    /// `None`: it was cancelled.
+    pub verdict: Option<Verdict>,
+    /// What the verdict rests on.
+    pub trust: Trust,
+    /// CPU time of the candidate.
+    pub cpu_us: u64,
+    /// Wall-clock time of the candidate.
+    pub wall_us: u64,
+    /// CPU time from the fork to the candidate's start: what the walls cost.
+    pub setup_cpu_us: u64,
+    /// One line for people.
+    pub detail: String,
+}
+
+/// Sent to a slot while it runs a job: kill it.
+pub const CANCEL: u8 = b'C';
+/// A job is at most two texts of one wire line, escaped again.
+const MAX_FRAME_BYTES: u32 = 256 << 20;
+/// Largest packet to or from a master.
+pub const MAX_PACKET_BYTES: usize = 64 << 10;
+
+/// Writes one frame.
+///
+/// # Errors
+/// As the writer; also when the value is larger than a frame may be.
+pub fn write_frame(mut to: impl Write, value: &impl Serialize) -> io::Result<()> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, value)?;
+    let length = u32::try_from(bytes.len() - 4).ok().filter(|length| *length <= MAX_FRAME_BYTES);
+    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a frame is too large"))?;
+    bytes[..4].copy_from_slice(&length.to_le_bytes());
+    to.write_all(&bytes)
+}
+
+/// Reads one frame; `None` at the end of the stream.
+///
+/// # Errors
+/// As the reader; also when the stream ends within a frame or the frame is not what it should be.
+pub fn read_frame<T: DeserializeOwned>(mut from: impl Read) -> io::Result<Option<T>> {
+    let mut length = [0u8; 4];
+    match from.read_exact(&mut length) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let length = u32::from_le_bytes(length);
+    if length > MAX_FRAME_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too large"));
+    }
+    let mut bytes = Vec::new();
+    if from.take(length.into()).read_to_end(&mut bytes)? != length as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_round_trip_and_damage_is_an_error() {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, &Ready { error: Some("x".into()) }).expect("written");
+        let ready: Ready = read_frame(bytes.as_slice()).expect("read").expect("one frame");
+        assert_eq!(ready.error.as_deref(), Some("x"));
+        assert!(read_frame::<Ready>([].as_slice()).expect("end").is_none());
+        assert!(read_frame::<Ready>(&bytes[..bytes.len() - 1]).is_err());
+        assert!(read_frame::<Ready>([0xff; 8].as_slice()).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! The sample's side: from the fork to the record. Runs in the warm interpreter's copy; nothing untrusted has run yet
+//! when [`run`] is entered, and nothing of it returns.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+
+use crate::limits;
+use crate::message::SlotJob;
+use crate::mounts;
+use crate::python::{CODE_FILE, Code, Python, Raised, RaisedKind, TEST_FILE};
+use crate::record::{self, Kind, Nonce};
+use crate::seccomp::Filters;
+use crate::sys;
+use crate::tier::Tier;
+use crate::zygote::Plan;
+
+/// What a sample inherits from its slot.
+pub struct Sample<'a> {
+    /// The interpreter.
+    pub python: &'a Python,
+    /// Walls.
+    pub plan: &'a Plan,
+    /// The filters, compiled before the fork (T2).
+    pub filters: Option<&'a Filters>,
+    /// Fresh seeds for the random generators, compiled before the fork.
+    pub reseed: Code,
+    /// What to run.
+    pub job: &'a SlotJob,
+    /// Its private folder.
+    pub scratch: &'a Path,
+    /// The harness's secret.
+    pub nonce: Nonce,
+    /// Write end of the record's pipe.
+    pub record: RawFd,
+    /// Write end of the output's pipe.
+    pub output: RawFd,
+}
+
+/// Where the record's pipe ends up. Low on purpose: a candidate that writes to descriptors blindly hits it, and shows.
+const RECORD_FD: RawFd = 3;
+
+/// Raises the walls, runs code and test, writes the record and ends the process.
+pub fn run(sample: &Sample<'_>) -> ! {
+    // Until the descriptors are in place, a failure can only be told by ending without a record.
+    if arrange_descriptors(sample).is_err() {
+        sys::exit_now(70);
+    }
+    let report = |kind, value, text: &str| {
+        let bytes = record::encode(&sample.nonce, kind, value, text);
+        // SAFETY: pointer and length describe a live buffer. One write below PIPE_BUF is whole or absent.
+        unsafe { libc::write(RECORD_FD, bytes.as_ptr().cast(), bytes.len()) };
+    };
+    if let Err(reason) = raise_walls(sample) {
+        report(Kind::Broken, 0, &reason);
+        sys::exit_now(71);
+    }
+    let reseeded = sample.python.namespace().map(|namespace| sample.python.run(sample.reseed, namespace));
+    match reseeded {
+        Some(Ok(())) => {}
+        Some(Err(raised)) => {
+            report(Kind::Broken, 0, &format!("cannot reseed the random generators: {}", raised.text));
+            sys::exit_now(71);
+        }
+        None => {
+            report(Kind::Broken, 0, "no memory for a namespace");
+            sys::exit_now(71);
+        }
+    }
+    let used = sys::process_cpu_time(0).unwrap_or_default();
+    report(Kind::Start, used.as_nanos() as u64, "");
+    let (kind, text) = judge(sample);
+    report(kind, 0, &text);
+    // No atexit handler, destructor or buffered output of the candidate gets another turn.
+    sys::exit_now(0)
+}
+
+fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<()> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    sys::dup2(null.as_raw_fd(), 0)?;
+    sys::dup2(sample.output, 1)?;
+    sys::dup2(sample.output, 2)?;
+    sys::dup2(sample.record, RECORD_FD)?;
+    // `null` goes with the rest; it must not be closed a second time.
+    std::mem::forget(null);
+    sys::close_range(RECORD_FD + 1, u32::MAX)
+}
+
+fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
+    let named = |step: &'static str| move |error: std::io::Error| format!("cannot {step}: {error}");
+    nix::unistd::setsid().map_err(|error| format!("cannot start a session: {error}"))?;
+    prctl::set_pdeathsig(Signal::SIGKILL)
+        .map_err(|error| format!("cannot set the parent-death signal: {error}"))?;
+    let limits = &sample.job.limits;
+    if sample.plan.tier == Tier::T2 {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
+            .map_err(|error| format!("cannot make the sample's namespaces: {error}"))?;
+        mounts::mount_scratch(limits.disk_bytes, limits.inodes).map_err(named("mount the private folder"))?;
+        // A user namespace of its own, with no user mapped: the kernel counts its threads apart from everybody's.
+        unshare(CloneFlags::CLONE_NEWUSER)
+            .map_err(|error| format!("cannot make a user namespace: {error}"))?;
+    } else {
+        std::env::set_current_dir(sample.scratch).map_err(named("enter the private folder"))?;
+    }
+    limits::apply(limits, &sample.job.baseline).map_err(named("set the limits"))?;
+    sys::drop_capabilities().map_err(named("drop capabilities"))?;
+    prctl::set_no_new_privs().map_err(|error| format!("cannot set no_new_privs: {error}"))?;
+    if sample.plan.landlock {
+        let required = sample.plan.tier == Tier::T3;
+        crate::landlock::restrict(&sample.plan.readable, sample.scratch, required)
+            .map_err(|error| format!("cannot confine files by Landlock: {error}"))?;
+    }
+    let filters = match sample.filters {
+        Some(filters) => filters,
+        None => &Filters::compile(sample.plan.tier, std::process::id() as i32)?,
+    };
+    filters.apply().map_err(|error| format!("cannot install the system-call filter: {error}"))
+}
+
+/// Compiles code and test, runs both in one namespace, and says how it went.
+fn judge(sample: &Sample<'_>) -> (Kind, String) {
+    let python = sample.python;
+    let code = match python.compile(&sample.job.code, CODE_FILE) {
+        Ok(code) => code,
+        Err(raised) if raised.kind == RaisedKind::Memory => return classify(raised),
+        Err(raised) => return (Kind::CompileError, raised.text),
+    };
+    // Before the candidate runs, so that it cannot have a hand in how its test is read.
+    let test = match python.compile(&sample.job.test, TEST_FILE) {
+        Ok(test) => test,
+        Err(raised) => return (Kind::Failed, format!("the test does not compile: {}", raised.text)),
+    };
+    let Some(namespace) = python.namespace() else {
+        return (Kind::Memory, "no memory for a namespace".into());
+    };
+    let ran = python.run(code, namespace).and_then(|()| python.run(test, namespace));
+    match ran {
+        Ok(()) => (Kind::Passed, String::new()),
+        Err(raised) => classify(raised),
+    }
+}
+
+fn classify(raised: Raised) -> (Kind, String) {
+    let kind = match raised.kind {
+        RaisedKind::SystemExit => Kind::Exited,
+        RaisedKind::Memory => Kind::Memory,
+        RaisedKind::Os(number) => match number as i32 {
+            libc::ENOMEM => Kind::Memory,
+            libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Kind::Disk,
+            // Fork's answer (see seccomp.rs); a plain non-blocking read that gives up is a failure too.
+            libc::EAGAIN => Kind::Processes,
+            _ => Kind::Failed,
+        },
+        RaisedKind::Runtime if raised.text.contains("can't start new thread") => Kind::Processes,
+        RaisedKind::Runtime | RaisedKind::Other => Kind::Failed,
+    };
+    (kind, raised.text)
+}

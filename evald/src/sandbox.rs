@@ -1,0 +1,121 @@
+//! One job in, one verdict out: the seam between the daemon and whatever walls a sample in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use evald_proto::{Job, JobResult, Trust, Verdict};
+
+use crate::environment::Keeper;
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::message::{SlotJob, SlotReport};
+use crate::scheduler::Scheduler;
+use crate::slot::Slot;
+use crate::tier::Tier;
+
+/// Something that runs samples. Another kind of wall (WebAssembly) is another implementation.
+pub trait Sandbox: Send {
+    /// The tier recorded in verdicts.
+    fn tier(&self) -> String;
+
+    /// Runs one job to its end; `None` when it was cancelled. Failures of the sandbox itself are
+    /// [`Verdict::InfraError`]s.
+    fn run(
+        &mut self,
+        environment: usize,
+        job: &Job,
+        limits: &Limits,
+        cancelled: &AtomicBool,
+    ) -> Option<JobResult>;
+}
+
+/// Samples forked from warm interpreters (tiers T2 and T3). One per worker thread; slots are made when first needed.
+pub struct Warm {
+    tier: Tier,
+    keeper: Keeper,
+    slots: HashMap<usize, Slot>,
+}
+
+impl Warm {
+    /// A sandbox without slots yet.
+    pub fn new(tier: Tier, keeper: Keeper) -> Self {
+        Self { tier, keeper, slots: HashMap::new() }
+    }
+
+    fn attempt(
+        &mut self,
+        environment: usize,
+        job: &Job,
+        limits: &Limits,
+        cancelled: &AtomicBool,
+    ) -> Result<SlotReport> {
+        let mut slot = match self.slots.remove(&environment) {
+            Some(slot) => slot,
+            None => self.keeper.slot(environment)?,
+        };
+        let baseline = slot.baseline()?;
+        let job =
+            SlotJob { code: job.code.clone(), test: job.test.clone(), limits: limits.clone(), baseline };
+        let report = slot.run(&job, cancelled)?;
+        // Only a slot that has answered is used again.
+        self.slots.insert(environment, slot);
+        Ok(report)
+    }
+}
+
+impl Sandbox for Warm {
+    fn tier(&self) -> String {
+        self.tier.to_string()
+    }
+
+    fn run(
+        &mut self,
+        environment: usize,
+        job: &Job,
+        limits: &Limits,
+        cancelled: &AtomicBool,
+    ) -> Option<JobResult> {
+        let (verdict, trust, cpu_us, wall_us, detail) =
+            match self.attempt(environment, job, limits, cancelled) {
+                Ok(SlotReport { verdict: None, .. }) => return None,
+                Ok(SlotReport { verdict: Some(verdict), trust, cpu_us, wall_us, detail, setup_cpu_us }) => {
+                    tracing::trace!(id = job.id, ?verdict, cpu_us, wall_us, setup_cpu_us);
+                    (verdict, trust, cpu_us, wall_us, detail)
+                }
+                Err(_) if cancelled.load(Ordering::Relaxed) => return None,
+                Err(error) => {
+                    tracing::warn!(id = job.id, %error, "the sandbox failed");
+                    (Verdict::InfraError, Trust::Outside, 0, 0, error.to_string())
+                }
+            };
+        Some(JobResult {
+            id: job.id.clone(),
+            verdict,
+            passed: verdict == Verdict::Passed,
+            trust,
+            tier: self.tier(),
+            cpu_ms: cpu_us as f64 / 1e3,
+            wall_ms: wall_us as f64 / 1e3,
+            detail,
+        })
+    }
+}
+
+/// A worker's life: jobs from the queues, replies to their clients.
+pub fn work(scheduler: &Arc<Scheduler>, sandbox: &mut dyn Sandbox) -> ! {
+    loop {
+        let task = scheduler.next();
+        let ended = if task.cancelled.load(Ordering::Relaxed) {
+            None
+        } else {
+            sandbox.run(task.environment, &task.job, &task.limits, &task.cancelled)
+        };
+        let reply = match ended {
+            Some(result) => evald_proto::Reply::Verdict(result),
+            None => evald_proto::Reply::Error { id: Some(task.job.id), message: "cancelled".into() },
+        };
+        // A client that has gone wants no reply.
+        task.reply.send(reply).ok();
+    }
+}

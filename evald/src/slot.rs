@@ -1,0 +1,119 @@
+//! A slot as the daemon sees it: a forked copy of a warm interpreter that runs one sample at a time.
+
+use std::io::{IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
+
+use crate::error::{Error, Result, Step};
+use crate::limits::Baseline;
+use crate::message::{CANCEL, SlotJob, SlotReport, read_frame, write_frame};
+use crate::sys;
+
+/// A running slot; dropping it kills it and its sample.
+pub struct Slot {
+    stream: UnixStream,
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        sys::pidfd_kill(self.pidfd.as_fd()).ok();
+    }
+}
+
+const GREETING_PATIENCE: Duration = Duration::from_secs(60);
+/// Beyond a sample's wall-clock limit, the slot itself gets this long to fork, kill, reap and answer.
+const SLOT_PATIENCE: Duration = Duration::from_secs(60);
+/// How often a running job looks whether it was cancelled.
+const CANCEL_POLL_MS: u16 = 50;
+
+impl Slot {
+    /// Waits for a new slot's greeting. The kernel attaches its process id, translated to our pid namespace.
+    pub(crate) fn greet(stream: UnixStream) -> Result<Self> {
+        stream.set_read_timeout(Some(GREETING_PATIENCE)).step("set a timeout")?;
+        let mut length = [0u8; 4];
+        let mut space = nix::cmsg_space!(UnixCredentials);
+        let mut slices = [IoSliceMut::new(&mut length)];
+        let silent = |why: String| Error::Zygote(format!("a new slot does not answer: {why}"));
+        let message = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_WAITALL)
+            .map_err(|error| silent(error.to_string()))?;
+        let mut pid = None;
+        for control in message.cmsgs().map_err(|error| silent(error.to_string()))? {
+            if let ControlMessageOwned::ScmCredentials(credentials) = control {
+                pid = Some(credentials.pid());
+            }
+        }
+        let (got, pid) = (message.bytes, pid.filter(|pid| *pid > 0));
+        let (4, Some(pid)) = (got, pid) else { return Err(silent("it hung up".into())) };
+        let mut greeting = vec![0u8; (u32::from_le_bytes(length) as usize).min(4096)];
+        (&stream).read_exact(&mut greeting).map_err(|error| silent(error.to_string()))?;
+        setsockopt(&stream, sockopt::PassCred, &false).step("stop asking for credentials")?;
+        let slot = Self { stream, pid, pidfd: sys::pidfd_open(pid).step("open a handle on a slot")? };
+        let status = slot.status()?;
+        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).map(str::trim);
+        match threads {
+            Some("1") => Ok(slot),
+            // A fork has only the forking thread; more means that a fork handler started some.
+            other => Err(Error::Zygote(format!(
+                "the warm interpreter has {} threads; a module that starts threads when imported cannot be preloaded",
+                other.unwrap_or("an unknown number of")
+            ))),
+        }
+    }
+
+    fn status(&self) -> Result<String> {
+        std::fs::read_to_string(format!("/proc/{}/status", self.pid))
+            .step(format!("read /proc/{}/status", self.pid))
+    }
+
+    /// What the slot's address space holds now: limits of the next sample are counted from here.
+    ///
+    /// # Errors
+    /// The slot is gone.
+    pub fn baseline(&self) -> Result<Baseline> {
+        let status = self.status()?;
+        Baseline::from_status(&status).ok_or_else(|| Error::Zygote("a slot has no memory figures".into()))
+    }
+
+    /// Runs one sample to its end; when `cancelled` turns true, it is killed.
+    ///
+    /// # Errors
+    /// The slot died or does not answer; it must not be used again.
+    pub fn run(&mut self, job: &SlotJob, cancelled: &AtomicBool) -> Result<SlotReport> {
+        let failed = |error: std::io::Error| Error::Zygote(format!("a slot failed: {error}"));
+        self.stream.set_read_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
+        self.stream.set_write_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
+        write_frame(&self.stream, job).map_err(failed)?;
+        let deadline = Instant::now() + Duration::from_millis(job.limits.wall_ms) + SLOT_PATIENCE;
+        let mut told = false;
+        loop {
+            let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, CANCEL_POLL_MS) {
+                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+                Ok(_) => break,
+                Err(error) => return Err(failed(error.into())),
+            }
+            if !told && cancelled.load(Ordering::Relaxed) {
+                told = true;
+                (&self.stream).write_all(&[CANCEL]).map_err(failed)?;
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Zygote("a slot does not answer".into()));
+            }
+        }
+        // A cancel that crossed the report on its way would be taken for the next job: such a slot is given up.
+        match read_frame::<SlotReport>(&self.stream).map_err(failed)? {
+            Some(report) if told && report.verdict.is_some() => {
+                Err(Error::Zygote(format!("cancelled as it ended ({})", report.detail)))
+            }
+            Some(report) => Ok(report),
+            None => Err(Error::Zygote("a slot ended".into())),
+        }
+    }
+}

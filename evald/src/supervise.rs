@@ -1,0 +1,376 @@
+//! The slot's side of one sample: watches clocks, output and record, kills, reaps, and decides the verdict.
+//!
+//! CPU time is the first limit and the wall clock the second; both count from the start record, so neither a loaded
+//! machine's fork nor its queue counts against a candidate.
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use evald_proto::{Trust, Verdict};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::limits::Limits;
+use crate::message::{CANCEL, SlotReport};
+use crate::record::{self, Kind, Nonce, Stream};
+use crate::sys;
+use crate::tier::Tier;
+
+/// A forked sample, as its slot sees it.
+pub struct Watched<'a> {
+    /// Its process id.
+    pub pid: i32,
+    /// Read end of the record's pipe.
+    pub record: OwnedFd,
+    /// Read end of the output's pipe.
+    pub output: OwnedFd,
+    /// The harness's secret.
+    pub nonce: Nonce,
+    /// Its limits.
+    pub limits: &'a Limits,
+    /// Its walls.
+    pub tier: Tier,
+}
+
+/// The walls must stand within this time; the machine may be very loaded.
+const SETUP_PATIENCE: Duration = Duration::from_secs(20);
+/// A clock is looked at no more often than this.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// Why a sample was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Killed {
+    Cpu,
+    Wall,
+    Output,
+    Flood,
+    Stuck,
+    Cancelled,
+    Abandoned,
+}
+
+/// Watches the sample to its end. `None`: the daemon is gone, and so is the sample.
+///
+/// # Errors
+/// poll(2), pidfds or wait4(2) fail: the slot cannot go on.
+pub fn watch(watched: Watched<'_>, control: &UnixStream) -> std::io::Result<Option<SlotReport>> {
+    let pidfd = sys::pidfd_open(watched.pid)?;
+    let mut watch = Watch {
+        watched: &watched,
+        pidfd: pidfd.as_fd(),
+        stream: Vec::new(),
+        written: 0,
+        begun: Instant::now(),
+        started: None,
+        killed: None,
+    };
+    watch.until_it_ends(control)?;
+    let wall = watch.started.map(|(at, _)| at.elapsed()).unwrap_or_default();
+    let ended = sys::wait4(watched.pid)?;
+    watch.drain()?;
+    if watch.killed == Some(Killed::Abandoned) {
+        return Ok(None);
+    }
+    Ok(Some(watch.report(ended, wall)))
+}
+
+struct Watch<'a> {
+    watched: &'a Watched<'a>,
+    pidfd: BorrowedFd<'a>,
+    stream: Vec<u8>,
+    written: u64,
+    begun: Instant,
+    /// When the candidate started, and the CPU time it had used by then.
+    started: Option<(Instant, Duration)>,
+    killed: Option<Killed>,
+}
+
+impl Watch<'_> {
+    fn until_it_ends(&mut self, control: &UnixStream) -> std::io::Result<()> {
+        let (mut record_open, mut output_open) = (true, true);
+        loop {
+            let wait = self.check_clocks()?;
+            // A closed pipe reports its end for ever: it is left out, or this would spin.
+            let keep = [true, record_open, output_open, self.killed.is_none()];
+            let fds = [self.pidfd, self.watched.record.as_fd(), self.watched.output.as_fd(), control.as_fd()];
+            let mut live: Vec<PollFd<'_>> = fds
+                .iter()
+                .zip(keep)
+                .filter(|(_, keep)| *keep)
+                .map(|(fd, _)| PollFd::new(*fd, PollFlags::POLLIN))
+                .collect();
+            let timeout =
+                PollTimeout::try_from(wait.as_millis().clamp(1, 60_000) as i32).unwrap_or(PollTimeout::MAX);
+            match poll(&mut live, timeout) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let mut answers = live.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+            let mut ready = keep.map(|keep| keep && answers.next().unwrap_or(false));
+            drop(live);
+            if std::mem::take(&mut ready[1]) {
+                record_open = self.read_record()?;
+            }
+            if std::mem::take(&mut ready[2]) {
+                output_open = self.read_output()?;
+            }
+            if ready[3] {
+                let mut byte = [0u8];
+                let killed = match (&mut &*control).read(&mut byte) {
+                    Ok(1) if byte[0] == CANCEL => Killed::Cancelled,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    _ => Killed::Abandoned,
+                };
+                self.kill(killed)?;
+            }
+            if ready[0] {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Kills what is over a clock; otherwise says how long nothing can be.
+    fn check_clocks(&mut self) -> std::io::Result<Duration> {
+        if self.killed.is_some() {
+            return Ok(Duration::from_secs(60));
+        }
+        let Some((at, base)) = self.started else {
+            let left = SETUP_PATIENCE.saturating_sub(self.begun.elapsed());
+            if left.is_zero() {
+                self.kill(Killed::Stuck)?;
+            }
+            return Ok(left);
+        };
+        let limits = self.watched.limits;
+        let used = self.cpu_used(base);
+        let cpu_left = Duration::from_millis(limits.cpu_ms).saturating_sub(used);
+        let wall_left = Duration::from_millis(limits.wall_ms).saturating_sub(at.elapsed());
+        if cpu_left.is_zero() {
+            self.kill(Killed::Cpu)?;
+        } else if wall_left.is_zero() {
+            self.kill(Killed::Wall)?;
+        }
+        // So many threads may burn CPU time side by side.
+        let abreast = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        let cpu_wait = cpu_left / abreast.min(limits.processes).max(1) as u32;
+        Ok(cpu_wait.min(wall_left).max(SHORTEST_WAIT))
+    }
+
+    fn cpu_used(&self, base: Duration) -> Duration {
+        sys::process_cpu_time(self.watched.pid).unwrap_or_default().saturating_sub(base)
+    }
+
+    fn kill(&mut self, why: Killed) -> std::io::Result<()> {
+        self.killed = self.killed.or(Some(why));
+        sys::pidfd_kill(self.pidfd)
+    }
+
+    /// Reads once; false at the end of the pipe.
+    fn read_record(&mut self) -> std::io::Result<bool> {
+        let mut buffer = [0u8; 4096];
+        let got = read(self.watched.record.as_fd(), &mut buffer)?;
+        let room = (record::MAX_STREAM_BYTES + 1).saturating_sub(self.stream.len());
+        self.stream.extend_from_slice(&buffer[..got.min(room)]);
+        if self.stream.len() > record::MAX_STREAM_BYTES {
+            self.kill(Killed::Flood)?;
+        }
+        let stream = record::decode(&self.watched.nonce, &self.stream);
+        if stream.is_none() {
+            // Records come whole: what cannot be read now never will be.
+            self.kill(Killed::Flood)?;
+        }
+        if let Some(Stream { start: Some(nanos), .. }) = stream
+            && self.started.is_none()
+        {
+            self.started = Some((Instant::now(), Duration::from_nanos(nanos)));
+        }
+        if let Some(Stream { last: Some(_), .. }) = stream {
+            // It has said its last word; threads that it started end with it, now.
+            sys::pidfd_kill(self.pidfd)?;
+        }
+        Ok(got > 0)
+    }
+
+    fn read_output(&mut self) -> std::io::Result<bool> {
+        let mut buffer = [0u8; 64 << 10];
+        let got = read(self.watched.output.as_fd(), &mut buffer)?;
+        self.written += got as u64;
+        if self.written > self.watched.limits.output_bytes && self.killed.is_none() {
+            self.kill(Killed::Output)?;
+        }
+        Ok(got > 0)
+    }
+
+    /// Reads what the pipes still hold. Everything that could write to them is dead.
+    fn drain(&mut self) -> std::io::Result<()> {
+        while self.stream.len() <= record::MAX_STREAM_BYTES && self.read_record()? {}
+        while self.written <= self.watched.limits.output_bytes && self.read_output()? {}
+        Ok(())
+    }
+
+    fn report(&self, ended: sys::Ended, wall: Duration) -> SlotReport {
+        let base = self.started.map(|(_, base)| base);
+        let cpu = base.map_or(Duration::ZERO, |base| ended.cpu.saturating_sub(base));
+        let stream = record::decode(&self.watched.nonce, &self.stream);
+        let facts = Facts { stream, killed: self.killed, status: ended.status, cpu };
+        let facts = Facts { killed: self.over_output().or(facts.killed), ..facts };
+        let (verdict, trust, detail) = decide(&facts, self.watched.limits, self.watched.tier);
+        SlotReport {
+            verdict,
+            trust,
+            cpu_us: cpu.as_micros() as u64,
+            wall_us: wall.as_micros() as u64,
+            setup_cpu_us: base.unwrap_or_default().as_micros() as u64,
+            detail,
+        }
+    }
+
+    /// Decided by what was written in the end, not by who was faster.
+    fn over_output(&self) -> Option<Killed> {
+        (self.written > self.watched.limits.output_bytes).then_some(Killed::Output)
+    }
+}
+
+fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match nix::unistd::read(fd, buffer) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return other.map_err(Into::into),
+        }
+    }
+}
+
+/// All that a verdict rests on.
+struct Facts {
+    stream: Option<Stream>,
+    killed: Option<Killed>,
+    status: i32,
+    cpu: Duration,
+}
+
+/// From facts to verdict. A missing record is never a pass.
+fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust, String) {
+    let outside = |verdict, detail: String| (Some(verdict), Trust::Outside, detail);
+    let Some(stream) = &facts.stream else {
+        return outside(Verdict::Tampered, "the record was forged or damaged".into());
+    };
+    match facts.killed {
+        Some(Killed::Cancelled | Killed::Abandoned) => return (None, Trust::Outside, "cancelled".into()),
+        Some(Killed::Output) => {
+            let detail = format!("more than {} bytes on standard output and error", limits.output_bytes);
+            return outside(Verdict::OutputLimit, detail);
+        }
+        _ => {}
+    }
+    if let Some((kind, text)) = &stream.last {
+        let (verdict, trust) = match kind {
+            Kind::Passed => (Verdict::Passed, Trust::InProcess),
+            Kind::Failed | Kind::Start => (Verdict::Failed, Trust::InProcess),
+            Kind::CompileError => (Verdict::CompileError, Trust::Outside),
+            Kind::Exited => (Verdict::NoVerdict, Trust::InProcess),
+            Kind::Memory => (Verdict::Oom, Trust::InProcess),
+            Kind::Disk => (Verdict::DiskLimit, Trust::InProcess),
+            Kind::Processes => (Verdict::ProcLimit, Trust::InProcess),
+            Kind::Broken => (Verdict::InfraError, Trust::Outside),
+        };
+        return (Some(verdict), trust, text.clone());
+    }
+    let status = facts.status;
+    let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+    let over_cpu = facts.cpu >= Duration::from_millis(limits.cpu_ms);
+    match facts.killed {
+        Some(Killed::Cpu) => {
+            return outside(Verdict::TimeoutCpu, format!("CPU time over {} ms", limits.cpu_ms));
+        }
+        Some(Killed::Wall) => {
+            return outside(Verdict::TimeoutWall, format!("wall time over {} ms", limits.wall_ms));
+        }
+        Some(Killed::Flood) => return outside(Verdict::Tampered, "the record was flooded".into()),
+        Some(Killed::Stuck) => {
+            return outside(Verdict::InfraError, "the sandbox's set-up does not end".into());
+        }
+        _ => {}
+    }
+    if stream.start.is_none() {
+        return outside(
+            Verdict::InfraError,
+            format!("the sandbox's set-up ended with wait status {status:#x}"),
+        );
+    }
+    match signal {
+        Some(libc::SIGSYS) => outside(Verdict::PolicyViolation, "a forbidden system call".into()),
+        Some(libc::SIGXCPU) => outside(Verdict::TimeoutCpu, format!("CPU time over {} ms", limits.cpu_ms)),
+        Some(libc::SIGKILL) if over_cpu => {
+            outside(Verdict::TimeoutCpu, format!("CPU time over {} ms", limits.cpu_ms))
+        }
+        // Pid 1 of a pid namespace cannot SIGKILL itself: it came from outside.
+        Some(libc::SIGKILL) if tier == Tier::T2 => {
+            outside(Verdict::InfraError, "killed from outside (the host is out of memory?)".into())
+        }
+        Some(signal) => outside(Verdict::Signaled, signal_name(signal)),
+        None => {
+            let code = libc::WEXITSTATUS(status);
+            outside(Verdict::NoVerdict, format!("ended with exit status {code} before its test did"))
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    match nix::sys::signal::Signal::try_from(signal) {
+        Ok(name) => format!("signal {signal} ({name})"),
+        Err(_) => format!("signal {signal}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(stream: Option<Stream>, killed: Option<Killed>, status: i32) -> Facts {
+        Facts { stream, killed, status, cpu: Duration::from_millis(10) }
+    }
+
+    fn started(last: Option<(Kind, String)>) -> Option<Stream> {
+        Some(Stream { start: Some(1), last })
+    }
+
+    #[test]
+    fn every_end_has_its_verdict() {
+        let exit_7 = 7 << 8;
+        let passed = Some((Kind::Passed, String::new()));
+        for (facts, want) in [
+            (facts(started(passed.clone()), None, 0), Verdict::Passed),
+            (facts(started(passed.clone()), None, libc::SIGKILL), Verdict::Passed),
+            (facts(started(passed), Some(Killed::Output), 0), Verdict::OutputLimit),
+            (facts(None, None, 0), Verdict::Tampered),
+            (facts(None, Some(Killed::Cpu), libc::SIGKILL), Verdict::Tampered),
+            (facts(started(None), None, 0), Verdict::NoVerdict),
+            (facts(started(None), None, exit_7), Verdict::NoVerdict),
+            (facts(started(None), None, libc::SIGSYS), Verdict::PolicyViolation),
+            (facts(started(None), None, libc::SIGSEGV), Verdict::Signaled),
+            (facts(started(None), None, libc::SIGKILL), Verdict::InfraError),
+            (facts(started(None), Some(Killed::Cpu), libc::SIGKILL), Verdict::TimeoutCpu),
+            (facts(started(None), Some(Killed::Wall), libc::SIGKILL), Verdict::TimeoutWall),
+            (facts(Some(Stream::default()), None, exit_7), Verdict::InfraError),
+            (facts(Some(Stream::default()), Some(Killed::Stuck), libc::SIGKILL), Verdict::InfraError),
+            (facts(started(Some((Kind::Memory, String::new()))), None, 0), Verdict::Oom),
+            (facts(started(Some((Kind::Exited, String::new()))), None, 0), Verdict::NoVerdict),
+        ] {
+            assert_eq!(decide(&facts, &Limits::default(), Tier::T2).0, Some(want));
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_passed_record_passes() {
+        for last in
+            [None, Some(Kind::Failed), Some(Kind::CompileError), Some(Kind::Broken), Some(Kind::Processes)]
+        {
+            for status in [0, 1 << 8, libc::SIGKILL, libc::SIGSEGV] {
+                let last = last.map(|kind| (kind, String::new()));
+                let (verdict, ..) = decide(&facts(started(last), None, status), &Limits::default(), Tier::T3);
+                assert_ne!(verdict, Some(Verdict::Passed));
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! System calls that `nix` does not wrap, each behind a safe function.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// Turns a system call's return value into a `Result`.
+fn check(value: libc::c_long) -> io::Result<libc::c_long> {
+    if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+/// A handle on a process that a reused pid cannot confuse.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// SIGKILL through a pidfd. A process that is gone already is no error.
+pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a null siginfo is allowed; the rest are integers.
+    let sent = check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            libc::SIGKILL,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    });
+    match sent {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Closes every descriptor from `first` to `last`.
+pub fn close_range(first: RawFd, last: u32) -> io::Result<()> {
+    // SAFETY: integers only. Callers are about to run code that owns none of these descriptors (a fresh fork).
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(|_| ())
+}
+
+/// `dup2` on plain numbers: a fresh fork arranges the descriptors of the process it becomes.
+pub fn dup2(from: RawFd, to: RawFd) -> io::Result<()> {
+    // SAFETY: integers only; the caller means to replace `to`.
+    check(unsafe { libc::dup2(from, to) }.into()).map(|_| ())
+}
+
+/// How a child ended, and what it used.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// The raw wait status.
+    pub status: i32,
+    /// CPU time, user and system.
+    pub cpu: Duration,
+}
+
+/// Reaps the child `pid`, waiting for it to end.
+pub fn wait4(pid: i32) -> io::Result<Ended> {
+    let mut status = 0;
+    // SAFETY: rusage is plain old data; all zeros is a value of it.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live locals of the right types.
+        let got = check(unsafe { libc::wait4(pid, &mut status, 0, &mut usage) }.into());
+        match got {
+            Ok(_) => return Ok(Ended { status, cpu: duration(usage.ru_utime) + duration(usage.ru_stime) }),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::new(time.tv_sec.max(0) as u64, (time.tv_usec.max(0) as u32) * 1000)
+}
+
+/// CPU time, user and system, of all threads of a process; `None` once it is gone.
+pub fn process_cpu_time(pid: i32) -> Option<Duration> {
+    // The clock's number as the kernel defines it (MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)); 0 means ourselves.
+    let clock = if pid == 0 { libc::CLOCK_PROCESS_CPUTIME_ID } else { (!pid << 3) | 2 };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live local of the right type.
+    let read = unsafe { libc::clock_gettime(clock, &mut time) };
+    (read == 0).then(|| Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.max(0) as u32))
+}
+
+/// Adds attributes (`libc::MOUNT_ATTR_*`) to a mount, and to all below it if `recursive`.
+///
+/// Unlike a remount it never clears a flag, so it works on mounts that a user namespace inherited locked.
+pub fn mount_setattr(path: &Path, attributes: u64, recursive: bool) -> io::Result<()> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: path is a live C string and attr a live struct of the size that is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(|_| ())
+}
+
+/// Gives up every capability: effective, permitted, inheritable, ambient and the bounding set.
+pub fn drop_capabilities() -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    /// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h.
+    const VERSION_3: u32 = 0x2008_0522;
+    for capability in 0..64 {
+        // SAFETY: integers only. Fails with EINVAL past the last capability that this kernel knows.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            break;
+        }
+    }
+    let header = Header { version: VERSION_3, pid: 0 };
+    let none = [[0u32; 3]; 2];
+    // SAFETY: version 3 reads one header and two data structs of three u32 each; both live on our stack.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) }).map(|_| ())
+}
+
+/// Whether this process holds CAP_SYS_ADMIN in its own user namespace.
+pub fn has_sys_admin() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << 21) != 0)
+}
+
+/// Becomes another user for good: no supplementary groups, real, effective and saved ids.
+pub fn become_user(id: u32) -> io::Result<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    setgroups(&[])?;
+    let (gid, uid) = (Gid::from_raw(id), Uid::from_raw(id));
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    Ok(())
+}
+
+/// `fork` for a process that has one thread. The child gets `None`.
+pub fn fork_single_threaded() -> io::Result<Option<i32>> {
+    // SAFETY: callers are single-threaded (evald's frame and the zygotes check it), so no lock is left held in the child.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => Ok(Some(pid)),
+    }
+}
+
+/// Ends the process at once: no atexit handlers, no flush, no unwinding.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit takes an integer and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Bytes from the kernel's random generator.
+pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0u8; N];
+    // SAFETY: the pointer and the length describe a live local buffer.
+    let got = check(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) }.try_into().unwrap_or(-1))?;
+    if got as usize == N { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_killed_child_is_reaped_with_its_usage() {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().expect("sleep starts");
+        let pidfd = pidfd_open(child.id() as i32).expect("pidfd");
+        pidfd_kill(pidfd.as_fd()).expect("kill");
+        let ended = wait4(child.id() as i32).expect("reaped");
+        assert!(libc::WIFSIGNALED(ended.status) && libc::WTERMSIG(ended.status) == libc::SIGKILL);
+        assert!(ended.cpu < Duration::from_secs(5));
+        // Gone: still no error, and std finds nothing to reap.
+        pidfd_kill(pidfd.as_fd()).expect("a second kill is no error");
+        child.wait().ok();
+    }
+
+    #[test]
+    fn own_cpu_time_is_read() {
+        assert!(process_cpu_time(0).is_some());
+        assert!(process_cpu_time(std::process::id() as i32).is_some());
+        assert!(process_cpu_time(i32::MAX / 16).is_none());
+    }
+
+    #[test]
+    fn random_bytes_differ() {
+        assert_ne!(random_bytes::<16>().expect("random"), random_bytes::<16>().expect("random"));
+    }
+}
