@@ -1,0 +1,242 @@
+//! The engine: an open index and a loaded model, shared by any number of threads and sessions.
+
+use std::mem::size_of;
+
+use inhouse::{Backend, Engine, EngineOptions, Query};
+use serde_json::json;
+
+use crate::apis::{Apis, inhouse_apis};
+use crate::boundary::{Out, act, create};
+use crate::error::inhouse_error;
+use crate::handle::{self, handle};
+use crate::params::{self, Params};
+use crate::status::{Failure, inhouse_status};
+use crate::strings::{INHOUSE_MAX_TEXT_BYTES, Text, inhouse_str, inhouse_text};
+use crate::version;
+
+/// No engine runs with more threads.
+pub const INHOUSE_MAX_THREADS: u32 = 1024;
+/// No sequence has a longer context, in tokens.
+pub const INHOUSE_MAX_CONTEXT_LENGTH: u32 = 1 << 20;
+/// No list of APIs is asked for or passed with more entries.
+pub const INHOUSE_MAX_APIS: usize = 10_000;
+
+/// An open index, a loaded model, or both. Reference counted; may be used by any number of threads at the same time.
+pub struct inhouse_engine {
+    _private: [u8; 0],
+}
+
+handle!(inhouse_engine, Engine);
+
+/// Which backend runs a model: values of `inhouse_engine_params.backend`.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum inhouse_backend {
+    /// By what the path is: a file goes to llama.cpp, a folder to candle.
+    INHOUSE_BACKEND_AUTO = 0,
+    /// llama.cpp: a GGUF file.
+    INHOUSE_BACKEND_LLAMA = 1,
+    /// candle: a Hugging Face folder.
+    INHOUSE_BACKEND_CANDLE = 2,
+}
+
+/// What inhouse_engine_open() opens. Set up with inhouse_engine_params_init(), then change fields.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct inhouse_engine_params {
+    /// Size of the struct in bytes as the host knows it.
+    pub struct_size: usize,
+    /// Folder of an index that `inhouse index build` made; unset: no index, retrieval is refused. Default: unset.
+    pub index: inhouse_str,
+    /// GGUF file or Hugging Face folder; unset: no model, completion is refused. Default: unset.
+    pub model: inhouse_str,
+    /// One of inhouse_backend. Default: INHOUSE_BACKEND_AUTO.
+    pub backend: i32,
+    /// Layers of the model on the GPU, where the build and the machine have one. Default: 0.
+    pub gpu_layers: u32,
+    /// Threads for the model, at most INHOUSE_MAX_THREADS; 0: one per core. Default: 0.
+    pub threads: u32,
+    /// Tokens of context per sequence, at most INHOUSE_MAX_CONTEXT_LENGTH; 0: as the model was trained. Default: 0.
+    pub context_length: u32,
+}
+
+// SAFETY: `repr(C)`; a usize, two views and four 32-bit numbers leave no padding; every bit pattern is a value.
+unsafe impl Params for inhouse_engine_params {
+    const NAME: &'static str = "inhouse_engine_params";
+    const FIRST_SIZE: usize = size_of::<Self>();
+
+    fn defaults() -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            index: inhouse_str::ABSENT,
+            model: inhouse_str::ABSENT,
+            backend: inhouse_backend::INHOUSE_BACKEND_AUTO as i32,
+            gpu_layers: 0,
+            threads: 0,
+            context_length: 0,
+        }
+    }
+}
+
+impl inhouse_engine_params {
+    /// # Safety
+    /// The views are as [`inhouse_str::read`] wants them.
+    unsafe fn options(&self) -> Result<EngineOptions, Failure> {
+        // SAFETY: the caller's promise, for both.
+        let (index, model) = unsafe { (self.index.read_path("index")?, self.model.read_path("model")?) };
+        let backend = match self.backend {
+            0 => Backend::Auto,
+            1 => Backend::Llama,
+            2 => Backend::Candle,
+            other => return Err(Failure::invalid(format!("`backend` {other} is no inhouse_backend"))),
+        };
+        Ok(EngineOptions {
+            index,
+            model,
+            backend,
+            gpu_layers: self.gpu_layers,
+            threads: at_most("threads", self.threads, INHOUSE_MAX_THREADS)?,
+            context_length: at_most("context_length", self.context_length, INHOUSE_MAX_CONTEXT_LENGTH)?,
+        })
+    }
+}
+
+/// `None` for 0.
+fn at_most(name: &str, value: u32, limit: u32) -> Result<Option<usize>, Failure> {
+    if value > limit {
+        return Err(Failure::limit(format!("`{name}` {value} is over the limit of {limit}")));
+    }
+    Ok((value > 0).then_some(value as usize))
+}
+
+/// Writes the defaults into `params`, of which the host says how long it is: `sizeof *params`. Nothing is written
+/// beyond that, so a host that was built against another version of this header is safe.
+///
+/// Ownership: nothing changes hands.
+/// Threads: any; the struct is the host's.
+/// Errors: INHOUSE_STATUS_INVALID_ARGUMENT for a size that no version of the struct has; nothing is written then.
+/// Null: `params` must not be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_engine_params_init(
+    params: *mut inhouse_engine_params,
+    struct_size: usize,
+) -> inhouse_status {
+    // SAFETY: the host promises `struct_size` writable bytes.
+    act(|| unsafe { params::init(params, struct_size) })
+}
+
+/// Opens an index, a model or both.
+///
+/// Ownership: the host owns one hold on `*out` and gives it back with inhouse_engine_release(). `params` and its texts
+/// are copied.
+/// Threads: any. It reads files and may take seconds: not for a user interface's thread.
+/// Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files; _UNSUPPORTED for a backend
+/// that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set.
+/// Null: `params` and `out` must not be NULL; `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_engine_open(
+    params: *const inhouse_engine_params,
+    out: *mut *mut inhouse_engine,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let open = || {
+        // SAFETY: the host promises that `params` is as long as it says and that its views can be read.
+        let options = unsafe { params::read(params)?.options()? };
+        if options.index.is_none() && options.model.is_none() {
+            return Err(Failure::invalid("nothing to open: neither `index` nor `model` is set"));
+        }
+        Ok(Engine::open(&options)?)
+    };
+    // SAFETY: the host promises that out-parameters can be written.
+    unsafe { create(out, Out::Required, error, open) }
+}
+
+/// One more hold on an engine, for another owner.
+///
+/// Ownership: the host owns one hold more and gives it back with inhouse_engine_release().
+/// Threads: any, at the same time.
+/// Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT for NULL.
+/// Null: `engine` must not be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn inhouse_engine_retain(engine: *mut inhouse_engine) -> inhouse_status {
+    act(|| handle::retain(engine))
+}
+
+/// Gives one hold back. With the last one the engine is closed once no call and no session uses it any more.
+///
+/// Ownership: takes one hold on `engine` back.
+/// Threads: any, at the same time.
+/// Errors: INHOUSE_STATUS_INVALID_HANDLE where all holds were given back already.
+/// Null: `engine` may be NULL: nothing happens.
+#[unsafe(no_mangle)]
+pub extern "C" fn inhouse_engine_release(engine: *mut inhouse_engine) -> inhouse_status {
+    act(|| handle::release(engine))
+}
+
+/// Facts about an engine as a JSON object: `version`, `abi_version`, `backends` (names of those in this build), `index`
+/// and `model` (objects, or null where none is open). Unknown members must be passed over: more may come.
+///
+/// Ownership: the host owns `*out` and frees it with inhouse_text_free().
+/// Threads: any, at the same time.
+/// Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT.
+/// Null: `engine` and `out` must not be NULL; `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_engine_info(
+    engine: *const inhouse_engine,
+    out: *mut *mut inhouse_text,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let info = || {
+        let engine = handle::get(engine)?;
+        let facts = json!({
+            "version": version::VERSION,
+            "abi_version": version::INHOUSE_ABI_VERSION,
+            "backends": inhouse::available_backends(),
+            "index": engine.index().ok().map(|index| index.info()),
+            "model": engine.model_info(),
+        });
+        Ok(Text::from(facts.to_string()))
+    };
+    // SAFETY: the host promises that out-parameters can be written.
+    unsafe { create(out, Out::Required, error, info) }
+}
+
+/// The `k` APIs of the index that fit `query` best, distinct by name, best first. Fewer where the index has no more
+/// that fit.
+///
+/// Ownership: the host owns `*out` and frees it with inhouse_apis_free(). `query` is copied.
+/// Threads: any, at the same time.
+/// Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT (no index is open, `k` is 0, `query` is unset
+/// or not UTF-8); INHOUSE_STATUS_LIMIT_EXCEEDED (`k` over INHOUSE_MAX_APIS, `query` over INHOUSE_MAX_TEXT_BYTES);
+/// INHOUSE_STATUS_IO, INHOUSE_STATUS_INVALID_DATA where the index cannot be read on.
+/// Null: `engine` and `out` must not be NULL; `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_engine_retrieve(
+    engine: *const inhouse_engine,
+    query: inhouse_str,
+    k: usize,
+    out: *mut *mut inhouse_apis,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let retrieve = || {
+        let engine = handle::get(engine)?;
+        // SAFETY: the host promises that the view can be read.
+        let query = unsafe { query.read("query", INHOUSE_MAX_TEXT_BYTES) }?;
+        let query = query.ok_or_else(|| Failure::invalid("`query` is unset"))?;
+        check_k("k", k)?;
+        Ok(Apis::from(engine.retrieve(&Query::from(query.as_str()), k)?))
+    };
+    // SAFETY: the host promises that out-parameters can be written.
+    unsafe { create(out, Out::Required, error, retrieve) }
+}
+
+/// A number of APIs to retrieve.
+pub(crate) fn check_k(name: &str, k: usize) -> Result<(), Failure> {
+    match k {
+        0 => Err(Failure::invalid(format!("`{name}` is 0, expected at least 1"))),
+        k if k > INHOUSE_MAX_APIS => {
+            Err(Failure::limit(format!("`{name}` {k} is over the limit of {INHOUSE_MAX_APIS}")))
+        }
+        _ => Ok(()),
+    }
+}
