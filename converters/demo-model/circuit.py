@@ -4,7 +4,7 @@ From a random start a model of this size copies nothing until it has read some m
 start out as the induction circuit that such models end up with (Olsson et al. 2022, "In-context Learning and
 Induction Heads"); training is free to change every weight of it, and everything else starts at random.
 
-- Layer 0, head 0 looks one token back and writes that token into a part of the residual stream of its own.
+- Layer 0, heads 0 and 1 look one and two tokens back and write that token into parts of the residual stream of their own.
 - Layer 1, heads 0 and 1 look for a place whose previous token is the present one, and copy the token that stands there.
 """
 
@@ -34,6 +34,9 @@ def plant(model, seed, back=8.0, match=1.8, copy=2.0, read=0.1):
     token[:, content] = _orthonormal(2 * size, width - CONSTANT, generator)
     previous = torch.zeros(size, width)
     previous[:, content] = basis[:size]
+    earlier = torch.zeros(size, width)
+    n_earlier = min(size, width - CONSTANT - 3 * size)
+    earlier[:n_earlier, content] = basis[3 * size : 3 * size + n_earlier]
     answer = torch.zeros(2 * size, width)
     answer[:, content] = basis[size : 3 * size]
 
@@ -45,19 +48,21 @@ def plant(model, seed, back=8.0, match=1.8, copy=2.0, read=0.1):
     first.ln_1.weight[:CONSTANT] = 0.0
     first.ln_1.bias[:CONSTANT] = 1.0
 
-    # One token back: the key is constant, the query the same turned by one position, so that rotation puts the peak at t - 1.
+    # Looking back: the key is constant, the query the same turned by one or two positions, so that rotation puts the peak there.
     frequency = 1.0 / (10000 ** (torch.arange(0, turn, 2) / turn))
     pairs = 4
-    query, value, key = qkv_rows(shape, 0)
     weight = first.attn.qkv_proj.weight
-    for rows in (query, value, key):
-        weight[rows] = 0.0
-    for i in range(pairs):
-        weight[key.start + 2 * i, :CONSTANT] = back / CONSTANT
-        weight[query.start + 2 * i, :CONSTANT] = back * frequency[i].cos() / CONSTANT
-        weight[query.start + 2 * i + 1, :CONSTANT] = -back * frequency[i].sin() / CONSTANT
-    weight[value] = token[:size]
-    first.attn.out_proj.weight[:, :size] = SPREAD * previous.T
+    for head, (distance, written) in enumerate(((1, previous), (2, earlier))):
+        query, value, key = qkv_rows(shape, head)
+        for rows in (query, value, key):
+            weight[rows] = 0.0
+        for i in range(pairs):
+            angle = distance * frequency[i]
+            weight[key.start + 2 * i, :CONSTANT] = back / CONSTANT
+            weight[query.start + 2 * i, :CONSTANT] = back * angle.cos() / CONSTANT
+            weight[query.start + 2 * i + 1, :CONSTANT] = -back * angle.sin() / CONSTANT
+        weight[value] = token[:size]
+        first.attn.out_proj.weight[:, head * size : (head + 1) * size] = SPREAD * written.T
 
     # Present token meets previous token in the channels that rotation leaves (almost) alone.
     still = slice(2 * turn // 3, size)

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 import overlap
 import sources
@@ -24,16 +24,38 @@ END = "<|endoftext|>"
 COMPLETION, PROMPT, PLAIN, SIGHT = 100, 8, 40, 0
 
 
-def train_tokenizer(texts, vocabulary, folder):
-    """GPT-2's byte-level BPE with a small vocabulary, saved in Hugging Face layout."""
-    tokenizer = Tokenizer(models.BPE())
+def learn_merges(texts, vocabulary, with_space):
+    """A byte-level BPE model in which a name is cut the same way with a space before it and without.
+
+    GPT-2's merges glue the space to a word's first letters, so that `# foo(` and `.foo(` share no token, and
+    nothing of this size gets to copy one into the other. Here the space is split off while merges are learned;
+    afterwards the `with_space` most frequent words that are one token get their space back by a last merge each.
+    The text is cut at run time by GPT-2's own rule, so every reader of GPT-2 tokenizers reads this one.
+    """
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    apart = pre_tokenizers.Split(Regex("^\u0120(?=[^\u0120\u010a])"), "isolated")
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.Sequence([byte_level, apart])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    learner.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=vocabulary - with_space, special_tokens=[END], initial_alphabet=alphabet, show_progress=False))
+    model = json.loads(learner.to_str())["model"]
+    ids, merges = model["vocab"], [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+    words = Counter(word for text in texts for word, _ in byte_level.pre_tokenize_str(text) if word[0] == "\u0120")
+    frequent = [word for word, _ in sorted(words.items(), key=lambda pair: (-pair[1], pair[0])) if word[1:] in ids and word not in ids]
+    for word in frequent[:with_space]:
+        ids[word] = len(ids)
+        merges.append((word[0], word[1:]))
+    return models.BPE(vocab=ids, merges=merges)
+
+
+def train_tokenizer(texts, vocabulary, folder, with_space=256):
+    """A byte-level BPE tokenizer with a small vocabulary, saved in the layout of GPT-2's."""
+    tokenizer = Tokenizer(learn_merges(texts, vocabulary, with_space))
+    tokenizer.add_special_tokens([END])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
-    )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.model.save(str(folder))

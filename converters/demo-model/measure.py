@@ -40,7 +40,7 @@ def held_out_tasks(work, n, seed=99):
 class HeldOut:
     """The cheap measure for a run's log: is every token of the name the most likely one, given what precedes it?"""
 
-    def __init__(self, work, n=96):
+    def __init__(self, work, n=64):
         from tokenizers import Tokenizer
 
         cache = work / "held-out.json"

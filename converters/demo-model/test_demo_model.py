@@ -123,7 +123,7 @@ class Model(unittest.TestCase):
 class Resuming(unittest.TestCase):
     def train(self, work, name, *more):
         command = [sys.executable, str(HERE / "train.py"), "--work", str(work), "--name", name, "--steps", "12", "--short-steps", "4",
-                   "--every", "2", "--batch-tokens", "256", "--layers", "2", "--width", "96", "--rotary", "12", *more]
+                   "--every", "2", "--batch-tokens", "512", "--layers", "2", "--width", "96", "--rotary", "12", *more]
         return subprocess.Popen(command, cwd=HERE, stdout=subprocess.DEVNULL)
 
     def test_a_killed_run_ends_where_an_unbroken_one_does(self):
@@ -131,8 +131,8 @@ class Resuming(unittest.TestCase):
             work = Path(folder)
             made = maker(5)
             tasks = [made.task(1) for _ in range(60)]
-            tokenizer = train_tokenizer([t.prompt + t.completion for t in tasks], 400, work / "hf")
-            for name, length in (("short", 64), ("full", 128)):
+            tokenizer = train_tokenizer([t.prompt + t.completion for t in tasks], 700, work / "hf")
+            for name, length in (("short", 128), ("full", 256)):
                 packer = Packer(length, lambda: encode(tokenizer, [("x = 1\n", 40)], 0))
                 for task in tasks * 3:
                     packer.add(*encode(tokenizer, [(task.prompt, 8), (task.completion, 100)], 0))

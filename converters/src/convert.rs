@@ -1,0 +1,285 @@
+//! From a Hugging Face folder to a GGUF file, streamed.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use inhouse_candle::checkpoint::{Checkpoint, ElementType};
+use inhouse_candle::config::ConfigFile;
+use inhouse_candle::vocabulary::Vocabulary;
+use inhouse_core::{Error, ErrorKind, Progress, Result, files};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::arch::{self, Plan, Source, Tensor};
+use crate::gguf::{TensorSpec, Value, Writer};
+use crate::quantize::Quantization;
+use crate::tokenizer;
+
+/// Version of the quantised blocks' layouts (`GGML_QNT_VERSION` in `ggml.h`).
+const QUANTIZATION_VERSION: u32 = 2;
+/// Values read, encoded and written at a time: 8 MiB as f32.
+const CHUNK_VALUES: usize = 2 << 20;
+/// Values encoded by one thread at a time.
+const TASK_VALUES: usize = 64 << 10;
+
+/// What to convert, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Hugging Face folder: `config.json`, weights, tokenizer files.
+    pub from: PathBuf,
+    /// The GGUF file to write; an existing one is replaced once the new one is complete.
+    pub out: PathBuf,
+    /// How matrices are stored; `None`: as in the checkpoint.
+    pub quantization: Option<Quantization>,
+    /// `general.name`; `None`: the folder's name.
+    pub name: Option<String>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// `model_type` of the checkpoint.
+    pub model_type: &'static str,
+    /// `general.architecture` of the file.
+    pub architecture: &'static str,
+    /// How matrices are stored.
+    pub file_type: &'static str,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Elements of all tensors.
+    pub parameters: u64,
+    /// Size of the tensors in the file.
+    pub bytes: u64,
+    /// Tensors that do not fit the type asked for, and what they got.
+    pub fallbacks: Vec<String>,
+    /// What else the user may want to know.
+    pub notes: Vec<String>,
+}
+
+/// Converts a checkpoint. Everything is checked before the first byte is written, and the file appears only when complete.
+///
+/// # Errors
+/// The architecture is not known; a file is missing, truncated or malformed; a key or tensor is missing or of the wrong
+/// shape; a weight is not finite or does not fit the type; the output cannot be written.
+pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
+    let config = ConfigFile::read(&options.from)?;
+    let architecture = arch::of(&config)?;
+    let checkpoint = Checkpoint::open(&options.from)?;
+    let plan = (architecture.plan)(&config, &checkpoint)?;
+    let vocabulary = Vocabulary::read(&options.from, plan.vocab_size, &config)?;
+    let quantization = match options.quantization {
+        Some(quantization) => quantization,
+        None => stored_as(&plan, &checkpoint),
+    };
+
+    let (kinds, fallbacks) = choose(&plan, quantization);
+    let specs: Vec<TensorSpec> = plan
+        .tensors
+        .iter()
+        .zip(&kinds)
+        .map(|(tensor, kind)| TensorSpec {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            kind: kind.tensor_type(),
+        })
+        .collect();
+    let mut metadata = general(options, &config, &plan, architecture.model_type, quantization)?;
+    metadata.extend(tokenizer::metadata(&vocabulary));
+
+    let bytes = specs.iter().map(TensorSpec::bytes).sum();
+    let report = Report {
+        model_type: architecture.model_type,
+        architecture: plan.architecture,
+        file_type: quantization.name(),
+        tensors: specs.len(),
+        parameters: specs.iter().map(|spec| spec.shape.iter().map(|&dim| dim as u64).product::<u64>()).sum(),
+        bytes,
+        fallbacks,
+        notes: vocabulary.notes.clone(),
+    };
+    for note in report.notes.iter().chain(&report.fallbacks) {
+        progress.note(note);
+    }
+
+    progress.start("converting", Some(bytes));
+    // The writer's closure speaks of I/O errors alone: ours are kept aside, with their kind and text.
+    let mut failure = None;
+    let written = files::write_atomic(&options.out, |out| {
+        let tensors = plan.tensors.iter().zip(&kinds);
+        write(out, &metadata, &specs, tensors, &checkpoint, progress).map_err(|error| match error {
+            Failure::Output(cause) => cause,
+            Failure::Input(error) => {
+                failure = Some(error);
+                std::io::Error::other("the input cannot be read")
+            }
+        })
+    });
+    progress.finish();
+    match failure {
+        Some(error) => Err(error),
+        None => written.map(|()| report),
+    }
+}
+
+/// The type that most of the checkpoint's weights have: of the first matrix.
+fn stored_as(plan: &Plan, checkpoint: &Checkpoint) -> Quantization {
+    let matrix = plan.tensors.iter().find_map(|tensor| match &tensor.source {
+        Source::Whole(name) | Source::Rows(name, _) if tensor.shape.len() > 1 => checkpoint.get(name),
+        _ => None,
+    });
+    match matrix.map(|info| info.dtype) {
+        Some(ElementType::F16) => Quantization::F16,
+        Some(ElementType::BF16) => Quantization::BF16,
+        _ => Quantization::F32,
+    }
+}
+
+/// The type of each tensor, and a line for each group of tensors that cannot have the one asked for.
+fn choose(plan: &Plan, quantization: Quantization) -> (Vec<Quantization>, Vec<String>) {
+    let mut fallbacks: std::collections::BTreeMap<(usize, &str), usize> = std::collections::BTreeMap::new();
+    let mut kinds = Vec::with_capacity(plan.tensors.len());
+    for tensor in &plan.tensors {
+        let kind = quantization.for_tensor(&tensor.shape, tensor.name == "output.weight");
+        let columns = tensor.shape.last().copied().unwrap_or(0);
+        let fits = columns.is_multiple_of(quantization.tensor_type().block_len);
+        if tensor.shape.len() > 1 && !fits {
+            *fallbacks.entry((columns, kind.name())).or_default() += 1;
+        }
+        kinds.push(kind);
+    }
+    let block = quantization.tensor_type().block_len;
+    let line = |((columns, kind), count): ((usize, &str), usize)| {
+        format!(
+            "{count} tensors have rows of {columns}, not a multiple of {block} as {quantization} needs: stored as {kind}"
+        )
+    };
+    (kinds, fallbacks.into_iter().map(line).collect())
+}
+
+fn general(
+    options: &Options,
+    config: &ConfigFile,
+    plan: &Plan,
+    model_type: &str,
+    quantization: Quantization,
+) -> Result<Vec<(String, Value)>> {
+    let folder = options.from.canonicalize().unwrap_or_else(|_| options.from.clone());
+    let name = match &options.name {
+        Some(name) => name.clone(),
+        None => folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned(),
+    };
+    let mut metadata: Vec<(String, Value)> = [
+        ("general.architecture", Value::from(plan.architecture)),
+        ("general.type", Value::from("model")),
+        ("general.name", Value::Text(name)),
+        ("general.file_type", Value::U32(quantization.file_type())),
+        ("general.quantization_version", Value::U32(QUANTIZATION_VERSION)),
+        ("general.source.architecture", Value::from(model_type)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    // Folders of published models say where they come from; a path on somebody's disk is nobody's business.
+    if let Some(origin) = config.text("_name_or_path")?
+        && origin.split('/').count() == 2
+        && !origin.starts_with(['/', '.', '~'])
+    {
+        metadata.push(("general.source.huggingface.repository".into(), Value::from(origin)));
+    }
+    let prefixed = |(key, value): &(&str, Value)| (format!("{}.{key}", plan.architecture), value.clone());
+    metadata.extend(plan.hyperparameters.iter().map(prefixed));
+    Ok(metadata)
+}
+
+enum Failure {
+    Output(std::io::Error),
+    Input(Error),
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(cause: std::io::Error) -> Self {
+        Self::Output(cause)
+    }
+}
+
+fn write<'a>(
+    out: &mut dyn Write,
+    metadata: &[(String, Value)],
+    specs: &[TensorSpec],
+    tensors: impl Iterator<Item = (&'a Tensor, &'a Quantization)>,
+    checkpoint: &Checkpoint,
+    progress: &dyn Progress,
+) -> Result<(), Failure> {
+    let mut writer = Writer::new(out, metadata, specs)?;
+    for (tensor, kind) in tensors {
+        writer.begin()?;
+        let columns = tensor.shape.last().copied().unwrap_or(1);
+        let rows: usize = tensor.shape.iter().rev().skip(1).product();
+        let chunk_rows = (CHUNK_VALUES / columns).max(1);
+        let mut begin = 0;
+        while begin < rows {
+            let count = chunk_rows.min(rows - begin);
+            let mut values = vec![0f32; count * columns];
+            read_rows(tensor, checkpoint, begin, columns, &mut values).map_err(Failure::Input)?;
+            for bytes in encode(*kind, &values, columns, tensor, checkpoint).map_err(Failure::Input)? {
+                writer.write(&bytes)?;
+                progress.advance(bytes.len() as u64);
+            }
+            begin += count;
+        }
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+/// Reads rows `begin..` of a tensor of the plan; a run of adjacent rows of the checkpoint is one read.
+fn read_rows(
+    tensor: &Tensor,
+    checkpoint: &Checkpoint,
+    begin: usize,
+    columns: usize,
+    out: &mut [f32],
+) -> Result<()> {
+    let info = |name: &str| {
+        checkpoint.get(name).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("tensor {name} was planned but is not in the checkpoint"))
+        })
+    };
+    match &tensor.source {
+        Source::Zeros => Ok(()),
+        Source::Whole(name) => checkpoint.read_f32(info(name)?, begin * columns, out),
+        Source::Rows(name, order) => {
+            let info = info(name)?;
+            let rows = &order[begin..begin + out.len() / columns];
+            let mut rest = out;
+            for run in rows.chunk_by(|row, next| row + 1 == *next) {
+                let (head, tail) = rest.split_at_mut(run.len() * columns);
+                checkpoint.read_f32(info, run[0] * columns, head)?;
+                rest = tail;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Encodes whole rows on all cores; the pieces are in order.
+fn encode(
+    kind: Quantization,
+    values: &[f32],
+    columns: usize,
+    tensor: &Tensor,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<Vec<u8>>> {
+    let task_values = (TASK_VALUES / columns).max(1) * columns;
+    values.par_chunks(task_values).map(|piece| kind.encode(piece)).collect::<Result<_, String>>().map_err(
+        |what| {
+            let (path, name) = match &tensor.source {
+                Source::Whole(name) | Source::Rows(name, _) => (
+                    checkpoint.get(name).map_or(checkpoint.dir(), |info| checkpoint.path_of(info)),
+                    name.as_str(),
+                ),
+                Source::Zeros => (Path::new(""), tensor.name.as_str()),
+            };
+            Error::data(path, format!("tensor {name} {what}"))
+        },
+    )
+}
