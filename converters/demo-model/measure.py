@@ -6,6 +6,7 @@
 import argparse
 import json
 import random
+import re
 from pathlib import Path
 
 import torch
@@ -86,15 +87,13 @@ class HeldOut:
 
 @torch.no_grad()
 def greedy(model, tokenizer, prompt, most=48):
-    """The first line that greedy decoding writes (two where the first is empty)."""
+    """What greedy decoding writes after the prompt, at most `most` tokens."""
     ids = torch.tensor([tokenizer.encode(prompt).ids])
     made = model.generate(ids, do_sample=False, max_new_tokens=most, pad_token_id=0, eos_token_id=0, attention_mask=torch.ones_like(ids))
     return tokenizer.decode(made[0, ids.shape[1]:].tolist(), skip_special_tokens=True)
 
 
 def main():
-    import re
-
     from tokenizers import Tokenizer
     from transformers import CodeGenForCausalLM
 
