@@ -1,1 +1,6 @@
-//! stub
+//! Problem sets, sampling, evaluation and the figures of a study.
+
+#![forbid(unsafe_code)]
+
+pub mod problems;
+pub mod recall;

@@ -7,10 +7,11 @@ use rustc_hash::FxHashMap;
 /// Words that say nothing about which API is meant. Only queries and prose are freed of them: a name keeps all of its
 /// parts.
 const STOP_WORDS: &[&str] = &[
-    "a", "an", "and", "are", "as", "at", "be", "but", "by", "can", "could", "did", "do", "does", "for", "from",
-    "had", "has", "have", "how", "i", "if", "in", "into", "is", "it", "its", "me", "my", "of", "on", "or", "our",
-    "s", "should", "so", "such", "t", "that", "the", "their", "then", "there", "these", "they", "this", "those",
-    "to", "was", "we", "were", "what", "when", "where", "which", "who", "will", "with", "would", "you", "your",
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "can", "could", "did", "do", "does", "for",
+    "from", "had", "has", "have", "how", "i", "if", "in", "into", "is", "it", "its", "me", "my", "of", "on",
+    "or", "our", "s", "should", "so", "such", "t", "that", "the", "their", "then", "there", "these", "they",
+    "this", "those", "to", "was", "we", "were", "what", "when", "where", "which", "who", "will", "with",
+    "would", "you", "your",
 ];
 
 /// Terms longer than this (hashes, base64) are cut: nobody searches for them whole.
@@ -42,9 +43,8 @@ impl Analyzer {
     /// Calls `emit` with each term of `text`, in order.
     pub fn terms(&mut self, text: &str, stop_words: StopWords, mut emit: impl FnMut(&str)) {
         for (start, word) in words(text) {
-            let code = || {
-                text[..start].ends_with(['`', '.']) || text[start + word.len()..].starts_with(['(', '`'])
-            };
+            let code =
+                || text[..start].ends_with(['`', '.']) || text[start + word.len()..].starts_with(['(', '`']);
             let drop = stop_words == StopWords::Drop && !code();
             let mut term = |analyzer: &mut Self, part: &str| {
                 let lower: String = part.chars().take(MAX_TERM_CHARS).flat_map(char::to_lowercase).collect();
@@ -66,7 +66,11 @@ impl Analyzer {
         let stemmer = &self.stemmer;
         self.stems.entry(lower).or_insert_with_key(|word| {
             // The stemmer is for ASCII English; other words and numbers are left as they are.
-            if word.bytes().all(|byte| byte.is_ascii_lowercase()) { stemmer.stem(word).into_owned() } else { word.clone() }
+            if word.bytes().all(|byte| byte.is_ascii_lowercase()) {
+                stemmer.stem(word).into_owned()
+            } else {
+                word.clone()
+            }
         })
     }
 }
@@ -76,7 +80,9 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = 0;
     std::iter::from_fn(move || {
         let start = rest + text[rest..].find(|c: char| c.is_alphanumeric() || c == '_')?;
-        let end = text[start..].find(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(text.len(), |n| start + n);
+        let end = text[start..]
+            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .map_or(text.len(), |n| start + n);
         rest = end;
         Some((start, &text[start..end]))
     })
@@ -105,8 +111,10 @@ fn identifier_parts(word: &str) -> Vec<&str> {
         let before = class(chars[i - 1].1);
         let here = chars.get(i).map(|(_, c)| class(*c));
         let after = chars.get(i + 1).map(|(_, c)| class(*c));
-        let plural = |at: usize| chars.get(at).is_some_and(|(_, c)| *c == 's') && {
-            chars.get(at + 1).is_none_or(|(_, c)| class(*c) != Class::Lower)
+        let plural = |at: usize| {
+            chars.get(at).is_some_and(|(_, c)| *c == 's') && {
+                chars.get(at + 1).is_none_or(|(_, c)| class(*c) != Class::Lower)
+            }
         };
         let cut = match (before, here) {
             (_, None) => true,
@@ -160,7 +168,10 @@ mod tests {
         assert_eq!(terms("Dropping columns!", StopWords::Drop), ["drop", "column"]);
         assert_eq!(terms("fill_missing", StopWords::Drop), ["fill", "miss", "fill_missing"]);
         assert_eq!(terms("how do I sort it?", StopWords::Drop), ["sort"]);
-        assert_eq!(terms("use `where` or x.all() and for(", StopWords::Drop), ["use", "where", "x", "all", "for"]);
+        assert_eq!(
+            terms("use `where` or x.all() and for(", StopWords::Drop),
+            ["use", "where", "x", "all", "for"]
+        );
         assert_eq!(terms("to_csv", StopWords::Keep), ["to", "csv", "to_csv"]);
         assert_eq!(terms("", StopWords::Keep), [""; 0]);
         assert_eq!(terms(&"x".repeat(9999), StopWords::Keep)[0].len(), MAX_TERM_CHARS);

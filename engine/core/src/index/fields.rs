@@ -59,7 +59,10 @@ impl FieldWeights {
             }
         }
         if all.iter().all(|(_, weight)| units(*weight) == 0) {
-            return Err(Error::new(ErrorKind::InvalidArgument, "all field weights are 0: nothing would be searched"));
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "all field weights are 0: nothing would be searched",
+            ));
         }
         Ok(())
     }
@@ -96,7 +99,8 @@ pub(super) fn term_frequencies(
         });
     };
     field(&api.name, weights.name, StopWords::Keep);
-    let mut aliases: Vec<&str> = api.aliases.iter().map(|alias| bare(alias)).filter(|name| *name != api.name).collect();
+    let mut aliases: Vec<&str> =
+        api.aliases.iter().map(|alias| bare(alias)).filter(|name| *name != api.name).collect();
     aliases.sort_unstable();
     aliases.dedup();
     for alias in aliases {
@@ -135,7 +139,11 @@ pub(super) fn library(api: &ApiDoc) -> &str {
 fn qualifier(api: &ApiDoc) -> &str {
     let path = if api.qualified_name.is_empty() { &api.module } else { &api.qualified_name };
     let inner = path.split_once('.').map_or("", |(_, inner)| inner);
-    if api.qualified_name.is_empty() { inner } else { inner.rsplit_once('.').map_or("", |(around, _)| around) }
+    if api.qualified_name.is_empty() {
+        inner
+    } else {
+        inner.rsplit_once('.').map_or("", |(around, _)| around)
+    }
 }
 
 fn rest_of_doc(api: &ApiDoc) -> &str {
@@ -151,15 +159,16 @@ pub(super) fn parameter_names(signature: &str) -> Vec<&str> {
     let mut depth = 0usize;
     let mut quote = None;
     let mut start = 0;
-    let end_parameter = |text: &'_ str, range: std::ops::Range<usize>, names: &mut Vec<std::ops::Range<usize>>| {
-        let parameter = &text[range.clone()];
-        let name = parameter.trim_start_matches(|c: char| c == '*' || c.is_whitespace());
-        let at = range.start + (parameter.len() - name.len());
-        let length = name.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(name.len());
-        if length > 0 && !EMPTY_NAMES.contains(&&name[..length]) {
-            names.push(at..at + length);
-        }
-    };
+    let end_parameter =
+        |text: &'_ str, range: std::ops::Range<usize>, names: &mut Vec<std::ops::Range<usize>>| {
+            let parameter = &text[range.clone()];
+            let name = parameter.trim_start_matches(|c: char| c == '*' || c.is_whitespace());
+            let at = range.start + (parameter.len() - name.len());
+            let length = name.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(name.len());
+            if length > 0 && !EMPTY_NAMES.contains(&&name[..length]) {
+                names.push(at..at + length);
+            }
+        };
     let mut escaped = false;
     let mut closed = false;
     for (at, c) in inside.char_indices() {
@@ -250,7 +259,14 @@ mod tests {
         for weights in [
             FieldWeights { name: -1.0, ..FieldWeights::default() },
             FieldWeights { doc: f32::NAN, ..FieldWeights::default() },
-            FieldWeights { name: 0.0, description: 0.0, parameters: 0.0, qualifier: 0.0, doc: 0.0, examples: 0.0 },
+            FieldWeights {
+                name: 0.0,
+                description: 0.0,
+                parameters: 0.0,
+                qualifier: 0.0,
+                doc: 0.0,
+                examples: 0.0,
+            },
         ] {
             assert_eq!(weights.validate().unwrap_err().kind(), ErrorKind::InvalidArgument);
         }

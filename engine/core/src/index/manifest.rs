@@ -100,12 +100,17 @@ impl Manifest {
         let file = std::fs::File::open(&path).map_err(|cause| match cause.kind() {
             std::io::ErrorKind::NotFound if dir.is_dir() => Error::with_source(
                 ErrorKind::NotFound,
-                format!("{}: no index in this folder ({MANIFEST} is missing; build one first)", dir.display()),
+                format!(
+                    "{}: no index in this folder ({MANIFEST} is missing; build one first)",
+                    dir.display()
+                ),
                 cause,
             ),
-            std::io::ErrorKind::NotFound => {
-                Error::with_source(ErrorKind::NotFound, format!("{}: no such index folder", dir.display()), cause)
-            }
+            std::io::ErrorKind::NotFound => Error::with_source(
+                ErrorKind::NotFound,
+                format!("{}: no such index folder", dir.display()),
+                cause,
+            ),
             std::io::ErrorKind::NotADirectory => {
                 Error::data(dir, "is a file, expected an index folder (made by `inhouse index build`)")
             }
@@ -121,10 +126,13 @@ impl Manifest {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(bad(format!("longer than {MAX_BYTES} bytes")));
         }
-        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| bad("its first line has no end".into()))?;
+        let end = bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .ok_or_else(|| bad("its first line has no end".into()))?;
         let (first, body) = (&bytes[..end], &bytes[end + 1..]);
-        let header: Header =
-            serde_json::from_slice(first).map_err(|cause| bad(format!("its first line does not parse: {cause}")))?;
+        let header: Header = serde_json::from_slice(first)
+            .map_err(|cause| bad(format!("its first line does not parse: {cause}")))?;
         if header.format != FORMAT {
             return Err(bad(format!("its format is {:?}, expected {FORMAT:?}", header.format)));
         }

@@ -120,7 +120,12 @@ impl Corpus {
     }
 
     /// The best `k` names for `terms`, best first; equal scores in the order of the names.
-    pub fn search(&self, segments: &[Segment], terms: &BTreeMap<String, f32>, k: usize) -> Result<Vec<Scored>> {
+    pub fn search(
+        &self,
+        segments: &[Segment],
+        terms: &BTreeMap<String, f32>,
+        k: usize,
+    ) -> Result<Vec<Scored>> {
         let mut scores: Vec<Vec<f32>> = segments.iter().map(|segment| vec![0.0; segment.docs()]).collect();
         let mut touched: Vec<Place> = Vec::new();
         let mut last_term_of_name = vec![0u32; self.names.total];
@@ -151,12 +156,18 @@ impl Corpus {
                 *score += weight * idf * frequency * (K1 + 1.0) / (frequency + norm);
             }
         }
-        let best = self.best_records(segments, &scores, touched);
+        let best = self.best_records(segments, &scores, touched)?;
         top(segments, best, k)
     }
 
-    /// Of each name the record with the highest score (the first in their order among equals).
-    fn best_records(&self, segments: &[Segment], scores: &[Vec<f32>], mut touched: Vec<Place>) -> Vec<Scored> {
+    /// Of each name the record with the highest score, among equals the first in the order of records: which segment a
+    /// record lies in must not show.
+    fn best_records(
+        &self,
+        segments: &[Segment],
+        scores: &[Vec<f32>],
+        mut touched: Vec<Place>,
+    ) -> Result<Vec<Scored>> {
         touched.sort_unstable();
         touched.dedup();
         let mut slot_of_name = vec![u32::MAX; self.names.total];
@@ -164,16 +175,19 @@ impl Corpus {
         for place in touched {
             let score = scores[place.segment][place.doc];
             let slot = &mut slot_of_name[self.names.number(segments, place.segment, place.doc)];
-            match best.get_mut(*slot as usize) {
-                Some(known) if score > known.score => *known = Scored { place, score },
-                Some(_) => {}
-                None => {
-                    *slot = best.len() as u32;
-                    best.push(Scored { place, score });
-                }
+            let Some(known) = best.get_mut(*slot as usize) else {
+                *slot = best.len() as u32;
+                best.push(Scored { place, score });
+                continue;
+            };
+            let order = |place: Place| segments[place.segment].records.order(place.doc);
+            // within a segment the docs are in order already
+            let tie = score == known.score && place.segment != known.place.segment;
+            if score > known.score || (tie && order(place)? < order(known.place)?) {
+                *known = Scored { place, score };
             }
         }
-        best
+        Ok(best)
     }
 }
 
@@ -195,8 +209,11 @@ fn top(segments: &[Segment], mut best: Vec<Scored>, k: usize) -> Result<Vec<Scor
         let segment = &segments[place.segment];
         segment.records.name(segment.name_of[place.doc] as usize)
     };
-    let mut named = best.into_iter().map(|scored| Ok((name(scored.place)?, scored))).collect::<Result<Vec<_>>>()?;
-    named.sort_unstable_by(|(a_name, a), (b_name, b)| b.score.total_cmp(&a.score).then_with(|| a_name.cmp(b_name)));
+    let mut named =
+        best.into_iter().map(|scored| Ok((name(scored.place)?, scored))).collect::<Result<Vec<_>>>()?;
+    named.sort_unstable_by(|(a_name, a), (b_name, b)| {
+        b.score.total_cmp(&a.score).then_with(|| a_name.cmp(b_name))
+    });
     Ok(named.into_iter().take(k).map(|(_, scored)| scored).collect())
 }
 

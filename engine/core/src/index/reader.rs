@@ -55,7 +55,8 @@ impl Index {
     }
 
     fn open_manifest(dir: &Path, manifest: Manifest) -> Result<Self> {
-        let mut segments = manifest.segments.iter().map(|entry| Segment::open(dir, entry)).collect::<Result<Vec<_>>>()?;
+        let mut segments =
+            manifest.segments.iter().map(|entry| Segment::open(dir, entry)).collect::<Result<Vec<_>>>()?;
         // the largest first: names of the small ones are looked up in the large ones, not the other way round
         segments.sort_by_key(|segment| std::cmp::Reverse(segment.docs()));
         let corpus = Corpus::new(&segments)?;
@@ -65,7 +66,10 @@ impl Index {
             let mut counts = vec![0usize; names.len()];
             for (doc, library) in segment.records.library_of_docs()?.enumerate() {
                 let count = counts.get_mut(library).ok_or_else(|| {
-                    Error::data(dir, format!("corrupted: record {doc} is of no library (build the index again)"))
+                    Error::data(
+                        dir,
+                        format!("corrupted: record {doc} is of no library (build the index again)"),
+                    )
                 })?;
                 *count += usize::from(!segment.deleted.contains(doc));
             }
@@ -141,31 +145,37 @@ impl Index {
 
     fn hit(&self, rank: usize, scored: Scored) -> Result<Hit> {
         let api = self.segments[scored.place.segment].records.api(scored.place.doc)?;
+        let also = self.also(&api, scored.place)?;
+        Ok(Hit { rank, id: self.id(scored.place), api, score: scored.score, also })
+    }
+
+    /// Qualified names of the other records of `api`'s name, the first [`MAX_ALSO`].
+    fn also(&self, api: &ApiDoc, place: Place) -> Result<Vec<String>> {
         let mut also = Vec::new();
-        for place in self.places_of_name(&api.name)? {
-            if also.len() == MAX_ALSO {
-                break;
-            }
-            if place != scored.place {
-                let other = self.segments[place.segment].records.api(place.doc)?.qualified_name;
-                if !other.is_empty() && other != api.qualified_name && !also.contains(&other) {
+        for (s, segment) in self.segments.iter().enumerate() {
+            let Some(i) = segment.records.find_name(&api.name)? else { continue };
+            // sorted within a segment, so the first few of each are enough
+            let mut last = String::new();
+            let mut taken = 0;
+            for doc in segment.records.docs_of_name(i)? {
+                if segment.deleted.contains(doc) || (place == Place { segment: s, doc }) {
+                    continue;
+                }
+                let other = segment.records.api(doc)?.qualified_name;
+                if other != last && other != api.qualified_name {
+                    last.clone_from(&other);
                     also.push(other);
+                    taken += 1;
+                }
+                if taken == MAX_ALSO {
+                    break;
                 }
             }
         }
         also.sort_unstable();
-        Ok(Hit { rank, id: self.id(scored.place), api, score: scored.score, also })
-    }
-
-    fn places_of_name(&self, name: &str) -> Result<Vec<Place>> {
-        let mut places = Vec::new();
-        for (s, segment) in self.segments.iter().enumerate() {
-            if let Some(i) = segment.records.find_name(name)? {
-                let docs = segment.records.docs_of_name(i)?.filter(|doc| !segment.deleted.contains(*doc));
-                places.extend(docs.map(|doc| Place { segment: s, doc }));
-            }
-        }
-        Ok(places)
+        also.dedup();
+        also.truncate(MAX_ALSO);
+        Ok(also)
     }
 
     fn id(&self, place: Place) -> ApiId {
@@ -194,9 +204,11 @@ impl Index {
 
     /// Ids of all records, in no order that means anything.
     pub fn ids(&self) -> impl Iterator<Item = ApiId> {
-        let places = self.segments.iter().enumerate().flat_map(|(s, segment)| {
-            segment.live().map(move |doc| Place { segment: s, doc })
-        });
+        let places = self
+            .segments
+            .iter()
+            .enumerate()
+            .flat_map(|(s, segment)| segment.live().map(move |doc| Place { segment: s, doc }));
         places.map(|place| self.id(place))
     }
 
@@ -214,7 +226,9 @@ impl Index {
                 }
             }
         }
-        found.sort_by_cached_key(|api| (Records::closeness(api, name), api.qualified_name.clone(), api.signature.clone()));
+        found.sort_by_cached_key(|api| {
+            (Records::closeness(api, name), api.qualified_name.clone(), api.signature.clone())
+        });
         Ok(found)
     }
 

@@ -26,7 +26,11 @@ const MAX_TAILS: usize = 16;
 /// Serialises a record as it is stored: equal records give equal bytes.
 pub(super) fn encode(api: &ApiDoc) -> Result<Vec<u8>> {
     serde_json::to_vec(api).map_err(|cause| {
-        Error::with_source(ErrorKind::Internal, format!("cannot serialise the record of {}: {cause}", api.name), cause)
+        Error::with_source(
+            ErrorKind::Internal,
+            format!("cannot serialise the record of {}: {cause}", api.name),
+            cause,
+        )
     })
 }
 
@@ -122,7 +126,8 @@ fn names_of(api: &ApiDoc) -> impl Iterator<Item = &str> {
 
 /// FNV-1a, 64 bits: stable across versions, and a collision costs only a look at the record.
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// An open records file.
@@ -141,7 +146,9 @@ impl Records {
         let names = StringTable::open(&file, 2)?;
         let libraries = StringTable::open(&file, 6)?;
         let expected = [(0, docs * 8 + 8), (4, names.len() * 4 + 4), (5, docs * 4), (8, docs * 4)];
-        if let Some((section, _)) = expected.iter().find(|(section, bytes)| file.section_len(*section) != *bytes) {
+        if let Some((section, _)) =
+            expected.iter().find(|(section, bytes)| file.section_len(*section) != *bytes)
+        {
             return Err(file.corrupted(format!("section {section} does not fit {docs} records")));
         }
         if file.section_len(9) % KEY_BYTES != 0 {
@@ -205,6 +212,11 @@ impl Records {
     pub fn api(&self, doc: usize) -> Result<ApiDoc> {
         serde_json::from_slice(self.bytes(doc)?)
             .map_err(|cause| self.file.corrupted(format!("record {doc} does not parse: {cause}")))
+    }
+
+    /// What records of one name are sorted by: see [`sort`].
+    pub fn order(&self, doc: usize) -> Result<(String, &[u8])> {
+        Ok((self.api(doc)?.qualified_name, self.bytes(doc)?))
     }
 
     /// Docs that can be asked for by `name`, ascending: by bare name, by qualified name or alias, or by a dotted tail of

@@ -229,7 +229,9 @@ impl SectionFile {
     pub fn bytes(&self, section: usize, range: Range<usize>) -> Result<&[u8]> {
         let bounds = self.sections.get(section).cloned().unwrap_or(0..0);
         if range.start > range.end || range.end > bounds.len() {
-            return Err(self.corrupted(format!("bytes {}..{} lie outside of their section", range.start, range.end)));
+            return Err(
+                self.corrupted(format!("bytes {}..{} lie outside of their section", range.start, range.end))
+            );
         }
         let (start, end) = (bounds.start + range.start, bounds.start + range.end);
         if start < end {
@@ -314,7 +316,8 @@ impl StringTable {
     /// The `i`-th string in byte order.
     pub fn get<'f>(&self, file: &'f SectionFile, i: usize) -> Result<&'f str> {
         let range = offsets(file, self.offsets, i)?;
-        std::str::from_utf8(file.bytes(self.offsets + 1, range)?).map_err(|_| file.corrupted("a string is not UTF-8"))
+        std::str::from_utf8(file.bytes(self.offsets + 1, range)?)
+            .map_err(|_| file.corrupted("a string is not UTF-8"))
     }
 
     /// The position of `text`.

@@ -83,7 +83,10 @@ impl Segment {
         let file = |role: &str| {
             entry.files.get(role).ok_or_else(|| {
                 let manifest = dir.join(manifest::MANIFEST);
-                Error::data(&manifest, format!("corrupted: a segment has no {role} file (build the index again)"))
+                Error::data(
+                    &manifest,
+                    format!("corrupted: a segment has no {role} file (build the index again)"),
+                )
             })
         };
         let records = Records::open(dir, file(RECORDS)?, docs)?;
@@ -105,8 +108,9 @@ impl Segment {
         progress: &dyn Progress,
     ) -> Result<SegmentEntry> {
         records::sort(&mut apis);
-        let docs = u32::try_from(apis.len())
-            .map_err(|_| Error::new(crate::ErrorKind::LimitExceeded, format!("{} records in one index", apis.len())))?;
+        let docs = u32::try_from(apis.len()).map_err(|_| {
+            Error::new(crate::ErrorKind::LimitExceeded, format!("{} records in one index", apis.len()))
+        })?;
         let sparse = postings::write(dir, &file_name(generation, SPARSE), &apis, weights, progress)?;
         let records = records::write(dir, &file_name(generation, RECORDS), &apis)?;
         let files = [(RECORDS.to_owned(), records), (SPARSE.to_owned(), sparse)].into();

@@ -28,7 +28,12 @@ const TEMPORARY: &str = ".inhouse-";
 /// # Errors
 /// `apis` is empty or has a record without a name; an option is out of range; `dir` holds anything that is not an
 /// index; another writer is at work ([`ErrorKind::Busy`]); a file cannot be written. The old index is then untouched.
-pub fn build(apis: &[ApiDoc], dir: &Path, options: &BuildOptions, progress: &dyn Progress) -> Result<IndexInfo> {
+pub fn build(
+    apis: &[ApiDoc],
+    dir: &Path,
+    options: &BuildOptions,
+    progress: &dyn Progress,
+) -> Result<IndexInfo> {
     check_apis(apis)?;
     options.weights.validate()?;
     std::fs::create_dir_all(dir).map_err(|cause| Error::io("create the folder", dir, cause))?;
@@ -38,8 +43,12 @@ pub fn build(apis: &[ApiDoc], dir: &Path, options: &BuildOptions, progress: &dyn
     remove_unnamed(dir, Manifest::read(dir).ok().as_ref())?;
     progress.start("index", Some(apis.len() as u64));
     let segment = Segment::write(dir, generation, apis.iter().collect(), &options.weights, progress)?;
-    let manifest =
-        Manifest { generation, analysis: Analyzer::VERSION, weights: options.weights, segments: vec![segment] };
+    let manifest = Manifest {
+        generation,
+        analysis: Analyzer::VERSION,
+        weights: options.weights,
+        segments: vec![segment],
+    };
     commit(dir, &manifest)?;
     progress.finish();
     let info = Index::open(dir)?.info();
@@ -57,7 +66,12 @@ pub fn build(apis: &[ApiDoc], dir: &Path, options: &BuildOptions, progress: &dyn
 /// # Errors
 /// `apis` is empty or has a record without a name; `dir` holds no index or a damaged one; another writer is at work
 /// ([`ErrorKind::Busy`]); a file cannot be written. The index is then as before.
-pub fn update(dir: &Path, apis: &[ApiDoc], options: &UpdateOptions, progress: &dyn Progress) -> Result<UpdateReport> {
+pub fn update(
+    dir: &Path,
+    apis: &[ApiDoc],
+    options: &UpdateOptions,
+    progress: &dyn Progress,
+) -> Result<UpdateReport> {
     check_apis(apis)?;
     // before the lock file is made: there must be an index
     Manifest::read(dir)?;
@@ -91,8 +105,15 @@ fn check_apis(apis: &[ApiDoc]) -> Result<()> {
 /// Refuses a folder that holds anything but an index, so that no path given by mistake is written into.
 fn check_folder(dir: &Path) -> Result<()> {
     for name in names_in(dir)? {
-        if !(name == MANIFEST || name == LOCK || name.starts_with(TEMPORARY) || generation_of(&name).is_some()) {
-            let what = format!("{}: holds {name:?}, which is no part of an index; give an empty folder", dir.display());
+        if !(name == MANIFEST
+            || name == LOCK
+            || name.starts_with(TEMPORARY)
+            || generation_of(&name).is_some())
+        {
+            let what = format!(
+                "{}: holds {name:?}, which is no part of an index; give an empty folder",
+                dir.display()
+            );
             return Err(Error::new(ErrorKind::InvalidArgument, what));
         }
     }
@@ -126,8 +147,12 @@ fn commit(dir: &Path, manifest: &Manifest) -> Result<()> {
 /// open keep them; a reader between manifest and files starts over (see [`Index::open`]).
 fn remove_unnamed(dir: &Path, manifest: Option<&Manifest>) -> Result<()> {
     let Some(manifest) = manifest else { return Ok(()) };
-    let named: BTreeSet<&str> =
-        manifest.segments.iter().flat_map(|segment| segment.entries()).map(|entry| entry.name.as_str()).collect();
+    let named: BTreeSet<&str> = manifest
+        .segments
+        .iter()
+        .flat_map(|segment| segment.entries())
+        .map(|entry| entry.name.as_str())
+        .collect();
     for name in names_in(dir)? {
         let ours = name.starts_with(TEMPORARY) || generation_of(&name).is_some();
         if ours && !named.contains(name.as_str()) {
@@ -154,7 +179,10 @@ impl WriteLock {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Busy,
-                format!("{}: another process is writing this index; try again when it is done", dir.display()),
+                format!(
+                    "{}: another process is writing this index; try again when it is done",
+                    dir.display()
+                ),
             )),
             Err(TryLockError::Error(cause)) => Err(Error::io("lock", &path, cause)),
         }
@@ -229,12 +257,17 @@ impl<'a> Change<'a> {
     fn write(&self, dir: &Path, index: &Index, progress: &dyn Progress) -> Result<Manifest> {
         let mut manifest = index.manifest().clone();
         manifest.generation = next_generation(dir)?;
-        let mut deleted: Vec<DocSet> = index.segments().iter().map(|segment| segment.deleted.clone()).collect();
+        let mut deleted: Vec<DocSet> =
+            index.segments().iter().map(|segment| segment.deleted.clone()).collect();
         for (segment, docs) in &self.removed {
             docs.iter().for_each(|doc| deleted[*segment].insert(*doc));
         }
-        let live: Vec<usize> =
-            index.segments().iter().zip(&deleted).map(|(segment, dead)| segment.docs() - dead.len()).collect();
+        let live: Vec<usize> = index
+            .segments()
+            .iter()
+            .zip(&deleted)
+            .map(|(segment, dead)| segment.docs() - dead.len())
+            .collect();
 
         let mut rows = self.added.len();
         let mut merged = BTreeSet::new();
