@@ -60,7 +60,7 @@ pub struct inhouse_complete_params {
     pub user_data: *mut c_void,
     /// What the retriever is asked with INHOUSE_APIS_TOP; unset: the comments of the context. Default: unset.
     pub query: inhouse_str,
-    /// With INHOUSE_APIS_NAMED: names of APIs of the index, bare, dotted or aliases, each at most once of use. Default:
+    /// With INHOUSE_APIS_NAMED: names of APIs of the index, bare, dotted or aliases. Default:
     /// NULL.
     pub api_names: *const inhouse_str,
     /// With INHOUSE_APIS_TOP the number of APIs, with INHOUSE_APIS_NAMED the length of `api_names`; at most

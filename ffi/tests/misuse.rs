@@ -139,6 +139,7 @@ fn open_engine(dir: &std::path::Path) -> *mut inhouse_engine {
 }
 
 fn engine_params(draw: &mut Draw) -> inhouse_engine_params {
+    let (backend, threads, length) = (draw.number() as i32, draw.number() as u32, draw.number() as u32);
     inhouse_engine_params {
         struct_size: draw.one(&[
             0,
@@ -149,10 +150,10 @@ fn engine_params(draw: &mut Draw) -> inhouse_engine_params {
         ]),
         index: draw.text(),
         model: draw.text(),
-        backend: draw.number() as i32,
+        backend: draw.one(&[0, 0, 1, 2, backend]),
         gpu_layers: draw.number() as u32,
-        threads: draw.number() as u32,
-        context_length: draw.number() as u32,
+        threads: draw.one(&[0, 0, 1, threads]),
+        context_length: draw.one(&[0, 0, 64, length]),
     }
 }
 
@@ -244,6 +245,12 @@ fn random_calls_are_answered() {
     assert_eq!(inhouse_engine_release(engine), inhouse_status::INHOUSE_STATUS_OK);
 }
 
+/// The engine two times out of three, else any handle.
+fn near(engine: *mut inhouse_engine, handles: &Handles, draw: &mut Draw) -> *mut inhouse_engine {
+    let any = handles.any(draw);
+    draw.one(&[engine, engine, any])
+}
+
 /// One call. The engine's own handle is only released where it was retained.
 fn call(
     draw: &mut Draw,
@@ -282,7 +289,7 @@ fn call(
                 }
             }
             2 => {
-                let (engine, mut out) = (draw.one(&[engine, engine, handles.any(draw)]), Place::new());
+                let (engine, mut out) = (near(engine, handles, draw), Place::new());
                 let (place, good) = out.draw(draw);
                 let status =
                     inhouse_engine_retrieve(engine, draw.text(), draw.number() as usize, place, error);
@@ -293,7 +300,7 @@ fn call(
                 status
             }
             3 => {
-                let (engine, mut out) = (draw.one(&[engine, handles.any(draw)]), Place::new());
+                let (engine, mut out) = (near(engine, handles, draw), Place::new());
                 let (place, good) = out.draw(draw);
                 let status = inhouse_engine_info(engine, place, error);
                 check_out(status, &out, good);
@@ -309,7 +316,7 @@ fn call(
                     reserved: draw.one(&[0, 0, 1]),
                 };
                 let (engine, mut out) =
-                    (draw.one(&[engine, handles.any(draw)]), Place::<inhouse_session>::new());
+                    (near(engine, handles, draw), Place::<inhouse_session>::new());
                 let (place, good) = out.draw(draw);
                 let status =
                     inhouse_session_open(engine, draw.one(&[ptr::null(), &raw const session]), place, error);
