@@ -1,11 +1,13 @@
 //! `inhouse eval`: samples in, verdicts and pass@k out. Every sample runs in evald, never here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
 use evald_proto::{Client, Job, JobResult, Limits, SpawnOptions, Verdict};
+use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
@@ -136,9 +138,9 @@ pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
 /// where the entry point is "none" (the HumanEval protocol).
 ///
 /// # Errors
-/// A sample of an unknown problem, a limit out of range, or a sandbox that cannot be started or reached. A sandbox that
+/// A sample of an unknown problem, a limit out of range, a cancel, or a sandbox that cannot be started or reached. A sandbox that
 /// fails on single samples is no error: they are counted as `infra_error` and left out of pass@k.
-pub fn run(problems: &[Problem], samples: &[Sample], options: &EvalOptions, progress: &dyn Progress) -> Result<Evaluation> {
+pub fn run(problems: &[Problem], samples: &[Sample], options: &EvalOptions, cancel: &CancelToken, progress: &dyn Progress) -> Result<Evaluation> {
     if !(options.timeout_seconds > 0.0 && options.timeout_seconds <= 86_400.0) {
         let message = format!("timeout {} is not between 0 and 86400 seconds", options.timeout_seconds);
         return Err(Error::new(ErrorKind::InvalidArgument, message));
@@ -162,13 +164,12 @@ pub fn run(problems: &[Problem], samples: &[Sample], options: &EvalOptions, prog
     let started = Instant::now();
     let mut results: Vec<Option<JobResult>> = vec![None; jobs.len()];
     client
-        .run_all(jobs, |result| {
-            if let Some(slot) = result.id.parse::<usize>().ok().and_then(|i| results.get_mut(i)) {
-                *slot = Some(result);
-            }
+        .run_all(jobs, &|| cancel.is_cancelled(), |i, result| {
+            results[i] = Some(result);
             progress.advance(1);
+            ControlFlow::Continue(())
         })
-        .map_err(sandbox)?;
+        .map_err(|error| cancel.check().err().unwrap_or_else(|| sandbox(error)))?;
     let seconds = started.elapsed().as_secs_f64();
     progress.finish();
 

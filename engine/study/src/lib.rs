@@ -1,6 +1,13 @@
-//! Problem sets, sampling, evaluation and the figures of a study.
+//! `inhouse-study`: problem sets, samples, recall, evaluation and pass@k.
+//!
+//! Problems come in ([`problems`]), the engine completes them ([`generate`]), evald runs the completions ([`evaluate`]), and
+//! out come the figures ([`mod@pass_at_k`], [`recall`]). Nothing here runs Python or draws a token itself.
 
 #![forbid(unsafe_code)]
 
+pub mod evaluate;
+pub mod generate;
+pub mod pass_at_k;
 pub mod problems;
 pub mod recall;
+pub mod samples;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use inhouse::{ApiChoice, CancelToken, CompletionRequest, Engine, EngineOptions, Event, Query, SamplingParams};
+use inhouse::{ApiChoice, CompletionRequest, Engine, EngineOptions, Event, Query, SamplingParams};
 use inhouse_core::{files, prompt};
 use serde_json::json;
 
+use super::on_interrupt;
 use super::retrieve::listing;
 use crate::term;
 
@@ -146,9 +147,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         max_tokens: arguments.sampling.max_tokens as usize,
         ..CompletionRequest::new(context)
     };
-    let cancel = CancelToken::new();
-    let on_interrupt = cancel.clone();
-    ctrlc::set_handler(move || on_interrupt.cancel()).context("cannot watch for Ctrl-C")?;
+    let cancel = on_interrupt()?;
 
     let mut out = std::io::stdout().lock();
     let mut write_error = None;

@@ -7,6 +7,7 @@ use inhouse_core::progress::Progress;
 use inhouse_study::evaluate::{self, EvalOptions, Environment};
 use inhouse_study::{problems, samples};
 
+use super::on_interrupt;
 use crate::term;
 
 /// Run samples in the sandbox and compute pass@k
@@ -73,7 +74,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         socket: arguments.evald.clone(),
         tier: arguments.tier.clone(),
     };
-    let evaluation = evaluate::run(&problems, &samples, &options, progress)?;
+    let evaluation = evaluate::run(&problems, &samples, &options, &on_interrupt()?, progress)?;
     progress.finish();
     if let Some(out) = &arguments.out {
         evaluation.write_rows(out)?;

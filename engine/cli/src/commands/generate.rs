@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use inhouse::{CancelToken, Engine, EngineOptions};
+use anyhow::Result;
+use inhouse::{Engine, EngineOptions};
 use inhouse_core::progress::Progress;
 use inhouse_study::generate::{self, ApiSetting, GenerateOptions};
 use inhouse_study::problems;
 
 use super::complete::{ModelArguments, SamplingArguments};
+use super::on_interrupt;
 
 /// Sample completions for a set of problems
 ///
@@ -61,9 +62,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         threads: arguments.model.threads,
         ..EngineOptions::default()
     })?;
-    let cancel = CancelToken::new();
-    let on_interrupt = cancel.clone();
-    ctrlc::set_handler(move || on_interrupt.cancel()).context("cannot watch for Ctrl-C")?;
+    let cancel = on_interrupt()?;
     let options = GenerateOptions {
         setting: arguments.apis,
         n: arguments.n as usize,

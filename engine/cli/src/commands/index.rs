@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use inhouse_core::index::{self, BuildOptions, Index};
+use inhouse_core::index::{self, BuildOptions, Index, UpdateOptions};
 use inhouse_core::progress::Progress;
 
 use super::source;
@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         }
         Action::Update { dir, source } => {
             let documentation = source::read(source, progress)?;
-            let report = index::update(dir, &documentation.apis, &BuildOptions::default(), progress)?;
+            let report = index::update(dir, &documentation.apis, &UpdateOptions::default(), progress)?;
             progress.finish();
             eprintln!(
                 "{} added, {} replaced, {} removed, {} unchanged -> {}",
