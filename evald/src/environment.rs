@@ -19,7 +19,7 @@ use crate::error::{Error, Result, Step};
 use crate::frame;
 use crate::interpreter::Interpreter;
 use crate::message::{MAX_PACKET_BYTES, Ready, Setup};
-use crate::mounts::Entry;
+use crate::mounts::{self, Entry};
 use crate::slot::Slot;
 use crate::tier::Tier;
 
@@ -138,6 +138,7 @@ impl Environment {
             tier: common.tier,
             preload: self.spec.preload.clone(),
             readable: self.readable(common),
+            kept: mounts::kept(&self.root),
             scratch: common.scratch.clone(),
             landlock: common.landlock,
         };

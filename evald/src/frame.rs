@@ -91,7 +91,9 @@ pub fn try_out() -> Result<()> {
             let outcome =
                 unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
                     .step("make a sample's namespaces")
-                    .and_then(|()| mounts::mount_scratch(1 << 20, 16).step("mount a sample's private folder"))
+                    .and_then(|()| {
+                        mounts::mount_scratch(1 << 20, 16, &[]).step("mount a sample's private folder")
+                    })
                     .and_then(|()| unshare(CloneFlags::CLONE_NEWUSER).step("make a sample's user namespace"));
             if let Err(error) = &outcome {
                 writeln!(std::io::stderr(), "{error}").ok();

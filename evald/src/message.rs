@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{Baseline, Limits};
+use crate::mounts::Entry;
 use crate::tier::Tier;
 
 /// What a master does before it is ready.
@@ -23,6 +24,8 @@ pub struct Setup {
     pub preload: Vec<String>,
     /// Folders that a T3 sample may read.
     pub readable: Vec<PathBuf>,
+    /// What a sample's private folder hides and must show again (T2).
+    pub kept: Vec<Entry>,
     /// Where T3 samples get their private folders.
     pub scratch: PathBuf,
     /// Whether to confine samples by Landlock.

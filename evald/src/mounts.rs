@@ -94,6 +94,24 @@ fn follow(path: &Path, links: &mut BTreeSet<(PathBuf, PathBuf)>) -> Result<PathB
     Err(format!("{}: cannot be followed", path.display()))
 }
 
+impl Entry {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Link { path, .. } | Self::Bind { path } => path,
+        }
+    }
+}
+
+/// The entries that a sample's private folder would hide (an environment made below /tmp): every sample gets them back.
+pub fn kept(entries: &[Entry]) -> Vec<Entry> {
+    entries.iter().filter(|entry| entry.path().starts_with(SCRATCH)).cloned().collect()
+}
+
+/// Where the `index`th kept entry can be bound from while the private folder hides it.
+fn keep_path(index: usize) -> PathBuf {
+    Path::new("/.kept").join(index.to_string())
+}
+
 /// Where `libevald.so` stands in the root: inside the folder that every sample's private tmpfs hides.
 pub const LIBRARY_PATH: &str = "/tmp/libevald.so";
 /// The sample's private folder, its working directory and HOME.
@@ -140,34 +158,41 @@ pub fn enter_root(entries: &[Entry], library: &Path) -> Result<()> {
     nix::unistd::pivot_root(base, &old).step("pivot into the new root")?;
     std::env::set_current_dir("/").step("enter the new root")?;
 
-    for entry in entries {
-        match entry {
-            Entry::Link { path, target } => {
-                make_parents(path)?;
-                std::os::unix::fs::symlink(target, path).step(format!("make the link {}", path.display()))?;
-            }
-            Entry::Bind { path } => bind(path, path, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV)?,
-        }
-    }
-    for device in DEVICES {
-        bind(Path::new(device), Path::new(device), libc::MOUNT_ATTR_NOEXEC)?;
-    }
     std::fs::create_dir_all(SCRATCH).step("make /tmp")?;
     // For imports that write caches; every sample mounts its own over it.
     let options = "size=64m,nr_inodes=8k,mode=1777";
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("warm"), SCRATCH, Some("tmpfs"), flags, Some(options))
         .step("mount the warm interpreter's /tmp")?;
+    let read_only = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV;
+    for entry in entries {
+        match entry {
+            Entry::Link { path, target } => {
+                make_link(path, target).step(format!("make the link {}", path.display()))?
+            }
+            Entry::Bind { path } => bind(path, path, read_only)?,
+        }
+    }
+    for (index, entry) in kept(entries).iter().enumerate() {
+        if let Entry::Bind { path } = entry {
+            bind(path, &keep_path(index), read_only)?;
+        }
+    }
+    for device in DEVICES {
+        bind(Path::new(device), Path::new(device), libc::MOUNT_ATTR_NOEXEC)?;
+    }
     std::fs::create_dir_all("/var").step("make /var")?;
     for link in ["/dev/shm", "/var/tmp"] {
-        std::os::unix::fs::symlink(SCRATCH, link).step(format!("make the link {link}"))?;
+        if !Path::new(link).exists() {
+            std::os::unix::fs::symlink(SCRATCH, link).step(format!("make the link {link}"))?;
+        }
     }
     bind(library, Path::new(LIBRARY_PATH), libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV)?;
     let texts = STATIC.iter().map(|(path, text)| (*path, text.as_bytes()));
     for (path, text) in texts.chain(copies.iter().map(|(path, text)| (*path, text.as_slice()))) {
         let path = Path::new(path);
         if !path.exists() {
-            make_parents(path)?;
+            make_parents(path).step(format!("make a folder for {}", path.display()))?;
             std::fs::write(path, text).step(format!("write {}", path.display()))?;
         }
     }
@@ -176,37 +201,58 @@ pub fn enter_root(entries: &[Entry], library: &Path) -> Result<()> {
     sys::mount_setattr(Path::new("/"), libc::MOUNT_ATTR_RDONLY, false).step("make the root read-only")
 }
 
-fn make_parents(path: &Path) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(parent).step(format!("make the folder {}", parent.display()))
+fn make_parents(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))
+}
+
+fn make_link(path: &Path, target: &Path) -> io::Result<()> {
+    make_parents(path)?;
+    std::os::unix::fs::symlink(target, path)
+}
+
+/// An empty file or folder to mount `source` on.
+fn make_mount_point(source: &Path, target: &Path) -> io::Result<()> {
+    make_parents(target)?;
+    if std::fs::metadata(source)?.is_dir() {
+        std::fs::create_dir_all(target)
+    } else {
+        std::fs::File::create(target).map(|_| ())
+    }
 }
 
 /// Shows the host's `source` at `target`, with all that is mounted below it (a user namespace may not leave parts out).
 fn bind(source: &Path, target: &Path, attributes: u64) -> Result<()> {
     let none = None::<&str>;
     let from = Path::new(OLD_ROOT).join(source.strip_prefix("/").unwrap_or(source));
-    let meta = std::fs::metadata(&from).step(format!("read {}", source.display()))?;
-    make_parents(target)?;
-    if meta.is_dir() {
-        std::fs::create_dir_all(target).step(format!("make the folder {}", target.display()))?;
-    } else {
-        std::fs::write(target, b"").step(format!("make the file {}", target.display()))?;
-    }
+    make_mount_point(&from, target).step(format!("make a mount point for {}", source.display()))?;
     mount(Some(&from), target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
         .step(format!("bind {}", source.display()))?;
     sys::mount_setattr(target, attributes | libc::MOUNT_ATTR_NOSUID, true)
         .step(format!("restrict the mount of {}", source.display()))
 }
 
-/// Mounts a sample's private folder: size- and inode-capped, no devices, no set-uid, nothing executable.
+/// Mounts a sample's private folder: size- and inode-capped, no devices, no set-uid, nothing executable. What it hides of
+/// the interpreter's own files (see [`kept`]) is shown in it again, read-only.
 ///
 /// # Errors
 /// As mount(2).
-pub fn mount_scratch(disk_bytes: u64, inodes: u64) -> io::Result<()> {
+pub fn mount_scratch(disk_bytes: u64, inodes: u64, kept: &[Entry]) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    // One page for the folder itself, one inode for it.
-    let options = format!("size={disk_bytes},nr_inodes={},mode=0700", inodes + 1);
+    let depth: usize = kept.iter().map(|entry| entry.path().components().count()).sum();
+    // One inode for the folder itself, and what it takes to get to the kept entries.
+    let options = format!("size={disk_bytes},nr_inodes={},mode=0700", inodes + 1 + depth as u64);
     mount(Some("sample"), SCRATCH, Some("tmpfs"), flags, Some(options.as_str()))?;
+    for (index, entry) in kept.iter().enumerate() {
+        match entry {
+            Entry::Link { path, target } => make_link(path, target)?,
+            Entry::Bind { path } => {
+                let from = keep_path(index);
+                make_mount_point(&from, path)?;
+                // A bind of a read-only mount is read-only, and locked so in this user namespace.
+                mount(Some(&from), path, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+            }
+        }
+    }
     std::env::set_current_dir(SCRATCH)
 }
 

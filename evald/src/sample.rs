@@ -98,7 +98,8 @@ fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
     if sample.plan.tier == Tier::T2 {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
             .map_err(|error| format!("cannot make the sample's namespaces: {error}"))?;
-        mounts::mount_scratch(limits.disk_bytes, limits.inodes).map_err(named("mount the private folder"))?;
+        mounts::mount_scratch(limits.disk_bytes, limits.inodes, &sample.plan.kept)
+            .map_err(named("mount the private folder"))?;
         // A user namespace of its own, with no user mapped: the kernel counts its threads apart from everybody's.
         unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|error| format!("cannot make a user namespace: {error}"))?;

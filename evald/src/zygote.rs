@@ -18,7 +18,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use crate::message::{MAX_PACKET_BYTES, Ready, Setup, SlotJob, read_frame, write_frame};
-use crate::mounts;
+use crate::mounts::{self, Entry};
 use crate::python::{Code, Python};
 use crate::record::Nonce;
 use crate::sample::{self, Sample};
@@ -35,6 +35,8 @@ pub struct Plan {
     pub landlock: bool,
     /// Folders a sample may read, for Landlock.
     pub readable: Vec<PathBuf>,
+    /// What a sample's private folder hides and must show again (T2).
+    pub kept: Vec<Entry>,
     /// In T3, the folder in which samples get theirs.
     pub scratch: PathBuf,
 }
@@ -127,7 +129,13 @@ fn master(python: &Python) -> Result<(), String> {
         .map_err(|raised| format!("cannot settle the interpreter: {}", raised.text))?;
     let reseed = python.compile(RESEED, "<reseed>").map_err(|raised| raised.text)?;
     let readable = if setup.tier == Tier::T2 { vec![PathBuf::from("/")] } else { setup.readable };
-    let plan = Plan { tier: setup.tier, landlock: setup.landlock, readable, scratch: setup.scratch };
+    let plan = Plan {
+        tier: setup.tier,
+        landlock: setup.landlock,
+        readable,
+        kept: setup.kept,
+        scratch: setup.scratch,
+    };
     // Our children are slots; their end needs no attention (the daemon sees their sockets close).
     // SAFETY: SIG_IGN runs no code of ours.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.map_err(|error| error.to_string())?;

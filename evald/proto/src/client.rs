@@ -299,7 +299,11 @@ impl Client {
     fn launch(&mut self, flight: Flight, under_way: &mut HashMap<String, Flight>) -> Result<(), ClientError> {
         let id = self.next_id.to_string();
         self.next_id += 1;
-        self.send(&Request::Run(Job { id: id.clone(), ..flight.job.clone() }))?;
+        let request = Request::Run(Job { id: id.clone(), ..flight.job.clone() });
+        self.send(&request).map_err(|error| match error {
+            ClientError::TooLarge { .. } => ClientError::TooLarge { id: flight.job.id.clone() },
+            other => other,
+        })?;
         under_way.insert(id, flight);
         Ok(())
     }

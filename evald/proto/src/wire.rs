@@ -160,6 +160,28 @@ pub enum Verdict {
     InfraError,
 }
 
+impl Verdict {
+    /// The name on the wire: `passed`, `timeout_cpu`, ...
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::CompileError => "compile_error",
+            Self::TimeoutCpu => "timeout_cpu",
+            Self::TimeoutWall => "timeout_wall",
+            Self::Oom => "oom",
+            Self::OutputLimit => "output_limit",
+            Self::DiskLimit => "disk_limit",
+            Self::ProcLimit => "proc_limit",
+            Self::PolicyViolation => "policy_violation",
+            Self::Signaled => "signaled",
+            Self::NoVerdict => "no_verdict",
+            Self::Tampered => "tampered",
+            Self::InfraError => "infra_error",
+        }
+    }
+}
+
 /// What a verdict may be trusted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

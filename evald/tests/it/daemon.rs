@@ -1,0 +1,150 @@
+//! The daemon's life: ends that leave no orphan, cancels, environments that cannot be used.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use evald_proto::{Client, ClientError, Job, Limits, SpawnOptions, Verdict};
+
+use crate::support::{Daemon, any_setting, executable, job, python, run, settings};
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn alive(pid: i32) -> bool {
+    // A zombie that init has not reaped yet runs no more.
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')))
+}
+
+#[test]
+fn a_killed_daemon_leaves_no_orphan() {
+    for setting in settings() {
+        let mut daemon = Daemon::start(setting);
+        let mut client = daemon.client();
+        let idle = daemon.descendants().len();
+        let endless = Job {
+            limits: Limits { cpu_ms: Some(600_000), ..Limits::default() },
+            ..job("while True: pass", "")
+        };
+        let runner = std::thread::spawn(move || client.run(endless));
+        wait_until("the sample starts", || daemon.descendants().len() > idle + 1);
+        let below = daemon.descendants();
+        daemon.child.kill().expect("killed");
+        daemon.child.wait().expect("reaped");
+        assert!(matches!(runner.join().expect("joined"), Err(ClientError::Broken(_))));
+        wait_until(&format!("{setting:?}: all of {below:?} end"), || !below.iter().any(|pid| alive(*pid)));
+    }
+}
+
+#[test]
+fn a_terminated_daemon_cleans_up() {
+    let Some(setting) = any_setting() else { return };
+    let mut daemon = Daemon::start(setting);
+    let below = daemon.descendants();
+    let pid = nix::unistd::Pid::from_raw(daemon.child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signalled");
+    assert!(daemon.child.wait().expect("reaped").success());
+    assert!(!daemon.socket.exists(), "the socket is removed");
+    wait_until("all processes end", || !below.iter().any(|pid| alive(*pid)));
+}
+
+#[test]
+fn a_killed_slot_is_replaced_and_its_job_run_again() {
+    let Some(setting) = any_setting() else { return };
+    let daemon = Daemon::start(setting);
+    let mut client = daemon.client();
+    assert_eq!(run(&mut client, "x = 1", "").verdict, Verdict::Passed);
+    // The youngest process below the daemon is the idle slot; the oldest the frame, whose end takes all along.
+    for victim in [daemon.descendants().last().copied(), daemon.descendants().first().copied()] {
+        let victim = nix::unistd::Pid::from_raw(victim.expect("a process"));
+        nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL).expect("killed");
+        wait_until("it ends", || !alive(victim.as_raw()));
+        let result = run(&mut client, "x = 1", "assert x == 1");
+        assert_eq!(result.verdict, Verdict::Passed, "{}", result.detail);
+    }
+}
+
+#[test]
+fn stopping_cancels_what_runs_and_the_client_stays_of_use() {
+    let Some(setting) = any_setting() else { return };
+    let daemon = Daemon::start(setting);
+    let mut client = daemon.client();
+    let endless = || Job {
+        limits: Limits { cpu_ms: Some(600_000), ..Limits::default() },
+        ..job("while True: pass", "")
+    };
+    let begun = Instant::now();
+    let stop = || begun.elapsed() > Duration::from_millis(300);
+    let outcome = client.run_all((0..50).map(|_| endless()), &stop, |_, _| ControlFlow::Continue(()));
+    assert!(matches!(outcome, Err(ClientError::Stopped)), "{outcome:?}");
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert_eq!(run(&mut client, "x = 1", "").verdict, Verdict::Passed);
+}
+
+#[test]
+fn a_job_that_cannot_be_run_is_refused_by_name() {
+    let Some(setting) = any_setting() else { return };
+    let daemon = Daemon::start(setting);
+    let mut client = daemon.client();
+    let refused = |outcome: Result<_, ClientError>| match outcome {
+        Err(ClientError::Refused(message)) => message,
+        other => panic!("{other:?}"),
+    };
+    let message = refused(client.run(Job { env: "nowhere".into(), ..job("", "") }));
+    assert!(message.contains("nowhere") && message.contains("py"), "{message}");
+    let limits = Limits { cpu_ms: Some(0), ..Limits::default() };
+    let message = refused(client.run(Job { limits, ..job("", "") }));
+    assert!(message.contains("cpu_ms"), "{message}");
+    assert_eq!(run(&mut client, "", "").verdict, Verdict::Passed);
+}
+
+#[test]
+fn environments_that_cannot_be_used_say_why() {
+    let (Some(setting), Some(python)) = (any_setting(), python()) else { return };
+    let python = python.display().to_string();
+    for (env, word) in [
+        (format!("e={python}:no_such_module_here"), "no_such_module_here"),
+        ("e=/no/such/python".to_owned(), "/no/such/python"),
+        ("e=/bin/false".to_owned(), "ended with"),
+    ] {
+        let options = SpawnOptions {
+            tier: Some(setting.tier.into()),
+            envs: vec![env.clone()],
+            ..SpawnOptions::default()
+        };
+        match Client::spawn(&executable(), &options) {
+            Err(ClientError::Start(message)) => {
+                assert!(message.contains(word) && message.contains("environment e"), "{env}: {message}");
+                assert!(!message.contains('\n'), "{message}");
+            }
+            other => panic!("{env}: {:?}", other.err()),
+        }
+    }
+    let missing = Client::spawn(Path::new("/no/such/evald"), &SpawnOptions::default()).err();
+    assert!(missing.is_some_and(|error| error.to_string().contains("/no/such/evald")));
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_failure() {
+    for (arguments, code) in [
+        (vec!["serve"], 2),
+        (vec!["serve", "--socket", "/tmp/x", "--tier", "T9"], 2),
+        (vec!["serve", "--socket", "/tmp/x", "--env", "nonsense"], 2),
+        (vec!["serve", "--socket", "/no/such/folder/x", "--env", "e=/no/such/python"], 1),
+    ] {
+        let output = Command::new(executable()).args(&arguments).output().expect("ran");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! evald as its users meet it: real daemons, real interpreters, real attacks.
+//!
+//! Every test says why it skips where the host lacks something (user namespaces, root, a Python).
+
+mod benchmarks;
+mod client;
+mod daemon;
+mod escapes;
+mod support;
+mod wire;
