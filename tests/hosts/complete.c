@@ -19,27 +19,31 @@
         }                                                                                 \
     } while (0)
 
-/* Fails with the library's own words. */
-static void must(inhouse_status status, inhouse_error *error, const char *what)
+/*
+ * Fails with the library's own words. `error` is the place that the call was given, not its content: C does not say
+ * whether an argument is read before or after the call beside it.
+ */
+static void must(inhouse_status status, inhouse_error **error, const char *what)
 {
+    inhouse_str message = inhouse_error_message(error != NULL ? *error : NULL);
     if (status == INHOUSE_STATUS_OK) {
-        CHECK(error == NULL);
+        CHECK(error == NULL || *error == NULL);
         return;
     }
-    fprintf(stderr, "%s: %s: %s\n", what, inhouse_status_name(status), inhouse_error_message(error).data);
-    inhouse_error_free(error);
+    fprintf(stderr, "%s: %s: %s\n", what, inhouse_status_name(status), message.data ? message.data : "(no error)");
     exit(1);
 }
 
 /* The call failed as it had to, and says so in words. */
-static void must_fail(inhouse_status status, inhouse_status expected, inhouse_error *error, const char *what)
+static void must_fail(inhouse_status status, inhouse_status expected, inhouse_error **error, const char *what)
 {
-    inhouse_str message = inhouse_error_message(error);
+    inhouse_str message = inhouse_error_message(*error);
     printf("  %s: %s: %s\n", what, inhouse_status_name(status), message.data ? message.data : "(no error)");
     CHECK(status == expected);
-    CHECK(inhouse_error_status(error) == expected);
+    CHECK(inhouse_error_status(*error) == expected);
     CHECK(message.data != NULL && message.len == strlen(message.data) && message.len > 0);
-    CHECK(inhouse_error_free(error) == INHOUSE_STATUS_OK);
+    CHECK(inhouse_error_free(*error) == INHOUSE_STATUS_OK);
+    *error = NULL;
 }
 
 static int is(inhouse_str view, const char *text)
@@ -86,7 +90,7 @@ static void retrieve(inhouse_engine *engine)
     inhouse_apis *apis = NULL;
     inhouse_error *error = NULL;
     size_t i, n;
-    must(inhouse_engine_retrieve(engine, inhouse_str_of("open the ledger"), 3, &apis, &error), error, "retrieve");
+    must(inhouse_engine_retrieve(engine, inhouse_str_of("open the ledger"), 3, &apis, &error), &error, "retrieve");
     n = inhouse_apis_count(apis);
     CHECK(n >= 1 && n <= 3);
     for (i = 0; i < n; i++) {
@@ -99,17 +103,17 @@ static void retrieve(inhouse_engine *engine)
     CHECK(inhouse_apis_free(apis) == INHOUSE_STATUS_OK);
 
     must_fail(inhouse_engine_retrieve(engine, inhouse_str_of("x"), 0, &apis, &error), INHOUSE_STATUS_INVALID_ARGUMENT,
-              error, "retrieve 0");
+              &error, "retrieve 0");
     CHECK(apis == NULL);
     must_fail(inhouse_engine_retrieve(engine, inhouse_str_of("\xff\xfe"), 1, &apis, &error),
-              INHOUSE_STATUS_INVALID_ARGUMENT, error, "retrieve with a query that is not UTF-8");
+              INHOUSE_STATUS_INVALID_ARGUMENT, &error, "retrieve with a query that is not UTF-8");
 }
 
 static void describe(inhouse_engine *engine)
 {
     inhouse_text *info = NULL;
     inhouse_error *error = NULL;
-    must(inhouse_engine_info(engine, &info, &error), error, "info");
+    must(inhouse_engine_info(engine, &info, &error), &error, "info");
     printf("  %s\n", inhouse_text_view(info).data);
     CHECK(inhouse_text_free(info) == INHOUSE_STATUS_OK);
     CHECK(inhouse_text_free(info) == INHOUSE_STATUS_INVALID_HANDLE);
@@ -138,7 +142,7 @@ static void complete(inhouse_session *session)
     params.stop_choice = INHOUSE_STOPS_NONE;
     params.on_event = on_event;
     params.user_data = &seen;
-    must(inhouse_session_complete(session, context, &params, &completion, &error), error, "complete");
+    must(inhouse_session_complete(session, context, &params, &completion, &error), &error, "complete");
     text = inhouse_completion_text(completion, 0);
     printf("  prompt (%zu tokens, %.3f s):\n%s\n", inhouse_completion_prompt_tokens(completion),
            inhouse_completion_prefill_seconds(completion), inhouse_completion_prompt(completion).data);
@@ -149,7 +153,7 @@ static void complete(inhouse_session *session)
     CHECK(inhouse_completion_context_truncated(completion) == 0);
     CHECK(seen.n_finished == 1 && seen.reason == inhouse_completion_finish_reason(completion, 0));
     CHECK(seen.len == text.len && (text.len == 0 || memcmp(seen.text, text.data, text.len) == 0));
-    must(inhouse_completion_apis(completion, &apis, &error), error, "apis of a completion");
+    must(inhouse_completion_apis(completion, &apis, &error), &error, "apis of a completion");
     CHECK(inhouse_apis_count(apis) >= 1 && is(inhouse_apis_name(apis, 0), "open_ledger"));
     inhouse_completion_free(completion);
     CHECK(is(inhouse_apis_name(apis, 0), "open_ledger")); /* the list stands by itself */
@@ -160,7 +164,7 @@ static void complete(inhouse_session *session)
     memset(&seen, 0, sizeof seen);
     seen.session = session;
     seen.stop_after = 1;
-    must(inhouse_session_complete(session, context, &params, &completion, &error), error, "complete, stopped");
+    must(inhouse_session_complete(session, context, &params, &completion, &error), &error, "complete, stopped");
     if (seen.n_texts == 1) {
         CHECK(strncmp(first, seen.text, seen.len) == 0);
         CHECK(inhouse_completion_finish_reason(completion, 0) == INHOUSE_FINISH_CANCELLED);
@@ -177,20 +181,20 @@ static void complete(inhouse_session *session)
     params.api_names = names;
     params.n_apis = 1;
     params.n_completions = 2;
-    must(inhouse_session_complete(session, context, &params, NULL, &error), error, "complete, events only");
+    must(inhouse_session_complete(session, context, &params, NULL, &error), &error, "complete, events only");
     CHECK(seen.n_finished == 2);
     free(seen.text);
     params.on_event = NULL;
     params.n_completions = 1;
 
     names[0] = inhouse_str_of("no_such_api");
-    must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_NOT_FOUND, error,
+    must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_NOT_FOUND, &error,
               "complete with an API that is not in the index");
     CHECK(completion == NULL);
     params.api_choice = INHOUSE_APIS_NONE;
 
     /* A token that is set beforehand: an error, or a completion that says so. */
-    must(inhouse_cancel_new(&cancel, &error), error, "cancel");
+    must(inhouse_cancel_new(&cancel, &error), &error, "cancel");
     CHECK(inhouse_cancel_set(cancel) == INHOUSE_STATUS_OK && inhouse_cancel_is_set(cancel) == 1);
     params.cancel = cancel;
     switch (inhouse_session_complete(session, context, &params, &completion, NULL)) {
@@ -207,17 +211,17 @@ static void complete(inhouse_session *session)
 
     /* With the flag cleared and no hurry it completes again, to the end. */
     params.timeout_ms = 600000;
-    must(inhouse_session_complete(session, context, &params, &completion, &error), error, "complete again");
+    must(inhouse_session_complete(session, context, &params, &completion, &error), &error, "complete again");
     CHECK(inhouse_completion_finish_reason(completion, 0) != INHOUSE_FINISH_CANCELLED);
     inhouse_completion_free(completion);
     CHECK(inhouse_cancel_free(cancel) == INHOUSE_STATUS_OK);
     must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_INVALID_HANDLE,
-              error, "complete under a freed token");
+              &error, "complete under a freed token");
     params.cancel = NULL;
 
     params.temperature = -1.0f;
     must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_INVALID_ARGUMENT,
-              error, "complete at a negative temperature");
+              &error, "complete at a negative temperature");
 }
 
 static void misuse(inhouse_engine *engine)
@@ -229,21 +233,21 @@ static void misuse(inhouse_engine *engine)
     unsigned char room[2 * sizeof(inhouse_engine *)];
     size_t off = (size_t)((uintptr_t)room % sizeof(void *) == 0);
 
-    must_fail(inhouse_engine_open(NULL, &none, &error), INHOUSE_STATUS_INVALID_ARGUMENT, error, "open NULL");
+    must_fail(inhouse_engine_open(NULL, &none, &error), INHOUSE_STATUS_INVALID_ARGUMENT, &error, "open NULL");
     CHECK(inhouse_engine_open(NULL, NULL, NULL) == INHOUSE_STATUS_INVALID_ARGUMENT);
 
     memset(&params, 0, sizeof params);
-    must_fail(inhouse_engine_open(&params, &none, &error), INHOUSE_STATUS_INVALID_ARGUMENT, error, "open, no size");
+    must_fail(inhouse_engine_open(&params, &none, &error), INHOUSE_STATUS_INVALID_ARGUMENT, &error, "open, no size");
     CHECK(inhouse_engine_params_init(&params, sizeof params - 1) == INHOUSE_STATUS_INVALID_ARGUMENT);
     CHECK(inhouse_engine_params_init(NULL, sizeof params) == INHOUSE_STATUS_INVALID_ARGUMENT);
     CHECK(inhouse_engine_params_init(&params, sizeof params) == INHOUSE_STATUS_OK);
-    must_fail(inhouse_engine_open(&params, &none, &error), INHOUSE_STATUS_INVALID_ARGUMENT, error, "open nothing");
+    must_fail(inhouse_engine_open(&params, &none, &error), INHOUSE_STATUS_INVALID_ARGUMENT, &error, "open nothing");
     params.index = inhouse_str_of("/no/such/index");
-    must_fail(inhouse_engine_open(&params, &none, &error), INHOUSE_STATUS_NOT_FOUND, error, "open a missing index");
+    must_fail(inhouse_engine_open(&params, &none, &error), INHOUSE_STATUS_NOT_FOUND, &error, "open a missing index");
     CHECK(inhouse_engine_open(&params, (inhouse_engine **)(void *)(room + off), NULL)
           == INHOUSE_STATUS_INVALID_ARGUMENT);
     params.index.len = (size_t)-1;
-    must_fail(inhouse_engine_open(&params, &none, &error), INHOUSE_STATUS_LIMIT_EXCEEDED, error, "open a huge path");
+    must_fail(inhouse_engine_open(&params, &none, &error), INHOUSE_STATUS_LIMIT_EXCEEDED, &error, "open a huge path");
     CHECK(none == NULL);
 
     /* Handles that are NULL, made up, of another type, or stale. */
@@ -255,7 +259,7 @@ static void misuse(inhouse_engine *engine)
     CHECK(inhouse_completion_text(NULL, 0).data == NULL);
     CHECK(inhouse_error_status(NULL) == INHOUSE_STATUS_OK);
     must_fail(inhouse_session_open((inhouse_engine *)(void *)room, NULL, &session, &error),
-              INHOUSE_STATUS_INVALID_HANDLE, error, "open a session on something else");
+              INHOUSE_STATUS_INVALID_HANDLE, &error, "open a session on something else");
     CHECK(session == NULL);
 }
 
@@ -277,7 +281,7 @@ int main(int argc, char **argv)
     must(inhouse_engine_params_init(&params, sizeof params), NULL, "init");
     params.index = inhouse_str_of(argv[1]);
     params.model = inhouse_str_of(argc == 3 ? argv[2] : NULL);
-    must(inhouse_engine_open(&params, &engine, &error), error, "open");
+    must(inhouse_engine_open(&params, &engine, &error), &error, "open");
     describe(engine);
     retrieve(engine);
     misuse(engine);
@@ -286,7 +290,7 @@ int main(int argc, char **argv)
         inhouse_session_params session_params;
         must(inhouse_session_params_init(&session_params, sizeof session_params), NULL, "init");
         session_params.n_sequences = 2;
-        must(inhouse_session_open(engine, &session_params, &session, &error), error, "open a session");
+        must(inhouse_session_open(engine, &session_params, &session, &error), &error, "open a session");
         /* The session keeps the engine open. */
         must(inhouse_engine_release(engine), NULL, "release");
         CHECK(inhouse_engine_release(engine) == INHOUSE_STATUS_INVALID_HANDLE);
@@ -294,7 +298,7 @@ int main(int argc, char **argv)
         must(inhouse_session_close(session), NULL, "close");
         CHECK(inhouse_session_close(session) == INHOUSE_STATUS_INVALID_HANDLE);
     } else {
-        must_fail(inhouse_session_open(engine, NULL, &session, &error), INHOUSE_STATUS_INVALID_ARGUMENT, error,
+        must_fail(inhouse_session_open(engine, NULL, &session, &error), INHOUSE_STATUS_INVALID_ARGUMENT, &error,
                   "open a session without a model");
         must(inhouse_engine_retain(engine), NULL, "retain");
         must(inhouse_engine_release(engine), NULL, "release");
