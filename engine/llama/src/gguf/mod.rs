@@ -1,0 +1,119 @@
+//! GGUF files, read strictly before llama.cpp sees them.
+//!
+//! llama.cpp answers a good part of what can be wrong with a file with `GGML_ASSERT`, which ends the process. So a file
+//! is accepted only when everything in it is known and fits together: the container ([`read`]), the tokenizer
+//! ([`vocab`]) and the tensors against the hyperparameters of its architecture ([`arch`]). What this build does not
+//! know is refused rather than tried.
+//!
+//! Followed: the specification in ggml's `docs/gguf.md`, and what llama.cpp (the version that llama-cpp-sys-2 0.1.161
+//! bundles) asserts in `gguf.cpp`, `llama-model.cpp`, `llama-vocab.cpp` and the graphs in `src/models`.
+
+mod arch;
+mod read;
+mod vocab;
+
+use std::path::Path;
+
+use inhouse_core::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+use read::{Container, Value};
+
+/// What a valid GGUF file holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GgufSummary {
+    /// Version of the container: 2 or 3.
+    pub version: u32,
+    /// `general.architecture`: `phi2`, `gpt2`, ...
+    pub architecture: String,
+    /// `general.name`, or empty.
+    pub name: String,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Tensors.
+    pub n_tensors: usize,
+    /// Parameters of all tensors.
+    pub parameters: u64,
+    /// The type that holds most of the parameters: `F16`, `Q8_0`, ...
+    pub dtype: &'static str,
+    /// Transformer blocks.
+    pub n_blocks: usize,
+    /// Width of the hidden state.
+    pub n_embd: usize,
+    /// Rows of the vocabulary, padding included.
+    pub vocab_size: usize,
+    /// Trained context length in tokens.
+    pub context_length: usize,
+    /// Whether the model continues text: false for encoders and for encoder-decoder models.
+    pub generates: bool,
+}
+
+/// Checks a GGUF file completely, short of the weights' values, and says what is in it. Only the metadata is read: the
+/// memory this takes is below four times its size.
+///
+/// # Errors
+/// The file cannot be read ([`ErrorKind::NotFound`], [`ErrorKind::Io`]); it is not GGUF, truncated or contradicts itself
+/// ([`ErrorKind::InvalidData`]); its container version is not 2 or 3 ([`ErrorKind::UnsupportedVersion`]); its
+/// architecture, tokenizer, tensor types or options are not among those this build knows ([`ErrorKind::Unsupported`]).
+/// The message names the file and the key, tensor or byte.
+pub fn validate(path: &Path) -> Result<GgufSummary> {
+    let file = read::read(path)?;
+    check(&file).map_err(|fault| fault.at(path))
+}
+
+fn check(file: &Container) -> Result<GgufSummary, Fault> {
+    for (key, _) in &file.metadata {
+        if key.starts_with("split.") {
+            return Err(Fault::unsupported(format!("`{key}`: the model is split over several files")));
+        }
+    }
+    let vocab_size = vocab::check(file)?;
+    let shape = arch::check(file, vocab_size)?;
+    let mut by_type: Vec<(read::TensorType, u64)> = Vec::new();
+    let mut parameters = 0u64;
+    for tensor in &file.tensors {
+        parameters = parameters.saturating_add(tensor.n_elements);
+        match by_type.iter_mut().find(|(kind, _)| *kind == tensor.kind) {
+            Some((_, n)) => *n = n.saturating_add(tensor.n_elements),
+            None => by_type.push((tensor.kind, tensor.n_elements)),
+        }
+    }
+    Ok(GgufSummary {
+        version: file.version,
+        architecture: file.string("general.architecture")?.to_owned(),
+        name: match file.get("general.name") {
+            Some(Value::String(name)) => name.clone(),
+            _ => String::new(),
+        },
+        file_bytes: file.file_bytes,
+        n_tensors: file.tensors.len(),
+        parameters,
+        dtype: by_type.iter().max_by_key(|(_, n)| *n).map_or("", |(kind, _)| kind.name()),
+        n_blocks: shape.n_blocks,
+        n_embd: shape.n_embd,
+        vocab_size,
+        context_length: shape.context_length,
+        generates: shape.generates,
+    })
+}
+
+/// What is wrong with a file, before its name is put in front.
+#[derive(Debug)]
+struct Fault {
+    kind: ErrorKind,
+    what: String,
+}
+
+impl Fault {
+    fn data(what: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::InvalidData, what: what.into() }
+    }
+
+    fn unsupported(what: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Unsupported, what: what.into() }
+    }
+
+    fn at(self, path: &Path) -> Error {
+        Error::new(self.kind, format!("{}: {}", path.display(), self.what))
+    }
+}

@@ -1,0 +1,376 @@
+//! llama.cpp's handles behind safe functions: everything unsafe of this crate is in this file.
+//!
+//! llama-cpp-2's own context is not used: it has no abort callback, its batch writes past its memory when a token is
+//! given more sequences than the batch was made for, and it borrows its model, which a decoder must keep alive instead.
+//! llama-cpp-2 holds the process-wide state: the backend's start and the way of the log into `tracing`.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_void};
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use inhouse_core::decode::{CancelToken, SeqId, TokenId};
+use inhouse_core::{Error, ErrorKind, Result};
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_sys_2 as sys;
+
+/// Starts llama.cpp once for the process and never stops it: models may live as long as the process does.
+fn start() {
+    static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
+    BACKEND.get_or_init(|| {
+        // First, since starting already logs. Nothing reaches stderr unless a `tracing` subscriber writes it there.
+        llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
+        // Started by somebody else in this process: just as good.
+        LlamaBackend::init().ok()
+    });
+}
+
+/// Sequences that one context may have (`LLAMA_MAX_SEQ`).
+pub(crate) fn max_sequences() -> usize {
+    // SAFETY: the function only returns a constant.
+    unsafe { sys::llama_max_parallel_sequences() }
+}
+
+/// A loaded model.
+#[derive(Debug)]
+pub(crate) struct ModelHandle {
+    model: NonNull<sys::llama_model>,
+    vocab: NonNull<sys::llama_vocab>,
+    n_vocab: usize,
+}
+
+// SAFETY: after loading llama.cpp only reads a model: contexts of several threads share one by design, and the
+// tokenizer builds its working state in each call.
+unsafe impl Send for ModelHandle {}
+// SAFETY: as above.
+unsafe impl Sync for ModelHandle {}
+
+impl Drop for ModelHandle {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from a successful load, is freed once, and contexts keep an `Arc` of this handle.
+        unsafe { sys::llama_model_free(self.model.as_ptr()) }
+    }
+}
+
+/// What a token is, from llama.cpp's attributes.
+pub(crate) struct TokenKind {
+    pub(crate) unused: bool,
+    pub(crate) control: bool,
+    pub(crate) end: bool,
+}
+
+impl ModelHandle {
+    /// Loads a file that [`crate::gguf::validate`] accepted.
+    pub(crate) fn load(path: &Path, gpu_layers: u32, mmap: bool) -> Result<Self> {
+        start();
+        let c_path = CString::new(path.as_os_str().as_encoded_bytes())
+            .map_err(|_| Error::data(path, "the path contains a zero byte"))?;
+        // SAFETY: plain constructor of a plain struct.
+        let mut params = unsafe { sys::llama_model_default_params() };
+        params.n_gpu_layers = i32::try_from(gpu_layers).unwrap_or(i32::MAX);
+        params.load_mode = if mmap { sys::LLAMA_LOAD_MODE_MMAP } else { sys::LLAMA_LOAD_MODE_NONE };
+        // SAFETY: the path is a C string that outlives the call; the parameters are the defaults with plain values
+        // changed, so all pointers in them are null.
+        let model = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), params) };
+        let Some(model) = NonNull::new(model) else {
+            let what = format!("{}: llama.cpp cannot load this model (see its log)", path.display());
+            return Err(Error::new(ErrorKind::Backend, what));
+        };
+        // SAFETY: the model is valid; the vocabulary is part of it and lives as long.
+        let vocab = unsafe { sys::llama_model_get_vocab(model.as_ptr()) };
+        let Some(vocab) = NonNull::new(vocab.cast_mut()) else {
+            // SAFETY: the model is valid and not used any more.
+            unsafe { sys::llama_model_free(model.as_ptr()) };
+            return Err(Error::new(ErrorKind::Backend, format!("{}: no vocabulary", path.display())));
+        };
+        // SAFETY: the vocabulary is valid.
+        let n_vocab = unsafe { sys::llama_vocab_n_tokens(vocab.as_ptr()) };
+        Ok(Self { model, vocab, n_vocab: usize::try_from(n_vocab).unwrap_or(0) })
+    }
+
+    pub(crate) fn n_vocab(&self) -> usize {
+        self.n_vocab
+    }
+
+    /// What `token` is; `None` beyond the vocabulary.
+    pub(crate) fn token_kind(&self, token: TokenId) -> Option<TokenKind> {
+        let token = self.known(token)?;
+        // SAFETY: the vocabulary is valid and the token is in it.
+        let (attributes, end) = unsafe {
+            let vocab = self.vocab.as_ptr();
+            (sys::llama_vocab_get_attr(vocab, token), sys::llama_vocab_is_eog(vocab, token))
+        };
+        let has = |bits| attributes & bits != 0;
+        Some(TokenKind {
+            unused: has(sys::LLAMA_TOKEN_ATTR_UNUSED) || attributes == sys::LLAMA_TOKEN_ATTR_UNDEFINED,
+            control: has(sys::LLAMA_TOKEN_ATTR_CONTROL | sys::LLAMA_TOKEN_ATTR_UNKNOWN),
+            end,
+        })
+    }
+
+    fn known(&self, token: TokenId) -> Option<i32> {
+        i32::try_from(token).ok().filter(|_| (token as usize) < self.n_vocab)
+    }
+
+    /// The bytes that `token` stands for; none for control tokens and beyond the vocabulary.
+    pub(crate) fn token_bytes(&self, token: TokenId) -> Vec<u8> {
+        let Some(token) = self.known(token) else {
+            return Vec::new();
+        };
+        let mut bytes = vec![0u8; 32];
+        loop {
+            let room = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+            // SAFETY: the vocabulary is valid, the token is in it, and the buffer holds `room` bytes. A negative answer
+            // is the size that is needed.
+            let n = unsafe {
+                let buffer = bytes.as_mut_ptr().cast();
+                sys::llama_token_to_piece(self.vocab.as_ptr(), token, buffer, room, 0, false)
+            };
+            match usize::try_from(n) {
+                Ok(n) => {
+                    bytes.truncate(n);
+                    return bytes;
+                }
+                Err(_) if (n.unsigned_abs() as usize) > bytes.len() => {
+                    bytes.resize(n.unsigned_abs() as usize, 0)
+                }
+                Err(_) => return Vec::new(),
+            }
+        }
+    }
+
+    /// Tokens of `text`: no BOS, control tokens in the text not recognised, added tokens (runs of spaces) recognised.
+    pub(crate) fn tokenize(&self, text: &str) -> Result<Vec<TokenId>> {
+        let too_long = || {
+            let what = format!("{} bytes of text are too many to tokenise", text.len());
+            Error::new(ErrorKind::LimitExceeded, what)
+        };
+        let length = i32::try_from(text.len()).map_err(|_| too_long())?;
+        // Rarely more tokens than bytes (a prefix space), so one call is enough nearly always.
+        let mut tokens = vec![0i32; text.len() + 16];
+        for _ in 0..2 {
+            let room = i32::try_from(tokens.len()).map_err(|_| too_long())?;
+            // SAFETY: the vocabulary is valid; `text` has `length` bytes and `tokens` room for `room`. A negative answer
+            // is the number of tokens there are.
+            let n = unsafe {
+                let (text, tokens) = (text.as_ptr().cast(), tokens.as_mut_ptr());
+                sys::llama_tokenize(self.vocab.as_ptr(), text, length, tokens, room, false, false)
+            };
+            match usize::try_from(n) {
+                Ok(n) => {
+                    tokens.truncate(n);
+                    return tokens
+                        .into_iter()
+                        .map(|token| {
+                            TokenId::try_from(token).map_err(|_| {
+                                Error::new(ErrorKind::Backend, format!("llama.cpp gave token {token}"))
+                            })
+                        })
+                        .collect();
+                }
+                Err(_) if n != i32::MIN => tokens.resize(n.unsigned_abs() as usize, 0),
+                Err(_) => break,
+            }
+        }
+        Err(too_long())
+    }
+}
+
+/// How a context is made; see llama.cpp's `llama_context_params`.
+#[derive(Debug, Clone)]
+pub(crate) struct ContextOptions {
+    pub(crate) n_cells: u32,
+    /// Tokens of one call of [`Context::decode`].
+    pub(crate) n_batch: u32,
+    /// Tokens of one pass over the weights.
+    pub(crate) n_pass: u32,
+    pub(crate) n_seq: u32,
+    pub(crate) n_threads: i32,
+    pub(crate) flash_attention: bool,
+}
+
+/// One token of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchToken {
+    pub(crate) token: TokenId,
+    pub(crate) position: usize,
+    pub(crate) seq: SeqId,
+    /// Whether the logits after it are wanted.
+    pub(crate) output: bool,
+}
+
+/// How a forward pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// No cells for the batch; the cache is as before.
+    Full,
+    /// The cancel token was seen; part of the batch may be in the cache.
+    Aborted,
+    /// llama.cpp's error number; part of the batch may be in the cache.
+    Failed(i32),
+}
+
+/// A context: one KV cache (unified: all sequences share its cells) and the buffers of a forward pass.
+pub(crate) struct Context {
+    context: NonNull<sys::llama_context>,
+    /// What [`should_abort`] looks at; null outside of [`Context::decode`]. Boxed, since llama.cpp keeps its address.
+    cancel: Box<AtomicPtr<CancelToken>>,
+    options: ContextOptions,
+    /// Keeps the model alive; declared last only for reading, `Drop` frees the context before any field.
+    model: Arc<ModelHandle>,
+}
+
+// SAFETY: a context may be used from any thread, one at a time; `&mut self` on everything that changes it sees to that,
+// and nothing takes `&self` but `logits`, which only reads.
+unsafe impl Send for Context {}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from a successful creation and is freed once; the model is still alive, as its `Arc`
+        // is dropped after this.
+        unsafe { sys::llama_free(self.context.as_ptr()) }
+    }
+}
+
+/// llama.cpp asks this between the operations of a forward pass.
+unsafe extern "C" fn should_abort(data: *mut c_void) -> bool {
+    // SAFETY: `data` is the address of the context's boxed `AtomicPtr`, which lives until after the context is freed.
+    let slot = unsafe { &*data.cast::<AtomicPtr<CancelToken>>() };
+    let token = slot.load(Ordering::Acquire);
+    // SAFETY: not null only while `decode` runs, which holds a reference to the token.
+    !token.is_null() && unsafe { (*token).is_cancelled() }
+}
+
+impl Context {
+    pub(crate) fn new(model: Arc<ModelHandle>, options: ContextOptions) -> Result<Self> {
+        let cancel = Box::new(AtomicPtr::new(ptr::null_mut()));
+        // SAFETY: plain constructor of a plain struct.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        params.n_ctx = options.n_cells;
+        params.n_batch = options.n_batch;
+        params.n_ubatch = options.n_pass.min(options.n_batch);
+        params.n_seq_max = options.n_seq;
+        params.n_outputs_max = options.n_seq.min(options.n_batch);
+        params.n_outputs_max_per_seq = 1;
+        params.n_threads = options.n_threads;
+        params.n_threads_batch = options.n_threads;
+        params.kv_unified = true;
+        params.flash_attn_type = if options.flash_attention {
+            sys::LLAMA_FLASH_ATTN_TYPE_AUTO
+        } else {
+            sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
+        };
+        params.no_perf = true;
+        params.abort_callback = Some(should_abort);
+        params.abort_callback_data = ptr::from_ref(&*cancel).cast_mut().cast();
+        // SAFETY: the model is valid and outlives the context (the `Arc` is kept beside it); the callback's data is
+        // boxed and outlives it too; all other pointers are the defaults' nulls.
+        let context = unsafe { sys::llama_init_from_model(model.model.as_ptr(), params) };
+        match NonNull::new(context) {
+            Some(context) => Ok(Self { context, cancel, options, model }),
+            None => Err(Error::new(
+                ErrorKind::Backend,
+                format!("llama.cpp cannot make a context of {} cells (see its log)", options.n_cells),
+            )),
+        }
+    }
+
+    pub(crate) fn n_batch(&self) -> usize {
+        self.options.n_batch as usize
+    }
+
+    /// Cells of the cache; llama.cpp rounds them up.
+    pub(crate) fn n_cells(&self) -> usize {
+        // SAFETY: the context is valid.
+        unsafe { sys::llama_n_ctx(self.context.as_ptr()) as usize }
+    }
+
+    /// Runs a forward pass over `tokens`, at most [`Context::n_batch`] of them, one output a sequence.
+    pub(crate) fn decode(&mut self, tokens: &[BatchToken], cancel: &CancelToken) -> Result<Outcome> {
+        let invalid = |what: String| Err(Error::new(ErrorKind::Internal, what));
+        if tokens.is_empty() || tokens.len() > self.n_batch() {
+            return invalid(format!("a batch of {} tokens, at most {} fit", tokens.len(), self.n_batch()));
+        }
+        let mut ids = Vec::with_capacity(tokens.len());
+        let mut positions = Vec::with_capacity(tokens.len());
+        let mut seqs = Vec::with_capacity(tokens.len());
+        let mut outputs = Vec::with_capacity(tokens.len());
+        for item in tokens {
+            let Some(token) = self.model.known(item.token) else {
+                return invalid(format!("token {} is not in the vocabulary", item.token));
+            };
+            if item.seq >= self.options.n_seq {
+                return invalid(format!("sequence {} of {}", item.seq, self.options.n_seq));
+            }
+            let Ok(position) = i32::try_from(item.position) else {
+                return invalid(format!("position {}", item.position));
+            };
+            ids.push(token);
+            positions.push(position);
+            seqs.push(item.seq as i32);
+            outputs.push(i8::from(item.output));
+        }
+        let mut n_seqs = vec![1i32; tokens.len()];
+        let mut seq_pointers: Vec<*mut i32> = seqs.iter_mut().map(ptr::from_mut).collect();
+        let batch = sys::llama_batch {
+            n_tokens: tokens.len() as i32,
+            token: ids.as_mut_ptr(),
+            embd: ptr::null_mut(),
+            pos: positions.as_mut_ptr(),
+            n_seq_id: n_seqs.as_mut_ptr(),
+            seq_id: seq_pointers.as_mut_ptr(),
+            logits: outputs.as_mut_ptr(),
+        };
+        self.cancel.store(ptr::from_ref(cancel).cast_mut(), Ordering::Release);
+        // SAFETY: the context is valid; all arrays of the batch have `n_tokens` items and outlive the call; tokens and
+        // sequences are in range, and no token has more than the one sequence it has room for.
+        let answer = unsafe { sys::llama_decode(self.context.as_ptr(), batch) };
+        self.cancel.store(ptr::null_mut(), Ordering::Release);
+        Ok(match answer {
+            0 => Outcome::Done,
+            1 => Outcome::Full,
+            2 => Outcome::Aborted,
+            other => Outcome::Failed(other),
+        })
+    }
+
+    /// Logits `[vocab] f32` after the `i`-th token of the last batch, which must have been an output.
+    pub(crate) fn logits(&self, i: usize) -> Option<&[f32]> {
+        let i = i32::try_from(i).ok()?;
+        // SAFETY: the context is valid; llama.cpp answers null for a token without output.
+        let row = unsafe { sys::llama_get_logits_ith(self.context.as_ptr(), i) };
+        // SAFETY: a row has as many floats as the vocabulary tokens; it stays until the next pass, which takes `&mut`.
+        NonNull::new(row).map(|row| unsafe { std::slice::from_raw_parts(row.as_ptr(), self.model.n_vocab) })
+    }
+
+    /// Makes `to` share the cells of `from`, dropping what it held.
+    pub(crate) fn copy_sequence(&mut self, from: SeqId, to: SeqId) {
+        if from == to || from >= self.options.n_seq || to >= self.options.n_seq {
+            return;
+        }
+        // SAFETY: the context is valid and both sequences are below its maximum; -1 means the whole range.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            sys::llama_memory_seq_rm(memory, to as i32, -1, -1);
+            sys::llama_memory_seq_cp(memory, from as i32, to as i32, -1, -1);
+        }
+    }
+
+    /// Drops the cells of `seq` from position `length` on. False where the cache cannot do that.
+    pub(crate) fn truncate_sequence(&mut self, seq: SeqId, length: usize) -> bool {
+        let Ok(length) = i32::try_from(length) else {
+            return true;
+        };
+        if seq >= self.options.n_seq {
+            return false;
+        }
+        // SAFETY: the context is valid and the sequence below its maximum; -1 means to the end.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            sys::llama_memory_seq_rm(memory, seq as i32, length, -1)
+        }
+    }
+}
