@@ -59,6 +59,12 @@ impl<'a> Library<'a> {
         if outside { "(*args, **kwargs)".into() } else { "()".into() }
     }
 
+    /// Whether annotated names of the class body are fields (dataclass, NamedTuple, TypedDict, pydantic).
+    pub(super) fn has_fields(&self, class: ClassId) -> bool {
+        const BASES: &[&str] = &["NamedTuple", "TypedDict", "BaseModel", "BaseSettings", "Struct", "Protocol"];
+        self.dataclass_decorator(class).is_some() || self.unknown_base(class, BASES)
+    }
+
     /// Whether some class of the order has an unknown base of one of these names.
     fn unknown_base(&self, class: ClassId, names: &[&str]) -> bool {
         self.program.mro(class).iter().any(|&owner| {

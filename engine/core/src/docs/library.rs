@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use super::docstring;
 use super::eval::{Frame, Val};
 use super::members::{Member, Members};
-use super::program::{ClassId, Function, Program, Target};
+use super::program::{Base, ClassId, Function, Program, Target, Value};
 use super::scope::{Binding, last_name};
 use super::text;
 
@@ -39,6 +39,8 @@ pub(super) struct Library<'a> {
     references: Cell<usize>,
     pub(super) own_members: RefCell<FxHashMap<ClassId, Rc<Members<'a>>>>,
     pub(super) added: RefCell<FxHashMap<ClassId, Vec<(Rc<str>, Member<'a>)>>>,
+    /// Names and base classes under which statements register a class as a method.
+    pub(super) registered: FxHashMap<ClassId, Vec<(String, Base)>>,
     /// `X.__doc__ = value` by the key of X.
     assigned_docs: FxHashMap<usize, (usize, &'a Expr)>,
 }
@@ -56,6 +58,7 @@ impl<'a> Library<'a> {
             references: Cell::new(0),
             own_members: RefCell::default(),
             added: RefCell::default(),
+            registered: FxHashMap::default(),
             assigned_docs: FxHashMap::default(),
         };
         for (id, module) in program.modules.iter().enumerate() {
@@ -68,6 +71,7 @@ impl<'a> Library<'a> {
                 }
             }
         }
+        library.registered = library.registering_calls();
         library.attach_members();
         library
     }
@@ -307,6 +311,30 @@ impl<'a> Library<'a> {
             parts.extend(self.templates(argument, &mut frame));
         }
         parts
+    }
+
+    /// The string after an assignment, or the `#:` comments before or behind it.
+    pub(super) fn value_doc(&self, value: &Value<'a>) -> Option<Rc<str>> {
+        if let Some(doc) = self.doc_of_target(&Target::Value(*value)) {
+            return Some(doc);
+        }
+        let file = self.program.modules[value.module].file;
+        let start = value.assigned.range.start().to_usize();
+        let text = &file.text;
+        let line_start = text.get(..start)?.rfind('\n').map_or(0, |at| at + 1);
+        let mut comments: Vec<&str> = Vec::new();
+        for line in text.get(..line_start)?.lines().rev() {
+            match line.trim().strip_prefix("#:") {
+                Some(comment) => comments.push(comment.trim()),
+                None => break,
+            }
+        }
+        comments.reverse();
+        if comments.is_empty() {
+            let line = text.get(line_start..)?.lines().next()?;
+            comments.push(line.split_once("#:")?.1.trim());
+        }
+        Some(comments.join("\n").into())
     }
 
     /// A docstring ready for a record; made once.

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::eval::{Frame, Val};
 use super::library::Library;
 use super::program::{ClassId, Function, Target, Value};
-use super::scope::{Binding, last_name};
+use super::scope::{Assigned, Binding, last_name};
 
 /// What a function made elsewhere is in the class it was put into.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,10 +70,9 @@ impl<'a> Library<'a> {
         let mut seen: FxHashMap<Rc<str>, ()> = FxHashMap::default();
         let mut found = Vec::new();
         let dependency = |id: ClassId| self.program.modules[self.program.classes[id].module].file.dependency;
-        let outside = dependency(class);
         for &owner in self.program.mro(class) {
             // What a dependency's class brings is the dependency's to document.
-            if dependency(owner) && !outside {
+            if dependency(owner) && owner != class {
                 continue;
             }
             for (name, member) in &self.own(owner).list {
@@ -123,9 +122,16 @@ impl<'a> Library<'a> {
         self.own_members.borrow_mut().insert(id, Rc::default());
         let class = &self.program.classes[id];
         let mut members = Members::default();
+        // `name: type` alone says that objects have the attribute, not how it comes about: what decorators and stubs
+        // say counts more, and without documentation it is listed only where it is a field.
+        let mut declared = Vec::new();
         for (name, binding) in class.scope.names() {
-            if let Some(member) = self.member(id, name, binding) {
-                members.insert(name, member, true);
+            match self.member(id, name, binding) {
+                Some(member @ Member::Value(Value { assigned: Assigned { value: None, .. }, .. })) => {
+                    declared.push((name, member));
+                }
+                Some(member) => members.insert(name, member, true),
+                None => {}
             }
         }
         for decorator in &class.def.decorator_list {
@@ -145,6 +151,13 @@ impl<'a> Library<'a> {
                 members.insert(name, member.clone(), !matches!(member, Member::Bare));
             }
         }
+        let fields = self.has_fields(id) || self.program.modules[class.module].file.stub;
+        for (name, member) in declared {
+            let documented = matches!(&member, Member::Value(value) if self.value_doc(value).is_some());
+            if fields || documented {
+                members.insert(name, member, false);
+            }
+        }
         let members = Rc::new(members);
         self.own_members.borrow_mut().insert(id, members.clone());
         members
@@ -162,6 +175,7 @@ impl<'a> Library<'a> {
             Binding::Class(def) => self.program.class_id(def).map(Member::Class),
             Binding::Import(_) => match self.program.target(module, Some(id), binding, 0)? {
                 Target::Function(function) => Some(Member::Function(function)),
+                Target::Class(class) if class != id => Some(Member::Class(class)),
                 _ => None,
             },
             Binding::Value(assigned) => {

@@ -163,7 +163,7 @@ impl<'a> Writer<'_, 'a> {
         let library = self.library;
         api.kind = Some(ApiKind::Constant);
         api.source = self.at(value.module, value.assigned.range.start());
-        self.describe(&mut api, self.value_doc(value));
+        self.describe(&mut api, self.library.value_doc(value));
         if let Some(Expr::Call(call)) = value.assigned.value
             && let Some(signature) = library.namedtuple_call(value.module, call)
         {
@@ -176,30 +176,6 @@ impl<'a> Writer<'_, 'a> {
                 lambda.parameters.as_ref().map_or("()".into(), |list| signature::parameters(file, list, false));
         }
         api
-    }
-
-    /// The string after an assignment, or the `#:` comments before or behind it.
-    fn value_doc(&self, value: &Value<'a>) -> Option<Rc<str>> {
-        if let Some(doc) = self.library.doc_of_target(&Target::Value(*value)) {
-            return Some(doc);
-        }
-        let file = self.library.program.modules[value.module].file;
-        let start = value.assigned.range.start().to_usize();
-        let text = &file.text;
-        let line_start = text.get(..start)?.rfind('\n').map_or(0, |at| at + 1);
-        let mut comments: Vec<&str> = Vec::new();
-        for line in text.get(..line_start)?.lines().rev() {
-            match line.trim().strip_prefix("#:") {
-                Some(comment) => comments.push(comment.trim()),
-                None => break,
-            }
-        }
-        comments.reverse();
-        if comments.is_empty() {
-            let line = text.get(line_start..)?.lines().next()?;
-            comments.push(line.split_once("#:")?.1.trim());
-        }
-        Some(comments.join("\n").into())
     }
 
     /// A class and, where `members` asks for them, what can be reached through it.
@@ -218,9 +194,9 @@ impl<'a> Writer<'_, 'a> {
             library.program.attribute(&Target::Class(id), name, 0).and_then(|target| library.doc_of_target(&target))
         };
         self.describe(&mut api, doc.or_else(|| init("__init__")));
-        for name in library.registered_names(id) {
-            if let Some(base) = self.registration_path(id) {
-                api.aliases.push(format!("{}.{}.{name}", base.0, base.1));
+        for (name, base) in library.registrations(id) {
+            if let Some((module, base)) = self.registration_path(&base) {
+                api.aliases.push(format!("{module}.{base}.{name}"));
             }
         }
         let (module, qualified) = (api.module.clone(), api.qualified_name.clone());
@@ -283,7 +259,7 @@ impl<'a> Writer<'_, 'a> {
                             .as_ref()
                             .map_or("()".into(), |list| signature::parameters(file, list, true));
                     }
-                    let doc = self.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member));
+                    let doc = self.library.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member));
                     self.describe(&mut api, doc);
                 }
                 Member::Class(inner) | Member::Accessor(inner) => {
@@ -311,38 +287,46 @@ impl<'a> Writer<'_, 'a> {
     }
 
     /// Where a class that a decorator registers puts its method: module and name of the base class.
-    fn registration_path(&self, id: ClassId) -> Option<(String, String)> {
-        match self.library.registration_base(id)? {
-            Base::Known(base) => self.paths.get(&Key::Class(base)).cloned().or_else(|| {
-                let class = &self.library.program.classes[base];
+    fn registration_path(&self, base: &Base) -> Option<(String, String)> {
+        let (key, full) = match base {
+            Base::Known(base) => {
+                let class = &self.library.program.classes[*base];
                 let module = self.library.module_name_of(class.module).to_owned();
-                Some((module, self.library.program.class_path(base)))
-            }),
-            Base::Unknown(name) => {
-                if let Some(path) = self.paths.get(&Key::External(name.clone())) {
-                    return Some(path.clone());
-                }
-                let (module, name) = name.rsplit_once('.')?;
-                Some((module.to_owned(), name.to_owned()))
+                (Key::Class(*base), (module, self.library.program.class_path(*base)))
             }
+            Base::Unknown(name) => {
+                let (module, short) = name.rsplit_once('.')?;
+                (Key::External(name.clone()), (module.to_owned(), short.to_owned()))
+            }
+        };
+        if let Some(path) = self.paths.get(&key) {
+            return Some(path.clone());
         }
+        // Imported by a public module that does not export it: users reach it there all the same.
+        let holds = |module: &ModId| match (self.library.program.resolve(*module, &full.1), base) {
+            (Some(Target::Class(found)), Base::Known(base)) => found == *base,
+            (Some(Target::External(found)), Base::Unknown(name)) => found == *name,
+            _ => false,
+        };
+        let modules = self.library.public_modules(false);
+        let holder = modules
+            .into_iter()
+            .filter(holds)
+            .map(|module| self.library.module_name_of(module))
+            .min_by_key(|name| (name.matches('.').count(), *name));
+        Some(holder.map_or(full.clone(), |module| (module.to_owned(), full.1.clone())))
     }
 
     fn registered(&mut self, id: ClassId) {
-        let names = self.library.registered_names(id);
-        if names.is_empty() {
-            return;
-        }
-        let Some((module, base)) = self.registration_path(id) else { return };
         let class = &self.library.program.classes[id];
         let path = self.paths.get(&Key::Class(id)).map(|(module, name)| format!("{module}.{name}"));
-        let signature = without_first(&self.library.constructor(id));
-        for name in names {
+        for (name, base) in self.library.registrations(id) {
             use ruff_text_size::Ranged;
+            let Some((module, base)) = self.registration_path(&base) else { continue };
             let mut api = ApiDoc {
                 qualified_name: format!("{module}.{base}.{name}"),
                 kind: Some(ApiKind::Method),
-                signature: signature.clone(),
+                signature: without_first(&self.library.constructor(id)),
                 module: module.clone(),
                 aliases: path.iter().cloned().collect(),
                 source: self.at(class.module, class.def.name.start()),

@@ -1,7 +1,8 @@
 //! Methods that a class decorator registers under a name given as a string: `@functional_datapipe("cycle")` on a class
 //! makes `.cycle(...)` on its base class.
 
-use ruff_python_ast::{Expr, ExprCall};
+use ruff_python_ast::{Expr, ExprCall, Stmt};
+use rustc_hash::FxHashMap;
 
 use super::layout::is_identifier;
 use super::library::Library;
@@ -9,6 +10,48 @@ use super::program::{Base, ClassId, Target};
 use super::scope::last_name;
 
 impl<'a> Library<'a> {
+    /// All names under which a class is registered as a method, each with the class that gets it.
+    pub(super) fn registrations(&self, class: ClassId) -> Vec<(String, Base)> {
+        let mut found = Vec::new();
+        let names = self.registered_names(class);
+        if !names.is_empty()
+            && let Some(base) = self.registration_base(class)
+        {
+            found.extend(names.into_iter().map(|name| (name, base.clone())));
+        }
+        found.extend(self.registered.get(&class).into_iter().flatten().cloned());
+        found.retain(|(name, _)| !name.starts_with('_'));
+        found
+    }
+
+    /// Statements that register a class: `Base.register_datapipe_as_function("name", Class)`.
+    pub(super) fn registering_calls(&self) -> FxHashMap<ClassId, Vec<(String, Base)>> {
+        let mut found: FxHashMap<ClassId, Vec<(String, Base)>> = FxHashMap::default();
+        for (id, module) in self.program.modules.iter().enumerate() {
+            for stmt in &module.scope.actions {
+                let Stmt::Expr(stmt) = stmt else { continue };
+                let Expr::Call(call) = &*stmt.value else { continue };
+                let Expr::Attribute(method) = &*call.func else { continue };
+                let method_name = method.attr.as_str();
+                let registers = method_name.starts_with("register")
+                    && (method_name.contains("function") || method_name.contains("method"));
+                let [Expr::StringLiteral(name), registered, ..] = &*call.arguments.args else { continue };
+                if !registers || !is_identifier(name.value.to_str()) {
+                    continue;
+                }
+                let base = match self.program.resolve_expr(id, None, &method.value) {
+                    Some(Target::Class(base)) => Base::Known(base),
+                    Some(Target::External(base)) => Base::Unknown(base),
+                    _ => continue,
+                };
+                if let Some(Target::Class(class)) = self.program.resolve_expr(id, None, registered) {
+                    found.entry(class).or_default().push((name.value.to_str().to_owned(), base));
+                }
+            }
+        }
+        found
+    }
+
     /// The names under which decorators register a class as a method of its base.
     ///
     /// A string argument alone proves nothing (`@command("run")`): the decorator must say so by its name

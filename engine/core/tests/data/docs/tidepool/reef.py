@@ -1,0 +1,8 @@
+class Reef:
+    """A reef."""
+
+    def grow(self, years):
+        """Grows."""
+
+    def shrink(self):
+        pass
