@@ -2,8 +2,6 @@
 
 mod docs_support;
 
-use std::path::Path;
-
 use docs_support::{api, fixture, gz_tar, names, read, zip_of};
 use inhouse_core::api::ApiKind;
 use inhouse_core::docs::{self, ReadOptions};
@@ -18,7 +16,13 @@ fn a_package_is_listed_as_users_import_it() {
         .iter()
         .map(|api| {
             let kind = api.kind.map_or("-".to_owned(), |kind| format!("{kind:?}").to_lowercase());
-            format!("{kind} {}{} | {} | {}\n", api.qualified_name, api.signature, api.description, api.aliases.join(" "))
+            format!(
+                "{kind} {}{} | {} | {}\n",
+                api.qualified_name,
+                api.signature,
+                api.description,
+                api.aliases.join(" ")
+            )
         })
         .collect();
     if std::env::var_os("INHOUSE_UPDATE_EXPECTED").is_some() {
@@ -135,8 +139,10 @@ fn sphinx_inventory_with_pages() {
 fn bad_sources_are_errors_that_name_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let good = zip_of(&[("a/__init__.py".into(), b"def f(): ...\n".repeat(400))]);
-    let tar = gz_tar(&[("a-1/a/__init__.py".into(), (0..20_000).flat_map(|i: u32| format!("x{i} = {}\n", i * 7919)
-        .into_bytes()).collect())]);
+    let tar = gz_tar(&[(
+        "a-1/a/__init__.py".into(),
+        (0..20_000).flat_map(|i: u32| format!("x{i} = {}\n", i * 7919).into_bytes()).collect(),
+    )]);
     let evil = zip_of(&[("../a.py".into(), b"x = 1".to_vec())]);
     let evil_tar = gz_tar(&[("/a.py".into(), b"x = 1".to_vec())]);
     let bomb = zip_of(&[("a/__init__.py".into(), vec![b' '; 40 << 20])]);
@@ -177,7 +183,8 @@ fn rows_and_several_sources() {
     let dir = tempfile::tempdir().unwrap();
     let rows = dir.path().join("apis.jsonl");
     std::fs::write(&rows, "{\"name\": \"dig\", \"qualified_name\": \"sand.dig\"}\n").unwrap();
-    let found = docs::read_all(&[rows.clone(), rows, fixture("tidepool")], &ReadOptions::default(), &Silent).unwrap();
+    let found =
+        docs::read_all(&[rows.clone(), rows, fixture("tidepool")], &ReadOptions::default(), &Silent).unwrap();
     assert_eq!(found.apis.iter().filter(|api| api.qualified_name == "sand.dig").count(), 1);
     assert!(found.apis.iter().any(|api| api.qualified_name == "tidepool.gather"));
 }
@@ -188,5 +195,4 @@ fn a_single_file_and_a_part_of_a_package() {
     assert!(found.apis.is_empty() || names(&found).iter().all(|name| !name.contains("._")));
     let found = read(&fixture("tidepool/crabs.py"));
     assert!(names(&found).contains(&"tidepool.crabs.Crab".to_owned()), "{:?}", names(&found));
-    let _ = Path::new("");
 }

@@ -91,13 +91,44 @@ fn references_in_circles_end() {
 }
 
 fn sources() -> Vec<Vec<u8>> {
-    files_of(&fixture("tidepool"), "t").into_iter().filter(|(name, _)| name.ends_with("py")).map(|(_, text)| text).collect()
+    files_of(&fixture("tidepool"), "t")
+        .into_iter()
+        .filter(|(name, _)| name.ends_with("py"))
+        .map(|(_, text)| text)
+        .collect()
 }
 
 fn mutated(mut bytes: Vec<u8>, edits: &[(usize, u8, u8)]) -> Vec<u8> {
     const PIECES: &[&str] = &[
-        "(", ")", "[", "{", "}", "'", "\"", "\"\"\"", "f'{", "\\", "\n", "    ", "lambda ", "class C(", "def f(", "@", ":", ",", "*", "**",
-        "import ", "from . import *\n", "__all__ += ", "é", "\u{0}", "=", ".", "%(x)s", "{x}",
+        "(",
+        ")",
+        "[",
+        "{",
+        "}",
+        "'",
+        "\"",
+        "\"\"\"",
+        "f'{",
+        "\\",
+        "\n",
+        "    ",
+        "lambda ",
+        "class C(",
+        "def f(",
+        "@",
+        ":",
+        ",",
+        "*",
+        "**",
+        "import ",
+        "from . import *\n",
+        "__all__ += ",
+        "é",
+        "\u{0}",
+        "=",
+        ".",
+        "%(x)s",
+        "{x}",
     ];
     for (at, how, what) in edits {
         if bytes.is_empty() {
@@ -120,7 +151,7 @@ fn mutated(mut bytes: Vec<u8>, edits: &[(usize, u8, u8)]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn mutated_sources_are_read_or_skipped(

@@ -54,9 +54,20 @@ fn checked_name<'a>(archive: &Path, name: &'a str) -> Result<Option<&'a str>> {
     let name = name.strip_prefix("./").unwrap_or(name);
     let drive = name.as_bytes().get(1) == Some(&b':');
     if name.starts_with(['/', '\\']) || drive || name.split(['/', '\\']).any(|part| part == "..") {
-        return Err(Error::data(archive, format!("entry `{}` points out of the archive", name.escape_debug())));
+        return Err(Error::data(
+            archive,
+            format!("entry `{}` points out of the archive", name.escape_debug()),
+        ));
     }
     Ok((!name.is_empty() && !name.ends_with('/')).then_some(name))
+}
+
+/// A cause on one line: names inside an archive can hold anything.
+fn one_line(cause: &dyn std::fmt::Display) -> String {
+    let text = cause.to_string();
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    words.join(" ")
 }
 
 struct Budget<'a> {
@@ -70,7 +81,7 @@ impl Budget<'_> {
         let limit = self.left.min(MAX_SOURCE_BYTES);
         let mut bytes = Vec::new();
         reader.take(limit + 1).read_to_end(&mut bytes).map_err(|cause| {
-            Error::data(self.archive, format!("entry `{}`: {cause}", name.escape_debug()))
+            Error::data(self.archive, format!("entry `{}`: {}", name.escape_debug(), one_line(&cause)))
         })?;
         if bytes.len() as u64 > limit {
             let what = format!(
@@ -96,7 +107,7 @@ fn too_many(archive: &Path) -> Error {
 pub(super) fn zip(path: &Path) -> Result<Unpacked> {
     let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
     let mut archive = zip::ZipArchive::new(BufReader::new(file))
-        .map_err(|cause| Error::data(path, format!("not a readable zip archive: {cause}")))?;
+        .map_err(|cause| Error::data(path, format!("not a readable zip archive: {}", one_line(&cause))))?;
     if archive.len() > MAX_ENTRIES {
         return Err(too_many(path));
     }
@@ -108,9 +119,9 @@ pub(super) fn zip(path: &Path) -> Result<Unpacked> {
         if !is_python(name) || name.split('/').any(super::layout::is_skipped_folder) {
             continue;
         }
-        let entry = archive
-            .by_index(i)
-            .map_err(|cause| Error::data(path, format!("entry `{}`: {cause}", name.escape_debug())))?;
+        let entry = archive.by_index(i).map_err(|cause| {
+            Error::data(path, format!("entry `{}`: {}", name.escape_debug(), one_line(&cause)))
+        })?;
         let bytes = budget.read(name, entry)?;
         files.push((name.to_owned(), bytes));
     }
@@ -125,7 +136,9 @@ pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
     let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
     let stream = flate2::bufread::MultiGzDecoder::new(BufReader::new(file)).take(MAX_STREAM_BYTES);
     let mut archive = tar::Archive::new(stream);
-    let bad = |cause: std::io::Error| Error::data(path, format!("not a readable tar.gz archive: {cause}"));
+    let bad = |cause: std::io::Error| {
+        Error::data(path, format!("not a readable tar.gz archive: {}", one_line(&cause)))
+    };
     let mut budget = Budget { archive: path, left: MAX_UNPACKED_BYTES };
     let mut files = Vec::new();
     for (count, entry) in archive.entries().map_err(bad)?.enumerate() {

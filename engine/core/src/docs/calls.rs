@@ -60,7 +60,9 @@ impl<'a> Library<'a> {
             Val::Made(made) => {
                 // A decorator applied by hand hands back what it was given.
                 let given = arguments.iter().map(|argument| self.eval(argument, frame));
-                if let Some(function @ Val::Made(_)) = given.into_iter().find(|value| matches!(value, Val::Made(_))) {
+                if let Some(function @ Val::Made(_)) =
+                    given.into_iter().find(|value| matches!(value, Val::Made(_)))
+                {
                     return function;
                 }
                 self.call_function(&made.function, None, call, frame, true)
@@ -84,7 +86,11 @@ impl<'a> Library<'a> {
             return Val::Unknown;
         }
         let is = |name: &str| {
-            function.main().decorator_list.iter().any(|decorator| last_name(&decorator.expression) == Some(name))
+            function
+                .main()
+                .decorator_list
+                .iter()
+                .any(|decorator| last_name(&decorator.expression) == Some(name))
         };
         let receiver = receiver.filter(|_| is("classmethod"));
         let value = self.call_function(function, receiver, call, frame, false);
@@ -120,18 +126,24 @@ impl<'a> Library<'a> {
             "list" | "tuple" | "set" | "frozenset" | "sorted" => match argument(0) {
                 None => Val::list(Vec::new()),
                 Some(Val::List(items)) => Val::List(items),
-                Some(Val::Dict(items)) => Val::list(items.iter().map(|(key, _)| Val::Str(key.clone())).collect()),
+                Some(Val::Dict(items)) => {
+                    Val::list(items.iter().map(|(key, _)| Val::Str(key.clone())).collect())
+                }
                 Some(_) => Val::Unknown,
             },
             "cast" => argument(1)?,
             "property" | "cached_property" | "cache_readonly" => {
                 let made = argument(0).and_then(|value| self.made(value));
-                let doc = call.arguments.keywords.iter().find(|keyword| {
-                    keyword.arg.as_ref().is_some_and(|name| name.as_str() == "doc")
-                });
-                let fget = call.arguments.keywords.iter().find(|keyword| {
-                    keyword.arg.as_ref().is_some_and(|name| name.as_str() == "fget")
-                });
+                let doc = call
+                    .arguments
+                    .keywords
+                    .iter()
+                    .find(|keyword| keyword.arg.as_ref().is_some_and(|name| name.as_str() == "doc"));
+                let fget = call
+                    .arguments
+                    .keywords
+                    .iter()
+                    .find(|keyword| keyword.arg.as_ref().is_some_and(|name| name.as_str() == "fget"));
                 let made = match (made, fget) {
                     (None, Some(fget)) => {
                         let value = self.eval(&fget.value, frame);
@@ -203,7 +215,13 @@ impl<'a> Library<'a> {
         self.add_member(*class, name, member);
     }
 
-    fn string_method(&self, text: Rc<str>, method: &str, call: &'a ExprCall, frame: &mut Frame<'a>) -> Val<'a> {
+    fn string_method(
+        &self,
+        text: Rc<str>,
+        method: &str,
+        call: &'a ExprCall,
+        frame: &mut Frame<'a>,
+    ) -> Val<'a> {
         let mut argument = |at: usize| call.arguments.args.get(at).map(|argument| self.eval(argument, frame));
         match method {
             "format" => {
@@ -271,7 +289,8 @@ impl<'a> Library<'a> {
     ) -> Val<'a> {
         match method {
             "items" => {
-                let pairs = items.iter().map(|(key, value)| Val::list(vec![Val::Str(key.clone()), value.clone()]));
+                let pairs =
+                    items.iter().map(|(key, value)| Val::list(vec![Val::Str(key.clone()), value.clone()]));
                 Val::list(pairs.collect())
             }
             "keys" => Val::list(items.iter().map(|(key, _)| Val::Str(key.clone())).collect()),
@@ -322,7 +341,8 @@ impl<'a> Library<'a> {
             frame.locals.extend(caller.locals.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
         let parameters = &function.main().parameters;
-        let mut positional: Vec<Val<'a>> = receiver.map(|class| Val::Target(Target::Class(class))).into_iter().collect();
+        let mut positional: Vec<Val<'a>> =
+            receiver.map(|class| Val::Target(Target::Class(class))).into_iter().collect();
         for argument in &call.arguments.args {
             if let Expr::Starred(starred) = argument {
                 if let Val::List(items) = self.eval(&starred.value, caller) {
@@ -399,7 +419,8 @@ impl<'a> Library<'a> {
             Stmt::FunctionDef(def) => {
                 let function = Function { module: frame.module, class: None, defs: vec![def] };
                 let doc = self.doc_in_frame(&function, frame);
-                let property = def.decorator_list.iter().any(|d| last_name(&d.expression) == Some("property"));
+                let property =
+                    def.decorator_list.iter().any(|d| last_name(&d.expression) == Some("property"));
                 let kind = if property { MadeKind::Property } else { MadeKind::Function };
                 let made = Val::Made(Rc::new(Made { kind, doc, function }));
                 frame.locals.insert(def.name.as_str().into(), made);
@@ -428,7 +449,9 @@ impl<'a> Library<'a> {
                 self.eval(&expr.value, frame);
             }
             Stmt::Return(result) => {
-                return Flow::Return(result.value.as_ref().map_or(Val::None, |value| self.eval(value, frame)));
+                return Flow::Return(
+                    result.value.as_ref().map_or(Val::None, |value| self.eval(value, frame)),
+                );
             }
             Stmt::If(test) => return self.branch(test, frame),
             Stmt::For(each) => {
@@ -467,8 +490,9 @@ impl<'a> Library<'a> {
                     other => other,
                 };
             }
-            if let Flow::Return(value @ (Val::Made(_) | Val::Str(_) | Val::Dict(_) | Val::List(_) | Val::Target(_))) =
-                flow
+            if let Flow::Return(
+                value @ (Val::Made(_) | Val::Str(_) | Val::Dict(_) | Val::List(_) | Val::Target(_)),
+            ) = flow
             {
                 returned.get_or_insert(value);
             }
@@ -549,7 +573,9 @@ impl<'a> Library<'a> {
         for change in changes {
             let mut frame = Frame::new(module, None);
             if let Some(known) = &names {
-                frame.locals.insert("__all__".into(), Val::list(known.iter().cloned().map(Val::Str).collect()));
+                frame
+                    .locals
+                    .insert("__all__".into(), Val::list(known.iter().cloned().map(Val::Str).collect()));
             }
             let (AllChange::Set(expr)
             | AllChange::Extend(expr)
@@ -598,5 +624,4 @@ impl<'a> Library<'a> {
             _ => None,
         }
     }
-
 }

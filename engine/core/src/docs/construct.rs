@@ -8,9 +8,27 @@ use super::scope::{Assigned, Binding, last_name};
 use super::signature::{self, Field, fold};
 
 /// Bases that bring no constructor arguments of their own.
-const PLAIN_BASES: &[&str] = &["object", "ABC", "Generic", "Protocol", "Hashable", "Sized", "Iterable", "Iterator",
-    "Collection", "Container", "Callable", "Mapping", "MutableMapping", "Sequence", "MutableSequence", "SupportsInt",
-    "SupportsFloat", "ContextManager", "AbstractContextManager"];
+const PLAIN_BASES: &[&str] = &[
+    "object",
+    "ABC",
+    "Generic",
+    "Protocol",
+    "Hashable",
+    "Sized",
+    "Iterable",
+    "Iterator",
+    "Collection",
+    "Container",
+    "Callable",
+    "Mapping",
+    "MutableMapping",
+    "Sequence",
+    "MutableSequence",
+    "SupportsInt",
+    "SupportsFloat",
+    "ContextManager",
+    "AbstractContextManager",
+];
 const ENUM_BASES: &[&str] = &["Enum", "IntEnum", "StrEnum", "Flag", "IntFlag", "ReprEnum"];
 
 fn last(name: &str) -> &str {
@@ -61,7 +79,8 @@ impl<'a> Library<'a> {
 
     /// Whether annotated names of the class body are fields (dataclass, NamedTuple, TypedDict, pydantic).
     pub(super) fn has_fields(&self, class: ClassId) -> bool {
-        const BASES: &[&str] = &["NamedTuple", "TypedDict", "BaseModel", "BaseSettings", "Struct", "Protocol"];
+        const BASES: &[&str] =
+            &["NamedTuple", "TypedDict", "BaseModel", "BaseSettings", "Struct", "Protocol"];
         self.dataclass_decorator(class).is_some() || self.unknown_base(class, BASES)
     }
 
@@ -78,14 +97,15 @@ impl<'a> Library<'a> {
     /// `__init__` or `__new__` of one class body (or of its stub).
     fn written(&self, owner: ClassId) -> Option<String> {
         let in_class = |id: ClassId, name: &str| match self.program.classes[id].scope.get(name) {
-            Some(Binding::Function(defs)) => {
-                Some(Function { module: self.program.classes[id].module, class: Some(id), defs: defs.clone() })
-            }
+            Some(Binding::Function(defs)) => Some(Function {
+                module: self.program.classes[id].module,
+                class: Some(id),
+                defs: defs.clone(),
+            }),
             _ => None,
         };
-        let find = |name: &str| {
-            in_class(owner, name).or_else(|| in_class(self.program.stub_class(owner)?, name))
-        };
+        let find =
+            |name: &str| in_class(owner, name).or_else(|| in_class(self.program.stub_class(owner)?, name));
         let general = |function: &Function<'a>| {
             let parameters = &function.main().parameters;
             parameters.args.len() + parameters.posonlyargs.len() <= 1 && parameters.vararg.is_some()
@@ -117,7 +137,8 @@ impl<'a> Library<'a> {
     }
 
     fn dataclass_fields(&self, mro: &[ClassId], owner: ClassId, call: Option<&'a ExprCall>) -> Vec<Field> {
-        let keyword_only = |call: Option<&'a ExprCall>| call.is_some_and(|call| flag(call, "kw_only") == Some(true));
+        let keyword_only =
+            |call: Option<&'a ExprCall>| call.is_some_and(|call| flag(call, "kw_only") == Some(true));
         let from = mro.iter().position(|&class| class == owner).unwrap_or(0);
         let mut all = Vec::new();
         for &class in mro[from..].iter().rev() {
@@ -189,7 +210,8 @@ impl<'a> Library<'a> {
                 let names = names.value.to_str().replace(',', " ");
                 names.split_whitespace().map(|name| field(name.to_owned(), None)).collect()
             }
-            Expr::List(ruff_python_ast::ExprList { elts, .. }) | Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. }) => elts
+            Expr::List(ruff_python_ast::ExprList { elts, .. })
+            | Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. }) => elts
                 .iter()
                 .filter_map(|element| match element {
                     Expr::StringLiteral(name) => Some(field(name.value.to_str().to_owned(), None)),
@@ -204,11 +226,15 @@ impl<'a> Library<'a> {
                 .collect(),
             _ => return None,
         };
-        let defaults = call.arguments.keywords.iter().find(|keyword| {
-            keyword.arg.as_ref().is_some_and(|name| name.as_str() == "defaults")
-        });
-        if let Some(Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. }) | Expr::List(ruff_python_ast::ExprList { elts, .. })) =
-            defaults.map(|keyword| &keyword.value)
+        let defaults = call
+            .arguments
+            .keywords
+            .iter()
+            .find(|keyword| keyword.arg.as_ref().is_some_and(|name| name.as_str() == "defaults"));
+        if let Some(
+            Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. })
+            | Expr::List(ruff_python_ast::ExprList { elts, .. }),
+        ) = defaults.map(|keyword| &keyword.value)
         {
             let skip = fields.len().saturating_sub(elts.len());
             for (field, default) in fields.iter_mut().skip(skip).zip(elts) {
@@ -240,9 +266,11 @@ fn field_default(
         return None;
     }
     let named = |name: &str| {
-        let keyword = call.arguments.keywords.iter().find(|keyword| {
-            keyword.arg.as_ref().is_some_and(|argument| argument.as_str() == name)
-        });
+        let keyword = call
+            .arguments
+            .keywords
+            .iter()
+            .find(|keyword| keyword.arg.as_ref().is_some_and(|argument| argument.as_str() == name));
         keyword.map(|keyword| fold(file.slice(&keyword.value)))
     };
     let positional = (last_name(value) == Some("Field"))

@@ -101,15 +101,51 @@ fn is_field(line: &str) -> bool {
         let word: String = rest.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
         matches!(
             word.as_str(),
-            "param" | "type" | "return" | "returns" | "rtype" | "raises" | "arg" | "keyword" | "var" | "ivar" | "cvar"
+            "param"
+                | "type"
+                | "return"
+                | "returns"
+                | "rtype"
+                | "raises"
+                | "arg"
+                | "keyword"
+                | "var"
+                | "ivar"
+                | "cvar"
         )
     })
 }
 
 const SECTIONS: &[&str] = &[
-    "args", "arguments", "parameters", "params", "keyword args", "keyword arguments", "other parameters", "returns",
-    "return", "yields", "yield", "raises", "raise", "receives", "example", "examples", "note", "notes", "attributes",
-    "see also", "references", "warnings", "warns", "todo", "methods", "usage", "shape", "inputs", "outputs",
+    "args",
+    "arguments",
+    "parameters",
+    "params",
+    "keyword args",
+    "keyword arguments",
+    "other parameters",
+    "returns",
+    "return",
+    "yields",
+    "yield",
+    "raises",
+    "raise",
+    "receives",
+    "example",
+    "examples",
+    "note",
+    "notes",
+    "attributes",
+    "see also",
+    "references",
+    "warnings",
+    "warns",
+    "todo",
+    "methods",
+    "usage",
+    "shape",
+    "inputs",
+    "outputs",
 ];
 
 /// `Args:` alone on its line before an indented one, the sections of Google style.
@@ -131,20 +167,24 @@ fn is_signature(line: &str) -> bool {
 
 /// Words whose full stop does not end a sentence, in lower case and without it.
 const ABBREVIATIONS: &[&str] = &[
-    "e.g", "i.e", "eg", "ie", "vs", "cf", "fig", "figs", "eq", "eqs", "eqn", "no", "nos", "sec", "sect", "ch", "chap",
-    "approx", "resp", "al", "dr", "mr", "mrs", "ms", "prof", "st", "vol", "pp", "p", "ed", "eds", "ca", "incl", "esp",
-    "ref", "refs", "tab", "thm", "def", "lem", "cor", "alg", "app", "a.k.a", "w.r.t", "i.i.d", "viz", "u.s", "ph.d",
-    "dept", "est", "min", "max", "avg", "std", "num", "nr", "art", "ver", "max", "jr", "sr", "inc", "ltd", "co",
+    "e.g", "i.e", "eg", "ie", "vs", "cf", "fig", "figs", "eq", "eqs", "eqn", "no", "nos", "sec", "sect",
+    "ch", "chap", "approx", "resp", "al", "dr", "mr", "mrs", "ms", "prof", "st", "vol", "pp", "p", "ed",
+    "eds", "ca", "incl", "esp", "ref", "refs", "tab", "thm", "def", "lem", "cor", "alg", "app", "a.k.a",
+    "w.r.t", "i.i.d", "viz", "u.s", "ph.d", "dept", "est", "min", "max", "avg", "std", "num", "nr", "art",
+    "ver", "max", "jr", "sr", "inc", "ltd", "co",
 ];
 /// Abbreviations that often end a sentence: they do where a capital letter follows.
-const ENDING_ABBREVIATIONS: &[&str] =
-    &["etc", "inc", "ltd", "co", "jr", "sr", "al", "no", "min", "max", "def", "ed", "app", "std", "num", "st", "a.m", "p.m"];
+const ENDING_ABBREVIATIONS: &[&str] = &[
+    "etc", "inc", "ltd", "co", "jr", "sr", "al", "no", "min", "max", "def", "ed", "app", "std", "num", "st",
+    "a.m", "p.m",
+];
 
 /// Offset after the sentence's last character; `None` when the whole text is one sentence.
 fn sentence_end(text: &str) -> Option<usize> {
     scan_sentence(text, true).or_else(|| {
         // Brackets or back quotes that are never closed say nothing about the rest.
-        let unbalanced = text.matches('(').count() != text.matches(')').count() || text.matches('`').count() % 2 == 1;
+        let unbalanced =
+            text.matches('(').count() != text.matches(')').count() || text.matches('`').count() % 2 == 1;
         if unbalanced { scan_sentence(text, false) } else { None }
     })
 }
@@ -197,14 +237,16 @@ fn ends_at_stop(before: &str, capital: bool, next: Option<char>) -> bool {
     if before.ends_with('.') || before.is_empty() {
         return false; // an ellipsis
     }
-    let word = before.rsplit(|c: char| c.is_whitespace() || matches!(c, '(' | '[' | '"' | '\'' | '`' | '/')).next();
+    let word =
+        before.rsplit(|c: char| c.is_whitespace() || matches!(c, '(' | '[' | '"' | '\'' | '`' | '/')).next();
     let word = word.unwrap_or("").to_lowercase();
     if word.is_empty() {
         return true;
     }
     let digit = next.is_some_and(|next| next.is_ascii_digit());
     if ENDING_ABBREVIATIONS.contains(&word.as_str()) {
-        return capital && !digit;
+        // "et al. (2010)" goes on, "etc. The next" does not.
+        return capital && !digit && next.is_none_or(char::is_uppercase);
     }
     if ABBREVIATIONS.contains(&word.as_str()) {
         return false;
@@ -297,7 +339,9 @@ fn is_code_directive(line: &str) -> bool {
 fn is_plain_code(line: &str) -> bool {
     let first = line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).next().unwrap_or("");
     matches!(first, "import" | "from" if line.contains("import "))
-        || line.split_once(" = ").is_some_and(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || "_,. []".contains(c)))
+        || line
+            .split_once(" = ")
+            .is_some_and(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || "_,. []".contains(c)))
         || (!first.is_empty() && line[first.len()..].starts_with('(') && line.ends_with(')'))
 }
 
@@ -335,7 +379,8 @@ fn indented_end(lines: &[&str], start: usize, indent: usize) -> usize {
 }
 
 fn dedent(lines: &[&str]) -> String {
-    let margin = lines.iter().filter(|line| !line.trim().is_empty()).map(|line| indent_of(line)).min().unwrap_or(0);
+    let margin =
+        lines.iter().filter(|line| !line.trim().is_empty()).map(|line| indent_of(line)).min().unwrap_or(0);
     let mut text = String::new();
     for line in lines {
         text.push_str(line.get(margin..).unwrap_or("").trim_end());

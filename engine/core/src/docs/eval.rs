@@ -93,9 +93,8 @@ impl<'a> Val<'a> {
                 }
                 Some(true)
             }
-            (Val::Unknown | Val::Target(_) | Val::Made(_), _) | (_, Val::Unknown | Val::Target(_) | Val::Made(_)) => {
-                None
-            }
+            (Val::Unknown | Val::Target(_) | Val::Made(_), _)
+            | (_, Val::Unknown | Val::Target(_) | Val::Made(_)) => None,
             _ => Some(false),
         }
     }
@@ -164,9 +163,11 @@ impl<'a> Library<'a> {
                     return value;
                 }
                 match (self.eval(&subscript.value, frame), key) {
-                    (Val::Dict(items), Val::Str(key)) => {
-                        items.iter().rev().find(|(name, _)| *name == key).map_or(Val::Unknown, |(_, v)| v.clone())
-                    }
+                    (Val::Dict(items), Val::Str(key)) => items
+                        .iter()
+                        .rev()
+                        .find(|(name, _)| *name == key)
+                        .map_or(Val::Unknown, |(_, v)| v.clone()),
                     (Val::List(items), Val::Int(at)) => {
                         let at = if at < 0 { at + items.len() as i64 } else { at };
                         usize::try_from(at).ok().and_then(|at| items.get(at).cloned()).unwrap_or(Val::Unknown)
@@ -217,8 +218,12 @@ impl<'a> Library<'a> {
             Expr::UnaryOp(operation) => {
                 let value = self.eval(&operation.operand, frame);
                 match (operation.op, value) {
-                    (ruff_python_ast::UnaryOp::Not, value) => value.truth().map_or(Val::Unknown, |truth| Val::Bool(!truth)),
-                    (ruff_python_ast::UnaryOp::USub, Val::Int(value)) => value.checked_neg().map_or(Val::Unknown, Val::Int),
+                    (ruff_python_ast::UnaryOp::Not, value) => {
+                        value.truth().map_or(Val::Unknown, |truth| Val::Bool(!truth))
+                    }
+                    (ruff_python_ast::UnaryOp::USub, Val::Int(value)) => {
+                        value.checked_neg().map_or(Val::Unknown, Val::Int)
+                    }
                     _ => Val::Unknown,
                 }
             }
@@ -235,9 +240,15 @@ impl<'a> Library<'a> {
                     value => value,
                 },
             },
-            Expr::ListComp(comprehension) => self.comprehension(&comprehension.elt, &comprehension.generators, frame),
-            Expr::SetComp(comprehension) => self.comprehension(&comprehension.elt, &comprehension.generators, frame),
-            Expr::Generator(comprehension) => self.comprehension(&comprehension.elt, &comprehension.generators, frame),
+            Expr::ListComp(comprehension) => {
+                self.comprehension(&comprehension.elt, &comprehension.generators, frame)
+            }
+            Expr::SetComp(comprehension) => {
+                self.comprehension(&comprehension.elt, &comprehension.generators, frame)
+            }
+            Expr::Generator(comprehension) => {
+                self.comprehension(&comprehension.elt, &comprehension.generators, frame)
+            }
             Expr::DictComp(comprehension) => {
                 let Some(key) = &comprehension.key else { return Val::Unknown };
                 let mut items = Vec::new();
@@ -378,7 +389,13 @@ impl<'a> Library<'a> {
         }
     }
 
-    fn binding_value(&self, module: ModId, class: Option<ClassId>, name: &str, binding: &Binding<'a>) -> Val<'a> {
+    fn binding_value(
+        &self,
+        module: ModId,
+        class: Option<ClassId>,
+        name: &str,
+        binding: &Binding<'a>,
+    ) -> Val<'a> {
         match binding {
             Binding::Value(assigned) => {
                 let value = Value { module, class, assigned: *assigned };
@@ -392,7 +409,10 @@ impl<'a> Library<'a> {
                 }
                 evaluated
             }
-            _ => self.program.target(module, class, binding, 0).map_or(Val::Unknown, |target| self.target_value(target)),
+            _ => self
+                .program
+                .target(module, class, binding, 0)
+                .map_or(Val::Unknown, |target| self.target_value(target)),
         }
     }
 
@@ -448,7 +468,9 @@ impl<'a> Library<'a> {
                 items.push((key, self.eval(item, frame)));
                 Val::dict(items)
             }
-            (Val::Dict(items), Update::Merge(Expr::Call(call))) => Val::dict(self.merged(items.to_vec(), call, frame)),
+            (Val::Dict(items), Update::Merge(Expr::Call(call))) => {
+                Val::dict(self.merged(items.to_vec(), call, frame))
+            }
             (value @ (Val::Str(_) | Val::List(_)), Update::Extend(more)) => {
                 let more = self.eval(more, frame);
                 binary(Operator::Add, value, more)
@@ -511,15 +533,18 @@ impl<'a> Library<'a> {
             (Val::Target(Target::Class(id)), "__name__") => {
                 Val::string(self.program.classes[*id].def.name.as_str())
             }
-            (Val::Target(Target::Function(function)), "__name__") => Val::string(function.main().name.as_str()),
+            (Val::Target(Target::Function(function)), "__name__") => {
+                Val::string(function.main().name.as_str())
+            }
             (Val::Target(Target::Module(id)), "__all__") => match self.module_all(*id) {
                 Some(names) => Val::list(names.into_iter().map(Val::string).collect()),
                 None => Val::Unknown,
             },
             (Val::Target(Target::Module(id)), _) => self.module_name(*id, name),
-            (Val::Target(target @ Target::Class(_)), _) => {
-                self.program.attribute(target, name, 0).map_or(Val::Unknown, |target| self.target_value(target))
-            }
+            (Val::Target(target @ Target::Class(_)), _) => self
+                .program
+                .attribute(target, name, 0)
+                .map_or(Val::Unknown, |target| self.target_value(target)),
             (Val::Target(target @ Target::External(_)), _) => {
                 self.program.attribute(target, name, 0).map_or(Val::Unknown, Val::Target)
             }

@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn tokens_and_entities() {
-        let page = "<!-- c --><dt id=\"a.b\" class='x > y'>f<em>(&lt;x&#62;)</em></dt><script>if (a<b)</script>end<";
+        let page =
+            "<!-- c --><dt id=\"a.b\" class='x > y'>f<em>(&lt;x&#62;)</em></dt><script>if (a<b)</script>end<";
         let mut text = String::new();
         let mut ids = Vec::new();
         for token in Tokens::new(page) {

@@ -62,8 +62,11 @@ pub(super) fn read(path: &Path, progress: &dyn Progress) -> Result<Documentation
         progress.advance(1);
     }
     progress.finish();
-    let modules: Vec<&str> =
-        entries.iter().filter(|entry| entry.kind == Some(ApiKind::Module)).map(|entry| entry.name.as_str()).collect();
+    let modules: Vec<&str> = entries
+        .iter()
+        .filter(|entry| entry.kind == Some(ApiKind::Module))
+        .map(|entry| entry.name.as_str())
+        .collect();
     let mut apis: Vec<ApiDoc> = entries
         .iter()
         .map(|entry| {
@@ -115,7 +118,8 @@ fn entries(path: &Path) -> Result<Vec<Entry>> {
             .take(MAX_HEADER_BYTES)
             .read_until(b'\n', &mut line)
             .map_err(|cause| Error::io("read", path, cause))?;
-        let line = String::from_utf8(line).map_err(|_| Error::data(path, format!("not a Sphinx inventory ({what})")))?;
+        let line = String::from_utf8(line)
+            .map_err(|_| Error::data(path, format!("not a Sphinx inventory ({what})")))?;
         Ok(line.trim_end().to_owned())
     };
     let version = header("first line")?;
@@ -216,7 +220,9 @@ fn describe(page: &str) -> Vec<(String, Described)> {
             }
             Token::Open("a", attributes) if term.is_some() => {
                 let class = attribute(attributes, "class").unwrap_or_default();
-                let source = class.contains("headerlink") || attributes.contains("viewcode") || class.contains("reference external");
+                let source = class.contains("headerlink")
+                    || attributes.contains("viewcode")
+                    || class.contains("reference external");
                 hidden += usize::from(source || hidden > 0);
             }
             Token::Close("a") if term.is_some() => hidden = hidden.saturating_sub(1),
@@ -268,7 +274,8 @@ impl Body {
                     }
                 }
             }
-            Token::Open("p" | "ul" | "ol" | "table" | "dl", _) | Token::Close("p" | "ul" | "ol" | "table" | "dl") => {
+            Token::Open("p" | "ul" | "ol" | "table" | "dl", _)
+            | Token::Close("p" | "ul" | "ol" | "table" | "dl") => {
                 self.text.push_str("\n\n");
             }
             Token::Open("li", _) => self.text.push_str("\n- "),

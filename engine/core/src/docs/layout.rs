@@ -73,7 +73,8 @@ fn is_test_file(stem: &str) -> bool {
 /// Whether `name` can be a Python name.
 pub(super) fn is_identifier(name: &str) -> bool {
     let mut chars = name.chars();
-    chars.next().is_some_and(|c| c == '_' || c.is_alphabetic()) && chars.all(|c| c == '_' || c.is_alphanumeric())
+    chars.next().is_some_and(|c| c == '_' || c.is_alphabetic())
+        && chars.all(|c| c == '_' || c.is_alphanumeric())
 }
 
 /// Splits `a/b/c.py` into (`[a, b]`, `c`, stub); `None` when it is no module or lies in a skipped folder.
@@ -98,7 +99,9 @@ fn place(file: usize, folders: &[&str], name: &str, stub: bool, prefix: &str) ->
     for folder in folders {
         parts.push(folder.strip_suffix("-stubs").unwrap_or(folder));
     }
-    if parts.iter().skip(usize::from(!prefix.is_empty())).any(|part| !is_identifier(part)) || name == "__main__" {
+    if parts.iter().skip(usize::from(!prefix.is_empty())).any(|part| !is_identifier(part))
+        || name == "__main__"
+    {
         return None;
     }
     let is_package = name == "__init__";
@@ -251,7 +254,9 @@ fn test_folders(paths: &[String]) -> Vec<Vec<&str>> {
 }
 
 fn in_any(folders: &[&str], tests: &[Vec<&str>]) -> bool {
-    tests.iter().any(|test| folders.ends_with(test) || folders.windows(test.len().max(1)).any(|part| part == test))
+    tests
+        .iter()
+        .any(|test| folders.ends_with(test) || folders.windows(test.len().max(1)).any(|part| part == test))
 }
 
 /// By module name, source before stub; of two files for one name the first stays.

@@ -229,7 +229,9 @@ impl<'a> Library<'a> {
                     doc = Some(joined.into());
                 }
                 "Appender" => {
-                    if let Some(Val::Str(more)) = call.arguments.args.first().map(|more| self.eval(more, frame)) {
+                    if let Some(Val::Str(more)) =
+                        call.arguments.args.first().map(|more| self.eval(more, frame))
+                    {
                         let own = doc.as_deref().unwrap_or("");
                         doc = Some(text::dedent(&format!("{own}{more}")).into());
                     }
@@ -260,11 +262,15 @@ impl<'a> Library<'a> {
         frame: &mut Frame<'a>,
     ) -> Option<Rc<str>> {
         let keywords = call.arguments.keywords.iter().filter(|keyword| {
-            keyword.arg.as_ref().is_some_and(|name| matches!(name.as_str(), "doc" | "docstring" | "doc_string"))
+            keyword
+                .arg
+                .as_ref()
+                .is_some_and(|name| matches!(name.as_str(), "doc" | "docstring" | "doc_string"))
         });
         let lower = name.to_ascii_lowercase();
         let about_docs = lower.contains("doc") || lower.contains("inherit") || lower == "wraps";
-        let candidates = call.arguments.args.iter().filter(|_| about_docs).chain(keywords.map(|keyword| &keyword.value));
+        let candidates =
+            call.arguments.args.iter().filter(|_| about_docs).chain(keywords.map(|keyword| &keyword.value));
         for candidate in candidates {
             match self.eval(candidate, frame) {
                 Val::Str(text) if text.contains(' ') => return Some(text),
@@ -303,9 +309,13 @@ impl<'a> Library<'a> {
         let Some(call) = made_by_doc else {
             // Braces of an ordinary docstring are no fields.
             let doc = self.doc_of_function(function);
-            return doc.map(|doc| text::dedent(&doc).replace('{', "{{").replace('}', "}}")).into_iter().collect();
+            return doc
+                .map(|doc| text::dedent(&doc).replace('{', "{{").replace('}', "}}"))
+                .into_iter()
+                .collect();
         };
-        let mut parts: Vec<String> = own_docstring(function).map(|own| text::dedent(&own)).into_iter().collect();
+        let mut parts: Vec<String> =
+            own_docstring(function).map(|own| text::dedent(&own)).into_iter().collect();
         let mut frame = Frame::new(function.module, function.class);
         for argument in &call.arguments.args {
             parts.extend(self.templates(argument, &mut frame));

@@ -125,9 +125,12 @@ impl<'a> Library<'a> {
         // `name: type` alone says that objects have the attribute, not how it comes about: what decorators and stubs
         // say counts more, and without documentation it is listed only where it is a field.
         let mut declared = Vec::new();
+        let fields = self.has_fields(id) || self.program.modules[class.module].file.stub;
         for (name, binding) in class.scope.names() {
             match self.member(id, name, binding) {
-                Some(member @ Member::Value(Value { assigned: Assigned { value: None, .. }, .. })) => {
+                Some(member @ Member::Value(Value { assigned: Assigned { value: None, .. }, .. }))
+                    if !fields =>
+                {
                     declared.push((name, member));
                 }
                 Some(member) => members.insert(name, member, true),
@@ -151,10 +154,9 @@ impl<'a> Library<'a> {
                 members.insert(name, member.clone(), !matches!(member, Member::Bare));
             }
         }
-        let fields = self.has_fields(id) || self.program.modules[class.module].file.stub;
         for (name, member) in declared {
             let documented = matches!(&member, Member::Value(value) if self.value_doc(value).is_some());
-            if fields || documented {
+            if documented {
                 members.insert(name, member, false);
             }
         }
@@ -215,9 +217,11 @@ impl<'a> Library<'a> {
             return made;
         }
         let keywords = call.arguments.keywords.iter().map(|keyword| &keyword.value);
-        let text = call.arguments.args.iter().chain(keywords).find_map(|argument| match self.eval(argument, frame) {
-            Val::Str(text) if text.contains(' ') => Some(text),
-            _ => None,
+        let text = call.arguments.args.iter().chain(keywords).find_map(|argument| {
+            match self.eval(argument, frame) {
+                Val::Str(text) if text.contains(' ') => Some(text),
+                _ => None,
+            }
         });
         match text {
             None => made,
@@ -247,7 +251,8 @@ impl<'a> Library<'a> {
         let mut names = Vec::new();
         let keywords = call.arguments.keywords.iter().map(|keyword| &keyword.value);
         for argument in call.arguments.args.iter().chain(keywords) {
-            if let Some(Target::Class(other)) = self.program.resolve_expr(class.module, class.outer, argument) {
+            if let Some(Target::Class(other)) = self.program.resolve_expr(class.module, class.outer, argument)
+            {
                 delegate = Some(other);
             } else if !matches!(argument, Expr::StringLiteral(_) | Expr::BooleanLiteral(_))
                 && let Some(more) = self.eval(argument, &mut frame).strings()
@@ -286,5 +291,6 @@ impl<'a> Library<'a> {
 /// `property`, `cached_property`, `abstractproperty`, `cache_readonly` and their kin.
 fn is_property_decorator(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    name.ends_with("property") || matches!(name.as_str(), "cache_readonly" | "reify" | "lazy_attribute" | "getter")
+    name.ends_with("property")
+        || matches!(name.as_str(), "cache_readonly" | "reify" | "lazy_attribute" | "getter")
 }

@@ -125,7 +125,11 @@ pub fn read(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Re
 ///
 /// # Errors
 /// As [`read`], at the first source that fails; also when `sources` is empty.
-pub fn read_all(sources: &[PathBuf], options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
+pub fn read_all(
+    sources: &[PathBuf],
+    options: &ReadOptions,
+    progress: &dyn Progress,
+) -> Result<Documentation> {
     if sources.is_empty() {
         return Err(Error::new(crate::ErrorKind::InvalidArgument, "no source of documentation is given"));
     }

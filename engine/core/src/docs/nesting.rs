@@ -71,7 +71,10 @@ impl Scanner<'_> {
             self.depth += 1;
         }
         if self.depth > MAX_EXPRESSION_DEPTH {
-            return Err((self.line, format!("an expression nests deeper than {MAX_EXPRESSION_DEPTH} levels")));
+            return Err((
+                self.line,
+                format!("an expression nests deeper than {MAX_EXPRESSION_DEPTH} levels"),
+            ));
         }
         Ok(())
     }

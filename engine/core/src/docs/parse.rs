@@ -184,8 +184,12 @@ mod tests {
         let latin = b"# -*- coding: latin-1 -*-\nx = '\xe9'\n".to_vec();
         assert_eq!(decode(latin).unwrap(), "# -*- coding: latin-1 -*-\nx = '\u{e9}'\n");
         assert_eq!(decode(b"\xef\xbb\xbfx = 1\n".to_vec()).unwrap(), "x = 1\n");
-        assert_eq!(decode(b"x = 1\ny = '\xff'\n".to_vec()).unwrap_err(), (Some(2), "not UTF-8 at byte 11".into()));
-        let (line, reason) = decode(b"#!/bin/python\n# vim: set fileencoding=koi8-r :\n".to_vec()).unwrap_err();
+        assert_eq!(
+            decode(b"x = 1\ny = '\xff'\n".to_vec()).unwrap_err(),
+            (Some(2), "not UTF-8 at byte 11".into())
+        );
+        let (line, reason) =
+            decode(b"#!/bin/python\n# vim: set fileencoding=koi8-r :\n".to_vec()).unwrap_err();
         assert_eq!(line, Some(1));
         assert!(reason.contains("koi8-r"), "{reason}");
         assert!(decode(b"x = 'coding: koi8-r'\n".to_vec()).is_ok());

@@ -269,9 +269,7 @@ impl<'a> Program<'a> {
         hops: usize,
     ) -> Option<Target<'a>> {
         match binding {
-            Binding::Function(defs) => {
-                Some(Target::Function(Function { module, class, defs: defs.clone() }))
-            }
+            Binding::Function(defs) => Some(Target::Function(Function { module, class, defs: defs.clone() })),
             Binding::Class(def) => self.class_id(def).map(Target::Class),
             Binding::Import(import) => {
                 let Some(name) = import.name else { return Some(self.module_target(&import.module)) };
@@ -336,9 +334,7 @@ impl<'a> Program<'a> {
                 let owner = self.resolve_expr_hops(module, class, &attribute.value, hops + 1)?;
                 self.attribute(&owner, attribute.attr.as_str(), hops + 1)
             }
-            Expr::Subscript(subscript) => {
-                self.resolve_expr_hops(module, class, &subscript.value, hops + 1)
-            }
+            Expr::Subscript(subscript) => self.resolve_expr_hops(module, class, &subscript.value, hops + 1),
             _ => None,
         }
     }

@@ -182,7 +182,8 @@ fn modules_of(name: &str, roots: &[PathBuf]) -> Vec<(String, Vec<RawFile>)> {
 pub(super) fn roots(source: &Path, options: &ReadOptions) -> Vec<PathBuf> {
     let mut roots = options.search_paths.clone();
     if let Some(root) = source::import_root(source) {
-        let installed = root.file_name().is_some_and(|name| name == "site-packages" || name == "dist-packages");
+        let installed =
+            root.file_name().is_some_and(|name| name == "site-packages" || name == "dist-packages");
         if installed && !roots.contains(&root) {
             roots.push(root);
         }

@@ -40,6 +40,13 @@ pub(super) fn all(library: &Library<'_>, include_private: bool) -> Vec<ApiDoc> {
     for export in &exports {
         writer.export(export);
     }
+    // A method registered on a public class can be called whether or not the class behind it is exported.
+    for (id, class) in library.program.classes.iter().enumerate() {
+        let file = library.program.modules[class.module].file;
+        if !writer.paths.contains_key(&Key::Class(id)) && !file.dependency && !file.stub {
+            writer.registered(id);
+        }
+    }
     writer.finish()
 }
 
@@ -172,8 +179,10 @@ impl<'a> Writer<'_, 'a> {
         } else if let Some(Expr::Lambda(lambda)) = value.assigned.value {
             let file = library.program.modules[value.module].file;
             api.kind = Some(ApiKind::Function);
-            api.signature =
-                lambda.parameters.as_ref().map_or("()".into(), |list| signature::parameters(file, list, false));
+            api.signature = lambda
+                .parameters
+                .as_ref()
+                .map_or("()".into(), |list| signature::parameters(file, list, false));
         }
         api
     }
@@ -191,7 +200,10 @@ impl<'a> Writer<'_, 'a> {
         };
         let doc = library.doc_of_class(id);
         let init = |name: &str| {
-            library.program.attribute(&Target::Class(id), name, 0).and_then(|target| library.doc_of_target(&target))
+            library
+                .program
+                .attribute(&Target::Class(id), name, 0)
+                .and_then(|target| library.doc_of_target(&target))
         };
         self.describe(&mut api, doc.or_else(|| init("__init__")));
         for (name, base) in library.registrations(id) {
@@ -259,7 +271,8 @@ impl<'a> Writer<'_, 'a> {
                             .as_ref()
                             .map_or("()".into(), |list| signature::parameters(file, list, true));
                     }
-                    let doc = self.library.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member));
+                    let doc =
+                        self.library.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member));
                     self.describe(&mut api, doc);
                 }
                 Member::Class(inner) | Member::Accessor(inner) => {
@@ -323,6 +336,9 @@ impl<'a> Writer<'_, 'a> {
         for (name, base) in self.library.registrations(id) {
             use ruff_text_size::Ranged;
             let Some((module, base)) = self.registration_path(&base) else { continue };
+            if !super::exports::is_public_module(&module) {
+                continue;
+            }
             let mut api = ApiDoc {
                 qualified_name: format!("{module}.{base}.{name}"),
                 kind: Some(ApiKind::Method),

@@ -68,7 +68,8 @@ impl<'a> Library<'a> {
             let called = last_name(&decorator.expression).unwrap_or("");
             let shown = || {
                 self.doc_of_class(class).is_some_and(|doc| {
-                    doc.contains(&format!(".{name}(")) || doc.contains(&format!("functional name: ``{name}``"))
+                    doc.contains(&format!(".{name}("))
+                        || doc.contains(&format!("functional name: ``{name}``"))
                 })
             };
             if is_identifier(name)
@@ -88,7 +89,9 @@ impl<'a> Library<'a> {
                 let class = &self.program.classes[id];
                 self.program.modules[class.module].file.slice(class.def)
             }
-            Some(Target::Function(function)) => self.program.modules[function.module].file.slice(function.main()),
+            Some(Target::Function(function)) => {
+                self.program.modules[function.module].file.slice(function.main())
+            }
             _ => return false,
         };
         source.contains("register") && (source.contains("as_function") || source.contains("as_method"))
@@ -118,7 +121,9 @@ fn given_name(call: &ExprCall) -> Option<&str> {
         Some(Expr::StringLiteral(literal)) => Some(literal.value.to_str()),
         Some(_) => None,
         None => call.arguments.keywords.iter().find_map(|keyword| match (&keyword.arg, &keyword.value) {
-            (Some(name), Expr::StringLiteral(literal)) if name.as_str() == "name" => Some(literal.value.to_str()),
+            (Some(name), Expr::StringLiteral(literal)) if name.as_str() == "name" => {
+                Some(literal.value.to_str())
+            }
             _ => None,
         }),
     }

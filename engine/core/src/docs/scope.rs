@@ -124,7 +124,9 @@ impl<'a> Scanner<'a, '_> {
     fn body(&mut self, body: &'a [Stmt], branch: Branch, depth: usize) {
         for (i, stmt) in body.iter().enumerate() {
             let doc = match body.get(i + 1) {
-                Some(Stmt::Expr(next)) if matches!(&*next.value, Expr::StringLiteral(_)) => Some(&*next.value),
+                Some(Stmt::Expr(next)) if matches!(&*next.value, Expr::StringLiteral(_)) => {
+                    Some(&*next.value)
+                }
                 _ => None,
             };
             self.statement(stmt, doc, branch, depth);
@@ -145,8 +147,7 @@ impl<'a> Scanner<'a, '_> {
                         }
                     };
                     let explicit = alias.asname.as_ref().is_some_and(|asname| asname.as_str() == module);
-                    let import =
-                        Import { module: module.to_owned(), name: None, explicit, relative: false };
+                    let import = Import { module: module.to_owned(), name: None, explicit, relative: false };
                     self.bind(name, Binding::Import(import), branch);
                 }
             }

@@ -150,7 +150,10 @@ fn annotated(def: &StmtFunctionDef) -> bool {
 
 /// The definition that says most, and its file: the implementation, or of nothing but overloads the longest; the
 /// stub's where only it has annotations.
-pub(super) fn best<'a>(library: &Library<'a>, function: &Function<'a>) -> (&'a ParsedFile, &'a StmtFunctionDef) {
+pub(super) fn best<'a>(
+    library: &Library<'a>,
+    function: &Function<'a>,
+) -> (&'a ParsedFile, &'a StmtFunctionDef) {
     let own = longest(function);
     if !annotated(own)
         && let Some(stub) = library.program.stub_function(function)

@@ -65,7 +65,8 @@ fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
             // A folder below that may not be read is no part of the interface.
             Err(_) => continue,
         };
-        let is_source = entry.path().extension().is_some_and(|extension| extension == "py" || extension == "pyi");
+        let is_source =
+            entry.path().extension().is_some_and(|extension| extension == "py" || extension == "pyi");
         if !is_source || !entry.path().is_file() {
             continue;
         }
@@ -125,7 +126,8 @@ pub(super) fn single(path: &Path) -> Vec<RawFile> {
         (false, false) => format!("{prefix}.{stem}"),
         _ => stem.to_owned(),
     };
-    let display = path.file_name().map_or_else(|| stem.to_owned(), |name| name.to_string_lossy().into_owned());
+    let display =
+        path.file_name().map_or_else(|| stem.to_owned(), |name| name.to_string_lossy().into_owned());
     vec![RawFile {
         module,
         display,

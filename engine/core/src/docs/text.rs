@@ -103,7 +103,10 @@ mod tests {
         assert_eq!(format("A {klass} of {other} {{x}} {}", &lookup).unwrap(), "A Series of other {x} Series");
         assert_eq!(format("d = {'a': 1}", &lookup), None);
         assert_eq!(format("}", &lookup), None);
-        assert_eq!(percent("A %(klass)s, 5%% of %s and 5% more", &lookup), "A Series, 5% of Series and 5% more");
+        assert_eq!(
+            percent("A %(klass)s, 5%% of %s and 5% more", &lookup),
+            "A Series, 5% of Series and 5% more"
+        );
         assert_eq!(dedent("  a\n\n    b\n"), "a\n\n  b\n");
     }
 }

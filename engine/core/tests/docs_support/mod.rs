@@ -13,7 +13,8 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 pub fn read(path: &Path) -> Documentation {
-    docs::read(path, &ReadOptions::default(), &Silent).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    docs::read(path, &ReadOptions::default(), &Silent)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 pub fn names(found: &Documentation) -> Vec<String> {
@@ -54,7 +55,8 @@ pub fn zip_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 pub fn gz_tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut builder =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for (name, bytes) in files {
         let mut header = tar::Header::new_gnu();
         header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
