@@ -117,7 +117,9 @@ fn a_small_cache_makes_samples_wait_but_changes_none() {
 fn finish_reasons() {
     let tokenizer = letters();
     let script = tokenizer.encode("ab\n\nx\n").unwrap();
-    let cases: &[(&[&str], usize, usize, &str, FinishReason, usize)] = &[
+    /// Stops, limits of tokens and context, then the text, the reason and the tokens expected.
+    type Case = (&'static [&'static str], usize, usize, &'static str, FinishReason, usize);
+    let cases: &[Case] = &[
         (&[], 20, 99, "ab\n\nx\n", FinishReason::EndOfText, 6),
         (&["\nx"], 20, 99, "ab\n", FinishReason::Stop, 5),
         (&["\nd"], 20, 99, "ab\n\nx\n", FinishReason::EndOfText, 6),
