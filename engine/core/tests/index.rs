@@ -1,5 +1,8 @@
 //! What callers see of the index: building, finding, searching, updating, locking, and readers beside writers.
 
+// Clippy allows it in test functions only, not in the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -1,5 +1,8 @@
 //! Damaged index files and killed writers: an error that names the file, or the right answer; never a panic.
 
+// Clippy allows it in test functions only, not in the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use inhouse_core::index::{BuildOptions, Index, UpdateOptions, build, update};

@@ -1,6 +1,9 @@
 //! Recall of the sparse retriever on the shared benchmarks: at least that of the plain BM25 beside them, with the one
 //! default setting. Skips, and says so, where the data is absent.
 
+// Clippy allows it in test functions only, not in the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

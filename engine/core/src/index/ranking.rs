@@ -127,7 +127,6 @@ impl Corpus {
         k: usize,
     ) -> Result<Vec<Scored>> {
         let mut scores: Vec<Vec<f32>> = segments.iter().map(|segment| vec![0.0; segment.docs()]).collect();
-        let mut touched: Vec<Place> = Vec::new();
         let mut last_term_of_name = vec![0u32; self.names.total];
         let mut postings: Vec<(Place, u32)> = Vec::new();
         for (term_number, (term, weight)) in (1u32..).zip(terms) {
@@ -149,31 +148,24 @@ impl Corpus {
                 let length = segments[place.segment].lengths[place.doc] as f32;
                 let norm = K1 * (1.0 - B + B * length / self.average_length as f32);
                 let frequency = *frequency as f32 / UNITS_PER_OCCURRENCE;
-                let score = &mut scores[place.segment][place.doc];
-                if *score == 0.0 {
-                    touched.push(*place);
-                }
-                *score += weight * idf * frequency * (K1 + 1.0) / (frequency + norm);
+                scores[place.segment][place.doc] +=
+                    weight * idf * frequency * (K1 + 1.0) / (frequency + norm);
             }
         }
-        let best = self.best_records(segments, &scores, touched)?;
+        let best = self.best_records(segments, &scores)?;
         top(segments, best, k)
     }
 
     /// Of each name the record with the highest score, among equals the first in the order of records: which segment a
     /// record lies in must not show.
-    fn best_records(
-        &self,
-        segments: &[Segment],
-        scores: &[Vec<f32>],
-        mut touched: Vec<Place>,
-    ) -> Result<Vec<Scored>> {
-        touched.sort_unstable();
-        touched.dedup();
+    fn best_records(&self, segments: &[Segment], scores: &[Vec<f32>]) -> Result<Vec<Scored>> {
         let mut slot_of_name = vec![u32::MAX; self.names.total];
         let mut best: Vec<Scored> = Vec::new();
-        for place in touched {
-            let score = scores[place.segment][place.doc];
+        let scored = scores.iter().enumerate().flat_map(|(segment, scores)| {
+            let found = scores.iter().enumerate().filter(|(_, score)| **score > 0.0);
+            found.map(move |(doc, score)| (Place { segment, doc }, *score))
+        });
+        for (place, score) in scored {
             let slot = &mut slot_of_name[self.names.number(segments, place.segment, place.doc)];
             let Some(known) = best.get_mut(*slot as usize) else {
                 *slot = best.len() as u32;

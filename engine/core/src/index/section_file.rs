@@ -302,7 +302,7 @@ impl StringTable {
     /// The table whose offsets are in `section` and whose bytes are in the one after.
     pub fn open(file: &SectionFile, section: usize) -> Result<Self> {
         let bytes = file.section_len(section);
-        if bytes < 8 || bytes % 8 != 0 {
+        if bytes < 8 || !bytes.is_multiple_of(8) {
             return Err(file.corrupted("a table of strings has no whole number of offsets"));
         }
         Ok(Self { offsets: section, len: bytes / 8 - 1 })
