@@ -2,7 +2,9 @@
 //!
 //! To the master (a SEQPACKET pair): one [`Setup`], answered by one [`Ready`]; then one packet with a descriptor per
 //! slot to make. To a slot (a STREAM pair): one [`Ready`] from it, then [`SlotJob`] and [`SlotReport`] in turn, each as
-//! a length (u32 LE) and JSON; a single [`CANCEL`] byte may follow a job.
+//! a length (u32 LE) and JSON. A job is followed by its code and its test, as plain bytes that only the sample reads:
+//! a slot never holds them, so no later sample can find them in the memory it inherits. A single [`CANCEL`] byte may
+//! follow that.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -39,13 +41,13 @@ pub struct Ready {
     pub error: Option<String>,
 }
 
-/// One sample to run.
+/// One sample to run; its texts follow on the stream.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SlotJob {
-    /// The candidate.
-    pub code: String,
-    /// What decides.
-    pub test: String,
+    /// Bytes of the candidate.
+    pub code_bytes: u64,
+    /// Bytes of the test, after it.
+    pub test_bytes: u64,
     /// Its limits.
     pub limits: Limits,
     /// What the slot's address space holds before the fork.
@@ -71,8 +73,8 @@ pub struct SlotReport {
 
 /// Sent to a slot while it runs a job: kill it.
 pub const CANCEL: u8 = b'C';
-/// A job is at most two texts of one wire line, escaped again.
-const MAX_FRAME_BYTES: u32 = 256 << 20;
+/// Frames carry limits and figures, no programs.
+const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// Largest packet to or from a master.
 pub const MAX_PACKET_BYTES: usize = 64 << 10;
 

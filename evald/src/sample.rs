@@ -1,7 +1,9 @@
 //! The sample's side: from the fork to the record. Runs in the warm interpreter's copy; nothing untrusted has run yet
 //! when [`run`] is entered, and nothing of it returns.
 
+use std::io::Read;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
@@ -28,8 +30,10 @@ pub struct Sample<'a> {
     pub filters: Option<&'a Filters>,
     /// Fresh seeds for the random generators, compiled before the fork.
     pub reseed: Code,
-    /// What to run.
+    /// Its limits, and how long its texts are.
     pub job: &'a SlotJob,
+    /// Where its texts wait to be read.
+    pub control: &'a UnixStream,
     /// Its private folder.
     pub scratch: &'a Path,
     /// The harness's secret.
@@ -46,6 +50,7 @@ const RECORD_FD: RawFd = 3;
 /// Raises the walls, runs code and test, writes the record and ends the process.
 pub fn run(sample: &Sample<'_>) -> ! {
     // Until the descriptors are in place, a failure can only be told by ending without a record.
+    let Ok((code, test)) = read_texts(sample) else { sys::exit_now(70) };
     if arrange_descriptors(sample).is_err() {
         sys::exit_now(70);
     }
@@ -72,10 +77,19 @@ pub fn run(sample: &Sample<'_>) -> ! {
     }
     let used = sys::process_cpu_time(0).unwrap_or_default();
     report(Kind::Start, used.as_nanos() as u64, "");
-    let (kind, text) = judge(sample);
+    let (kind, text) = judge(sample.python, &code, &test);
     report(kind, 0, &text);
     // No atexit handler, destructor or buffered output of the candidate gets another turn.
     sys::exit_now(0)
+}
+
+fn read_texts(sample: &Sample<'_>) -> std::io::Result<(String, String)> {
+    let read = |bytes: u64| -> std::io::Result<String> {
+        let mut text = String::new();
+        let got = sample.control.take(bytes).read_to_string(&mut text)?;
+        if got as u64 == bytes { Ok(text) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    };
+    Ok((read(sample.job.code_bytes)?, read(sample.job.test_bytes)?))
 }
 
 fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<()> {
@@ -122,15 +136,14 @@ fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
 }
 
 /// Compiles code and test, runs both in one namespace, and says how it went.
-fn judge(sample: &Sample<'_>) -> (Kind, String) {
-    let python = sample.python;
-    let code = match python.compile(&sample.job.code, CODE_FILE) {
+fn judge(python: &Python, code: &str, test: &str) -> (Kind, String) {
+    let code = match python.compile(code, CODE_FILE) {
         Ok(code) => code,
         Err(raised) if raised.kind == RaisedKind::Memory => return classify(raised),
         Err(raised) => return (Kind::CompileError, raised.text),
     };
     // Before the candidate runs, so that it cannot have a hand in how its test is read.
-    let test = match python.compile(&sample.job.test, TEST_FILE) {
+    let test = match python.compile(test, TEST_FILE) {
         Ok(test) => test,
         Err(raised) => return (Kind::Failed, format!("the test does not compile: {}", raised.text)),
     };

@@ -55,11 +55,17 @@ impl Warm {
             None => self.keeper.slot(environment)?,
         };
         let baseline = slot.baseline()?;
-        let job =
-            SlotJob { code: job.code.clone(), test: job.test.clone(), limits: limits.clone(), baseline };
-        let report = slot.run(&job, cancelled)?;
-        // Only a slot that has answered is used again.
-        self.slots.insert(environment, slot);
+        let head = SlotJob {
+            code_bytes: job.code.len() as u64,
+            test_bytes: job.test.len() as u64,
+            limits: limits.clone(),
+            baseline,
+        };
+        let report = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled)?;
+        // Only a slot that has answered well is used again.
+        if report.verdict != Some(Verdict::InfraError) {
+            self.slots.insert(environment, slot);
+        }
         Ok(report)
     }
 }

@@ -89,7 +89,7 @@ fn red_flags() -> Result<Rules, String> {
     let flags = namespaces.iter().map(|flag| has_flag(0, *flag as u64)).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_clone, flags);
     // Typing into the terminal of whoever started us; talking to the virtual console.
-    rules.insert(libc::SYS_ioctl, vec![equal(1, libc::TIOCSTI as u64)?, equal(1, libc::TIOCLINUX as u64)?]);
+    rules.insert(libc::SYS_ioctl, vec![equal(1, libc::TIOCSTI)?, equal(1, libc::TIOCLINUX)?]);
     Ok(rules)
 }
 
@@ -193,13 +193,7 @@ fn allowed(tier: Tier, own_pid: i32) -> Result<Rules, String> {
         vec![equal(0, libc::PR_SET_NAME as u64)?, equal(0, libc::PR_GET_NAME as u64)?],
     );
     // Terminal queries (isatty) and what sockets and pipes need.
-    let ioctls = [
-        libc::TCGETS as u64,
-        libc::TIOCGWINSZ as u64,
-        libc::FIONREAD as u64,
-        libc::FIONBIO as u64,
-        libc::FIOCLEX as u64,
-    ];
+    let ioctls = [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX];
     rules.insert(
         libc::SYS_ioctl,
         ioctls.into_iter().map(|request| equal(1, request)).collect::<Result<_, _>>()?,

@@ -81,15 +81,18 @@ impl Slot {
         Baseline::from_status(&status).ok_or_else(|| Error::Zygote("a slot has no memory figures".into()))
     }
 
-    /// Runs one sample to its end; when `cancelled` turns true, it is killed.
+    /// Runs one sample, whose `texts` are its code and its test, to its end; when `cancelled` turns true, it is killed.
     ///
     /// # Errors
     /// The slot died or does not answer; it must not be used again.
-    pub fn run(&mut self, job: &SlotJob, cancelled: &AtomicBool) -> Result<SlotReport> {
+    pub fn run(&mut self, job: &SlotJob, texts: [&[u8]; 2], cancelled: &AtomicBool) -> Result<SlotReport> {
         let failed = |error: std::io::Error| Error::Zygote(format!("a slot failed: {error}"));
         self.stream.set_read_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
         self.stream.set_write_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
         write_frame(&self.stream, job).map_err(failed)?;
+        for text in texts {
+            (&self.stream).write_all(text).map_err(failed)?;
+        }
         let deadline = Instant::now() + Duration::from_millis(job.limits.wall_ms) + SLOT_PATIENCE;
         let mut told = false;
         loop {

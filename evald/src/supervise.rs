@@ -92,7 +92,9 @@ impl Watch<'_> {
         loop {
             let wait = self.check_clocks()?;
             // A closed pipe reports its end for ever: it is left out, or this would spin.
-            let keep = [true, record_open, output_open, self.killed.is_none()];
+            // Until the sample has read its texts, what comes over the control socket is for it.
+            let hear = self.started.is_some() && self.killed.is_none();
+            let keep = [true, record_open, output_open, hear];
             let fds = [self.pidfd, self.watched.record.as_fd(), self.watched.output.as_fd(), control.as_fd()];
             let mut live: Vec<PollFd<'_>> = fds
                 .iter()

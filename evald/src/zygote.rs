@@ -17,6 +17,8 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
+use evald_proto::Verdict;
+
 use crate::message::{MAX_PACKET_BYTES, Ready, Setup, SlotJob, read_frame, write_frame};
 use crate::mounts::{self, Entry};
 use crate::python::{Code, Python};
@@ -176,7 +178,13 @@ fn slot(python: &Python, plan: &Plan, reseed: Code, socket: OwnedFd) -> Result<(
             remove_tree(&scratch);
         }
         match report? {
-            Some(report) => write_frame(&control, &report).map_err(text)?,
+            Some(report) => {
+                write_frame(&control, &report).map_err(text)?;
+                // A sample that did not get as far as reading its texts has left them on the stream.
+                if report.verdict == Some(Verdict::InfraError) {
+                    return Ok(());
+                }
+            }
             None => return Ok(()),
         }
     }
@@ -209,6 +217,7 @@ fn one_sample(
             filters: warm.filters,
             reseed: warm.reseed,
             job,
+            control,
             scratch,
             nonce,
             record: record_end.as_raw_fd(),

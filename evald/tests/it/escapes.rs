@@ -234,7 +234,7 @@ fn resource_attacks() -> Vec<Attack> {
         attack(
             30,
             "shared memory",
-            "import mmap\nx = []\nwhile True:\n  m = mmap.mmap(-1, 16 << 20); m.write(b'x' * (16 << 20)); x.append(m)",
+            "import mmap\nx = []\nwhile True:\n  m = mmap.mmap(-1, 16 << 20); x.append(m)",
             &[Oom],
         ),
         attack(
@@ -278,7 +278,7 @@ fn resource_attacks() -> Vec<Attack> {
         attack(
             37,
             "C stack overflow",
-            "import sys\nsys.setrecursionlimit(1 << 30)\nx = []\nfor _ in range(2000000): x = [x]\nrepr(x)",
+            "import sys\nsys.setrecursionlimit(1 << 30)\nx = []\nfor _ in range(200000): x = [x]\nrepr(x)",
             &[Signaled, Failed, Oom],
         ),
         attack(37, "null pointer", "import ctypes\nctypes.string_at(0)", &[Signaled]),
@@ -520,6 +520,36 @@ fn random_numbers_differ_between_samples() {
         let result = run(&mut client, "import random, os, uuid\nraise ValueError(random.random())", "");
         assert!(seen.insert(result.detail.clone()), "{} twice", result.detail);
     }
+}
+
+/// Searches the C heap that it inherited from its slot for a text that only an earlier sample knew.
+const SCAVENGE: &str = "import ctypes
+word = b'-'.join([b'known', b'to', b'one', b'sample'])
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
+libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+page = (libc.sbrk(0) & ~4095) - 4096
+pages = 0
+while libc.mincore(page, 4096, bytes(1)) == 0:
+    assert word not in ctypes.string_at(page, 4096), 'found'
+    page -= 4096
+    pages += 1
+assert pages > 10, pages";
+
+#[test]
+fn nothing_of_a_sample_is_in_the_next_ones_memory() {
+    let Some(setting) = crate::support::any_setting() else { return };
+    let daemon = Daemon::start(setting);
+    let mut client = daemon.client();
+    for _ in 0..3 {
+        let filler = "# known-to-one-sample\n".repeat(1000);
+        assert_eq!(run(&mut client, &filler, &filler).verdict, Passed);
+        let result = run(&mut client, SCAVENGE, "");
+        assert_eq!(result.verdict, Passed, "{}", result.detail);
+    }
+    // The search does find what a sample holds itself.
+    let result = run(&mut client, &format!("# {}\n{SCAVENGE}", "known-to-one-sample ".repeat(100)), "");
+    assert_eq!(result.verdict, Failed, "{}", result.detail);
 }
 
 #[test]

@@ -135,9 +135,8 @@ impl Daemon {
         let deadline = Instant::now() + Duration::from_secs(120);
         while !daemon.socket.exists() {
             assert!(Instant::now() < deadline, "evald does not listen");
-            if let Some(status) = daemon.child.try_wait().expect("waited") {
-                panic!("evald ended with {status}");
-            }
+            let ended = daemon.child.try_wait().expect("waited");
+            assert!(ended.is_none(), "evald ended with {ended:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
         daemon
