@@ -87,7 +87,7 @@ pub fn info(path: &Path) -> Result<Info> {
         metadata: header
             .metadata
             .iter()
-            .map(|(key, value)| (key.clone(), serde_json::to_value(value).unwrap_or_default()))
+            .map(|(key, value)| (key.clone(), json(value)))
             .collect(),
         tensors: header
             .tensors
@@ -100,6 +100,14 @@ pub fn info(path: &Path) -> Result<Info> {
             })
             .collect(),
     })
+}
+
+/// A value as JSON; an F32 as people wrote it (0.00001, not 0.000009999999747).
+fn json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::F32(number) => number.to_string().parse::<f64>().map_or(serde_json::Value::Null, Into::into),
+        other => serde_json::to_value(other).unwrap_or_default(),
+    }
 }
 
 fn number(header: &Header, key: &str) -> Option<u64> {
