@@ -504,19 +504,32 @@ impl<'a> Library<'a> {
 
     /// `name[key] = value` in the module or class at hand, where `name` was imported.
     fn item_set_later(&self, name: &str, key: &str, frame: &mut Frame<'a>) -> Option<Val<'a>> {
-        let module_scope = &self.program.modules[frame.module].scope;
-        let class_scope = frame.class.map(|class| &self.program.classes[class].scope);
-        for scope in class_scope.into_iter().chain([module_scope]) {
-            let Some(updates) = scope.updates.get(name) else { continue };
-            for update in updates.iter().rev() {
-                if let Update::Item(Expr::StringLiteral(literal), value) = update
-                    && literal.value.to_str() == key
-                {
-                    let mut frame = Frame::new(frame.module, frame.class);
-                    frame.depth = MAX_DEPTH / 2;
-                    return Some(self.eval(value, &mut frame));
+        let mut module = frame.module;
+        let mut name = name;
+        let mut class = frame.class;
+        // Whoever imports the dictionary may set items too, as may the class bodies of the module it comes from.
+        for hop in 0..4 {
+            let classes = self.program.classes.iter().enumerate();
+            let scopes = classes
+                .filter(|(id, other)| Some(*id) == class || (hop > 0 && other.module == module))
+                .map(|(id, other)| (Some(id), &other.scope))
+                .chain([(None, &self.program.modules[module].scope)]);
+            for (class, scope) in scopes {
+                let Some(updates) = scope.updates.get(name) else { continue };
+                for update in updates.iter().rev() {
+                    if let Update::Item(Expr::StringLiteral(literal), value) = update
+                        && literal.value.to_str() == key
+                    {
+                        let mut inner = Frame::new(module, class);
+                        inner.depth = MAX_DEPTH / 2;
+                        return Some(self.eval(value, &mut inner));
+                    }
                 }
             }
+            let Some(Binding::Import(import)) = self.program.modules[module].scope.get(name) else { break };
+            module = self.program.module(&import.module)?;
+            name = import.name?;
+            class = None;
         }
         None
     }

@@ -104,8 +104,8 @@ fn module_of(name: &str, kind: Option<ApiKind>, modules: &[&str]) -> String {
         return (*module).to_owned();
     }
     let parents: Vec<&str> = name.split('.').collect();
-    let upper = |part: &&str| part.starts_with(char::is_uppercase);
-    let end = parents.iter().position(|part| upper(&part)).unwrap_or(parents.len() - 1);
+    let upper = |part: &str| part.starts_with(char::is_uppercase);
+    let end = parents.iter().position(|part| upper(part)).unwrap_or(parents.len() - 1);
     parents[..end.min(parents.len() - 1)].join(".")
 }
 

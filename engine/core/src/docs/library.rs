@@ -28,6 +28,9 @@ pub(super) struct Rendered {
     _raw: Rc<str>,
 }
 
+/// Members that later statements attach to a class, in order.
+pub(super) type NamedMembers<'a> = Vec<(Rc<str>, Member<'a>)>;
+
 /// The program and everything evaluated so far.
 pub(super) struct Library<'a> {
     pub program: &'a Program<'a>,
@@ -38,7 +41,7 @@ pub(super) struct Library<'a> {
     rendered: RefCell<FxHashMap<usize, Rc<Rendered>>>,
     references: Cell<usize>,
     pub(super) own_members: RefCell<FxHashMap<ClassId, Rc<Members<'a>>>>,
-    pub(super) added: RefCell<FxHashMap<ClassId, Vec<(Rc<str>, Member<'a>)>>>,
+    pub(super) added: RefCell<FxHashMap<ClassId, NamedMembers<'a>>>,
     /// Names and base classes under which statements register a class as a method.
     pub(super) registered: FxHashMap<ClassId, Vec<(String, Base)>>,
     /// `X.__doc__ = value` by the key of X.

@@ -1,5 +1,5 @@
 //! What the tests of documentation share: fixtures, archives made in memory.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
