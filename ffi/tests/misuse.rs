@@ -3,6 +3,7 @@
 //!
 //! Pointers that are neither null nor misaligned always point to live memory of the stated length: that is the part
 //! of the contract that a host must keep.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up must fail")]
 
 use std::ffi::c_char;
 use std::ptr;
@@ -315,8 +316,7 @@ fn call(
                     n_sequences: draw.number() as u32,
                     reserved: draw.one(&[0, 0, 1]),
                 };
-                let (engine, mut out) =
-                    (near(engine, handles, draw), Place::<inhouse_session>::new());
+                let (engine, mut out) = (near(engine, handles, draw), Place::<inhouse_session>::new());
                 let (place, good) = out.draw(draw);
                 let status =
                     inhouse_session_open(engine, draw.one(&[ptr::null(), &raw const session]), place, error);
