@@ -84,11 +84,7 @@ pub fn info(path: &Path) -> Result<Info> {
         },
         architecture,
         tensor_types,
-        metadata: header
-            .metadata
-            .iter()
-            .map(|(key, value)| (key.clone(), json(value)))
-            .collect(),
+        metadata: header.metadata.iter().map(|(key, value)| (key.clone(), json(value))).collect(),
         tensors: header
             .tensors
             .into_iter()

@@ -1,5 +1,7 @@
 //! The converter and its command on the fixture of tests/fixtures/make_codegen.py, and on damaged copies of it.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the report
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -66,7 +68,12 @@ fn types_are_as_asked_and_fall_back_where_rows_do_not_fit() {
         let report = convert(&options(&fixture(), &path, quantization), &Silent).unwrap();
         let info = info(&path).unwrap();
         assert_eq!(info.tensor_types.into_iter().collect::<Vec<_>>(), types, "{quantization:?}");
-        assert_eq!(report.fallbacks.is_empty(), quantization != Some(Quantization::Q4_K), "{:?}", report.fallbacks);
+        assert_eq!(
+            report.fallbacks.is_empty(),
+            quantization != Some(Quantization::Q4_K),
+            "{:?}",
+            report.fallbacks
+        );
         assert_eq!((info.vocab_size, info.context_length), (Some(640), Some(128)));
         assert_eq!(info.architecture.as_deref(), Some("phi2"));
         assert_eq!(info.metadata["phi2.attention.layer_norm_epsilon"], 1e-5);
@@ -161,7 +168,18 @@ fn the_command_follows_the_conventions() {
     let target = out.path().join("model.gguf");
     let (from, to) = (fixture(), target.to_str().unwrap().to_owned());
     let from = from.to_str().unwrap();
-    let done = command(&["gguf", "--from", from, "--out", &to, "--quantize", "q8_0", "--json", "--progress", "json"]);
+    let done = command(&[
+        "gguf",
+        "--from",
+        from,
+        "--out",
+        &to,
+        "--quantize",
+        "q8_0",
+        "--json",
+        "--progress",
+        "json",
+    ]);
     assert!(done.status.success(), "{done:?}");
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!((&report["file_type"], &report["tensors"]), (&"Q8_0".into(), &35.into()));

@@ -50,7 +50,7 @@ fn candle() -> Arc<dyn Model> {
     inhouse_candle::load(&fixture(), &inhouse_candle::LoadOptions::default()).unwrap()
 }
 
-/// Logits after each token, fed one by one (`step` = 1) or `step` at a time from the beginning.
+/// Logits after each token: fed one by one, or each prefix anew in one feed.
 fn all_logits(model: &Arc<dyn Model>, tokens: &[u32], incremental: bool) -> Vec<Vec<f32>> {
     let mut decoder = Arc::clone(model).decoder(&DecoderOptions::default()).unwrap();
     let mut rows = Vec::new();
@@ -100,7 +100,8 @@ fn gguf_f32_logits_equal_those_of_transformers() {
 fn quantised_logits_stay_near() {
     let reference = reference();
     let n = reference.tokens.len();
-    let table = [(Quantization::F16, 0.002, n), (Quantization::BF16, 0.02, n - 2), (Quantization::Q8_0, 0.05, n - 4)];
+    let table =
+        [(Quantization::F16, 0.002, n), (Quantization::BF16, 0.02, n - 2), (Quantization::Q8_0, 0.05, n - 4)];
     for (quantization, bound, at_least) in table {
         let (_dir, model) = converted(quantization);
         let (worst, equal) = compare(&all_logits(&model, &reference.tokens, true), &reference.logits);
@@ -180,7 +181,8 @@ fn a_thousand_python_files_have_the_same_tokens() {
 fn python_files(limit: usize) -> Vec<(PathBuf, String)> {
     let script = "import sysconfig as s; print(s.get_path('stdlib')); print(s.get_path('purelib')); print('/usr/lib/python3')";
     let Ok(output) = Command::new("python3").args(["-c", script]).output() else { return Vec::new() };
-    let mut folders: Vec<PathBuf> = String::from_utf8_lossy(&output.stdout).lines().rev().map(PathBuf::from).collect();
+    let mut folders: Vec<PathBuf> =
+        String::from_utf8_lossy(&output.stdout).lines().rev().map(PathBuf::from).collect();
     let mut seen = std::collections::BTreeSet::new();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {

@@ -1,5 +1,7 @@
 //! CodeGen on candle against transformers' `CodeGenForCausalLM`, on the fixture made by tests/fixtures/make_codegen.py.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the report
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
