@@ -4,7 +4,10 @@ use inhouse_core::ErrorKind;
 
 use super::*;
 
-fn sample() -> (Vec<(String, Value)>, Vec<TensorSpec>, Vec<Vec<u8>>) {
+/// Metadata, the table of tensors, and their bytes.
+type Sample = (Vec<(String, Value)>, Vec<TensorSpec>, Vec<Vec<u8>>);
+
+fn sample() -> Sample {
     let metadata = vec![
         ("general.architecture".to_owned(), Value::from("phi2")),
         ("a.flag".to_owned(), Value::Bool(true)),
