@@ -54,7 +54,17 @@ pub struct SlotJob {
     pub baseline: Baseline,
 }
 
-/// How it ended.
+/// What a slot says while it runs a sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum SlotSays {
+    /// The sample's wall-clock time is up: how long did it wait for a processor? Answered by [`WAITED`]. Only the daemon
+    /// sees /proc.
+    HowLongDidItWait,
+    /// It ended.
+    Ended(SlotReport),
+}
+
+/// How a sample ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SlotReport {
     /// `None`: it was cancelled.
@@ -73,6 +83,8 @@ pub struct SlotReport {
 
 /// Sent to a slot while it runs a job: kill it.
 pub const CANCEL: u8 = b'C';
+/// Sent to a slot, with nanoseconds (u64 LE), when it asks [`SlotSays::HowLongDidItWait`].
+pub const WAITED: u8 = b'W';
 /// Frames carry limits and figures, no programs.
 const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// Largest packet to or from a master.

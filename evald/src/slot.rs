@@ -11,7 +11,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, 
 
 use crate::error::{Error, Result, Step};
 use crate::limits::Baseline;
-use crate::message::{CANCEL, SlotJob, SlotReport, read_frame, write_frame};
+use crate::message::{CANCEL, SlotJob, SlotReport, SlotSays, WAITED, read_frame, write_frame};
 use crate::sys;
 
 /// A running slot; dropping it kills it and its sample.
@@ -72,6 +72,23 @@ impl Slot {
             .step(format!("read /proc/{}/status", self.pid))
     }
 
+    /// How long the sample has been ready to run without a processor to run on: the most of any of its threads.
+    fn longest_wait(&self) -> Duration {
+        let children =
+            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
+        let mut longest = 0;
+        for child in children.split_whitespace() {
+            for task in std::fs::read_dir(format!("/proc/{child}/task")).into_iter().flatten().flatten() {
+                // "time on the processor, time waiting for one, slices", in nanoseconds.
+                let figures = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+                let waited =
+                    figures.split_whitespace().nth(1).and_then(|field| field.parse().ok()).unwrap_or(0);
+                longest = longest.max(waited);
+            }
+        }
+        Duration::from_nanos(longest)
+    }
+
     /// What the slot's address space holds now: limits of the next sample are counted from here.
     ///
     /// # Errors
@@ -93,13 +110,24 @@ impl Slot {
         for text in texts {
             (&self.stream).write_all(text).map_err(failed)?;
         }
-        let deadline = Instant::now() + Duration::from_millis(job.limits.wall_ms) + SLOT_PATIENCE;
+        let patience = Duration::from_millis(job.limits.wall_ms) + SLOT_PATIENCE;
+        let mut deadline = Instant::now() + patience;
         let mut told = false;
-        loop {
+        let said = loop {
             let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, CANCEL_POLL_MS) {
                 Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-                Ok(_) => break,
+                Ok(_) => match read_frame::<SlotSays>(&self.stream).map_err(failed)? {
+                    Some(SlotSays::HowLongDidItWait) => {
+                        let waited = self.longest_wait().as_nanos() as u64;
+                        let mut answer = vec![WAITED];
+                        answer.extend_from_slice(&waited.to_le_bytes());
+                        (&self.stream).write_all(&answer).map_err(failed)?;
+                        deadline = Instant::now() + patience;
+                    }
+                    Some(SlotSays::Ended(report)) => break Some(report),
+                    None => break None,
+                },
                 Err(error) => return Err(failed(error.into())),
             }
             if !told && cancelled.load(Ordering::Relaxed) {
@@ -109,9 +137,9 @@ impl Slot {
             if Instant::now() > deadline {
                 return Err(Error::Zygote("a slot does not answer".into()));
             }
-        }
+        };
         // A cancel that crossed the report on its way would be taken for the next job: such a slot is given up.
-        match read_frame::<SlotReport>(&self.stream).map_err(failed)? {
+        match said {
             Some(report) if told && report.verdict.is_some() => {
                 Err(Error::Zygote(format!("cancelled as it ended ({})", report.detail)))
             }

@@ -1,7 +1,8 @@
 //! The slot's side of one sample: watches clocks, output and record, kills, reaps, and decides the verdict.
 //!
 //! CPU time is the first limit and the wall clock the second; both count from the start record, so neither a loaded
-//! machine's fork nor its queue counts against a candidate.
+//! machine's fork nor its queue counts against a candidate. Time that a candidate waits for a processor does not count
+//! either: when its wall clock is up, the daemon is asked how long that was, and the clock is put back by as much.
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +13,7 @@ use evald_proto::{Trust, Verdict};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::limits::Limits;
-use crate::message::{CANCEL, SlotReport};
+use crate::message::{CANCEL, SlotReport, SlotSays, WAITED, write_frame};
 use crate::record::{self, Kind, Nonce, Stream};
 use crate::sys;
 use crate::tier::Tier;
@@ -63,9 +64,15 @@ pub fn watch(watched: Watched<'_>, control: &UnixStream) -> std::io::Result<Opti
         written: 0,
         begun: Instant::now(),
         started: None,
+        waited: Duration::ZERO,
+        asked: false,
         killed: None,
     };
     watch.until_it_ends(control)?;
+    // An answer that is still on its way would be taken for the next job.
+    while watch.asked {
+        watch.hear(control)?;
+    }
     let wall = watch.started.map(|(at, _)| at.elapsed()).unwrap_or_default();
     let ended = sys::wait4(watched.pid)?;
     watch.drain()?;
@@ -83,6 +90,10 @@ struct Watch<'a> {
     begun: Instant,
     /// When the candidate started, and the CPU time it had used by then.
     started: Option<(Instant, Duration)>,
+    /// How long it waited for a processor, as far as was asked.
+    waited: Duration,
+    /// Whether the daemon owes an answer to that.
+    asked: bool,
     killed: Option<Killed>,
 }
 
@@ -90,7 +101,7 @@ impl Watch<'_> {
     fn until_it_ends(&mut self, control: &UnixStream) -> std::io::Result<()> {
         let (mut record_open, mut output_open) = (true, true);
         loop {
-            let wait = self.check_clocks()?;
+            let wait = self.check_clocks(control)?;
             // A closed pipe reports its end for ever: it is left out, or this would spin.
             // Until the sample has read its texts, what comes over the control socket is for it.
             let hear = self.started.is_some() && self.killed.is_none();
@@ -118,13 +129,7 @@ impl Watch<'_> {
                 output_open = self.read_output()?;
             }
             if ready[3] {
-                let mut byte = [0u8];
-                let killed = match (&mut &*control).read(&mut byte) {
-                    Ok(1) if byte[0] == CANCEL => Killed::Cancelled,
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                    _ => Killed::Abandoned,
-                };
-                self.kill(killed)?;
+                self.hear(control)?;
             }
             if ready[0] {
                 return Ok(());
@@ -133,7 +138,7 @@ impl Watch<'_> {
     }
 
     /// Kills what is over a clock; otherwise says how long nothing can be.
-    fn check_clocks(&mut self) -> std::io::Result<Duration> {
+    fn check_clocks(&mut self, control: &UnixStream) -> std::io::Result<Duration> {
         if self.killed.is_some() {
             return Ok(Duration::from_secs(60));
         }
@@ -147,16 +152,43 @@ impl Watch<'_> {
         let limits = self.watched.limits;
         let used = self.cpu_used(base);
         let cpu_left = Duration::from_millis(limits.cpu_ms).saturating_sub(used);
-        let wall_left = Duration::from_millis(limits.wall_ms).saturating_sub(at.elapsed());
+        let wall_left =
+            Duration::from_millis(limits.wall_ms).saturating_sub(at.elapsed().saturating_sub(self.waited));
         if cpu_left.is_zero() {
             self.kill(Killed::Cpu)?;
-        } else if wall_left.is_zero() {
-            self.kill(Killed::Wall)?;
+        } else if wall_left.is_zero() && !self.asked {
+            self.asked = true;
+            if write_frame(control, &SlotSays::HowLongDidItWait).is_err() {
+                self.kill(Killed::Abandoned)?;
+            }
         }
         // So many threads may burn CPU time side by side.
         let abreast = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         let cpu_wait = cpu_left / abreast.min(limits.processes).max(1) as u32;
-        Ok(cpu_wait.min(wall_left).max(SHORTEST_WAIT))
+        // An answer wakes us by itself.
+        let wall_wait = if self.asked { Duration::from_secs(60) } else { wall_left };
+        Ok(cpu_wait.min(wall_wait).max(SHORTEST_WAIT))
+    }
+
+    /// Takes one message of the daemon's.
+    fn hear(&mut self, mut control: &UnixStream) -> std::io::Result<()> {
+        let mut kind = [0u8];
+        let mut nanos = [0u8; 8];
+        match control.read_exact(&mut kind) {
+            Ok(()) if kind[0] == CANCEL => return self.kill(Killed::Cancelled),
+            Ok(()) if kind[0] == WAITED && control.read_exact(&mut nanos).is_ok() => {}
+            _ => {
+                self.asked = false;
+                return self.kill(Killed::Abandoned);
+            }
+        }
+        self.asked = false;
+        self.waited = self.waited.max(Duration::from_nanos(u64::from_le_bytes(nanos)));
+        let lived = self.started.map(|(at, _)| at.elapsed()).unwrap_or_default();
+        if lived.saturating_sub(self.waited) >= Duration::from_millis(self.watched.limits.wall_ms) {
+            self.kill(Killed::Wall)?;
+        }
+        Ok(())
     }
 
     fn cpu_used(&self, base: Duration) -> Duration {

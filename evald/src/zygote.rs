@@ -19,7 +19,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use evald_proto::Verdict;
 
-use crate::message::{MAX_PACKET_BYTES, Ready, Setup, SlotJob, read_frame, write_frame};
+use crate::message::{MAX_PACKET_BYTES, Ready, Setup, SlotJob, SlotSays, read_frame, write_frame};
 use crate::mounts::{self, Entry};
 use crate::python::{Code, Python};
 use crate::record::Nonce;
@@ -179,9 +179,10 @@ fn slot(python: &Python, plan: &Plan, reseed: Code, socket: OwnedFd) -> Result<(
         }
         match report? {
             Some(report) => {
-                write_frame(&control, &report).map_err(text)?;
+                let failed = report.verdict == Some(Verdict::InfraError);
+                write_frame(&control, &SlotSays::Ended(report)).map_err(text)?;
                 // A sample that did not get as far as reading its texts has left them on the stream.
-                if report.verdict == Some(Verdict::InfraError) {
+                if failed {
                     return Ok(());
                 }
             }

@@ -148,3 +148,44 @@ fn wrong_usage_is_told_apart_from_failure() {
         );
     }
 }
+
+/// Processes that keep every core busy four times over.
+struct Crowd(Vec<std::process::Child>);
+
+impl Crowd {
+    fn gather() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a busy loop");
+        Self((0..4 * cores).map(|_| busy()).collect())
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+#[test]
+fn a_loaded_machine_changes_no_verdict() {
+    for setting in settings() {
+        let daemon = Daemon::start(setting);
+        let mut client = daemon.client();
+        let _crowd = Crowd::gather();
+        let limits = Limits { cpu_ms: Some(700), wall_ms: Some(900), ..Limits::default() };
+        let mut check = |code: &str, want: Verdict| {
+            let result = client.run(Job { limits: limits.clone(), ..job(code, "") }).expect("a result");
+            assert_eq!(result.verdict, want, "{setting:?}: {code}: {result:?}");
+        };
+        // Alone it would take 0.6 s; here it gets a fifth of a core at best, and waits for the rest.
+        check(
+            "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass",
+            Verdict::Passed,
+        );
+        check("import time\ntime.sleep(1000)", Verdict::TimeoutWall);
+        check("while True: pass", Verdict::TimeoutCpu);
+    }
+}
