@@ -69,6 +69,14 @@ fn lower(command: &mut Command, setting: Setting) -> &mut Command {
 pub fn executable() -> PathBuf {
     static COPY: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     let copy = COPY.get_or_init(|| {
+        // Nothing runs after the last test, so each run clears up after those that have ended.
+        for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ended = |pid: &str| !Path::new("/proc").join(pid).exists();
+            if name.strip_prefix("evald-it-").is_some_and(ended) {
+                std::fs::remove_dir_all(entry.path()).ok();
+            }
+        }
         let folder = std::env::temp_dir().join(format!("evald-it-{}", std::process::id()));
         let library = evald::environment::find_library(Path::new(EVALD)).expect("libevald.so of this build");
         std::fs::create_dir_all(&folder).expect("folder");
