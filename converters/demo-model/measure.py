@@ -86,11 +86,17 @@ class HeldOut:
 
 
 @torch.no_grad()
-def greedy(model, tokenizer, prompt, most=48):
-    """What greedy decoding writes after the prompt, at most `most` tokens."""
+def first_line(model, tokenizer, prompt, most=48):
+    """The line that greedy decoding writes behind the prompt, cut after `most` tokens."""
     ids = torch.tensor([tokenizer.encode(prompt).ids])
-    made = model.generate(ids, do_sample=False, max_new_tokens=most, pad_token_id=0, eos_token_id=0, attention_mask=torch.ones_like(ids))
-    return tokenizer.decode(made[0, ids.shape[1]:].tolist(), skip_special_tokens=True)
+    start = ids.shape[1]
+
+    def ended(made, _scores):
+        return "\n" in tokenizer.decode(made[0, start:].tolist())
+
+    made = model.generate(ids, do_sample=False, max_new_tokens=most, pad_token_id=0, eos_token_id=0,
+                          attention_mask=torch.ones_like(ids), stopping_criteria=[ended])
+    return tokenizer.decode(made[0, start:].tolist()).split("\n")[0]
 
 
 def main():
@@ -111,12 +117,11 @@ def main():
     for setting, tasks in held_out_tasks(options.work, options.n, seed=1234).items():
         named = exact = 0
         for number, task in enumerate(tasks):
-            text = greedy(model, tokenizer, task.prompt)
-            line = text.split("\n")[0]
+            line = first_line(model, tokenizer, task.prompt)
             named += bool(re.search(rf"(?<!\w){re.escape(task.name)}\(", line))
             exact += line.strip() == task.completion.split("\n")[0].strip()
             if number < options.show:
-                print(f"--- {setting}\n{task.prompt}>>>{text}\n... wanted {task.completion!r}")
+                print(f"--- {setting}\n{task.prompt}>>>{line}\n... wanted {task.completion!r}")
         figures[setting] = {"name copied": named / len(tasks), "line exact": exact / len(tasks), "n": len(tasks)}
     print(json.dumps(figures, indent=1))
     if options.out:
