@@ -48,7 +48,9 @@ pub(crate) fn load(path: &Path, backend: Backend, gpu_layers: u32) -> Result<Arc
 
 #[cfg(feature = "llama")]
 fn load_llama(path: &Path, gpu_layers: u32) -> Result<Arc<dyn Model>> {
-    inhouse_llama::load(path, &inhouse_llama::LoadOptions { gpu_layers, ..Default::default() })
+    let mut options = inhouse_llama::LoadOptions::default();
+    options.gpu_layers = gpu_layers;
+    inhouse_llama::load(path, &options)
 }
 
 #[cfg(not(feature = "llama"))]
@@ -58,7 +60,10 @@ fn load_llama(path: &Path, _gpu_layers: u32) -> Result<Arc<dyn Model>> {
 
 #[cfg(feature = "candle")]
 fn load_candle(path: &Path, gpu_layers: u32) -> Result<Arc<dyn Model>> {
-    inhouse_candle::load(path, &inhouse_candle::LoadOptions { gpu: gpu_layers > 0, ..Default::default() })
+    use inhouse_candle::{Device, LoadOptions};
+    // candle has no half-way: with any layer on the GPU all of them are.
+    let device = if gpu_layers > 0 { Device::Cuda(0) } else { Device::Cpu };
+    inhouse_candle::load(path, &LoadOptions { device, ..LoadOptions::default() })
 }
 
 #[cfg(not(feature = "candle"))]

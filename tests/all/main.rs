@@ -3,4 +3,5 @@
 mod benchmarks;
 mod cli;
 mod ffi;
+mod generate;
 mod parity;

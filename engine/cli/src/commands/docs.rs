@@ -20,9 +20,8 @@ Examples:
   inhouse docs docs/_build/html/objects.inv  a Sphinx inventory with its HTML pages
   inhouse docs pandas --out pandas.jsonl.gz  an installed package")]
 pub struct Arguments {
-    /// Package folder, .py/.pyi file, wheel, sdist, objects.inv, apis.jsonl or the name of an installed package
-    #[arg(required = true)]
-    source: Vec<String>,
+    #[command(flatten)]
+    source: source::Arguments,
 
     /// Where to write; `-` is stdout, a name ending in .gz is compressed
     #[arg(long, default_value = "-")]

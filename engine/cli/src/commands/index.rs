@@ -21,9 +21,8 @@ enum Action {
     /// Build an index; an existing one is replaced in one step when the new one is whole
     #[command(after_help = "Example:\n  inhouse index build ./mylib apis.jsonl --out mylib.index")]
     Build {
-        /// Sources as for `inhouse docs`
-        #[arg(required = true)]
-        source: Vec<String>,
+        #[command(flatten)]
+        source: source::Arguments,
         /// Folder of the index
         #[arg(long)]
         out: PathBuf,
@@ -36,9 +35,8 @@ enum Action {
     Update {
         /// Folder of the index
         dir: PathBuf,
-        /// Sources as for `inhouse docs`
-        #[arg(required = true)]
-        source: Vec<String>,
+        #[command(flatten)]
+        source: source::Arguments,
     },
     /// Describe an index
     Info {

@@ -6,10 +6,26 @@ use anyhow::{Result, bail};
 use inhouse_core::docs::{self, Documentation, ReadOptions};
 use inhouse_core::progress::Progress;
 
+/// Sources and where their dependencies are.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Package folder, .py/.pyi file, wheel, sdist, objects.inv, apis.jsonl or the name of an installed package
+    #[arg(required = true)]
+    source: Vec<String>,
+
+    /// Folder of installed packages: names that the library re-exports from its dependencies are documented from there
+    /// [default: the active virtual environment, then every python3 on the PATH]
+    #[arg(long, value_name = "DIR")]
+    site: Vec<PathBuf>,
+}
+
 /// Reads the documentation of all sources and tells of every file that was passed over.
-pub fn read(sources: &[String], progress: &dyn Progress) -> Result<Documentation> {
-    let paths = sources.iter().map(|source| resolve(source)).collect::<Result<Vec<_>>>()?;
-    let documentation = docs::read_all(&paths, &ReadOptions::default(), progress)?;
+pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentation> {
+    let sites = if arguments.site.is_empty() { site_folders() } else { arguments.site.clone() };
+    let paths = arguments.source.iter().map(|source| resolve(source, &sites)).collect::<Result<Vec<_>>>()?;
+    let mut options = ReadOptions::default();
+    options.search_paths = sites;
+    let documentation = docs::read_all(&paths, &options, progress)?;
     for skipped in &documentation.skipped {
         let line = skipped.line.map(|line| format!(":{line}")).unwrap_or_default();
         progress.note(&format!("skipped {}{line}: {}", skipped.path, skipped.reason));
@@ -18,18 +34,17 @@ pub fn read(sources: &[String], progress: &dyn Progress) -> Result<Documentation
 }
 
 /// A path as it is, or the folder of an installed package of that name.
-fn resolve(source: &str) -> Result<PathBuf> {
+fn resolve(source: &str, folders: &[PathBuf]) -> Result<PathBuf> {
     if source.starts_with("import:") {
         bail!("{source}: reading documentation by importing is not part of this build; give the package's folder or wheel");
     }
     let path = PathBuf::from(source);
     let is_name = !source.is_empty() && source.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
-    if path.exists() || source == "-" || !is_name {
+    if path.exists() || !is_name {
         return Ok(path);
     }
-    let folders = site_folders();
     let relative: PathBuf = source.split('.').collect();
-    for folder in &folders {
+    for folder in folders {
         let package = folder.join(&relative);
         let module = package.with_extension("py");
         if package.is_dir() {
@@ -43,7 +58,7 @@ fn resolve(source: &str) -> Result<PathBuf> {
     bail!("{source}: no such file, and no installed package of that name in {searched}")
 }
 
-/// Package folders of the active virtual environment, else of the `python3` on the PATH. Found by looking, without
+/// Package folders of the active virtual environment, then of every `python3` on the PATH. Found by looking, without
 /// running Python.
 fn site_folders() -> Vec<PathBuf> {
     let mut prefixes = Vec::new();
@@ -62,7 +77,7 @@ fn site_folders() -> Vec<PathBuf> {
         for python in children(&prefix.join("lib")) {
             let named = python.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"));
             folders.extend(
-                ["site-packages", "dist-packages", ""].map(|name| python.join(name)).into_iter().filter(|f| named && f.is_dir()),
+                ["site-packages", "dist-packages"].map(|name| python.join(name)).into_iter().filter(|f| named && f.is_dir()),
             );
         }
     }

@@ -74,7 +74,7 @@ fn units(weight: f32) -> u32 {
 }
 
 /// The searched terms of `api` with their weighted frequencies in [units](UNITS_PER_OCCURRENCE), put into `terms`
-/// (cleared first). Returns their sum, the record's length.
+/// (cleared first); none for a module. Returns their sum, the record's length.
 pub(super) fn term_frequencies(
     api: &ApiDoc,
     weights: &FieldWeights,
@@ -82,6 +82,10 @@ pub(super) fn term_frequencies(
     terms: &mut FxHashMap<String, u32>,
 ) -> u32 {
     terms.clear();
+    // A module cannot be called, so it answers no task; it is still found by its name.
+    if api.kind == Some(ApiKind::Module) {
+        return 0;
+    }
     let mut length = 0u32;
     let mut field = |text: &str, weight: f32, stop_words: StopWords| {
         let units = units(weight);
