@@ -75,6 +75,9 @@ fn load_candle(path: &Path, _gpu_layers: u32) -> Result<Arc<dyn Model>> {
 fn missing(path: &Path, backend: &str, feature: &str) -> Error {
     Error::new(
         ErrorKind::Unsupported,
-        format!("{}: needs the {backend} backend, which this build lacks (build with `--features {feature}`)", path.display()),
+        format!(
+            "{}: needs the {backend} backend, which this build lacks (build with `--features {feature}`)",
+            path.display()
+        ),
     )
 }

@@ -81,11 +81,12 @@ impl Engine {
     /// No index is open, or a name is not in it.
     pub fn lookup(&self, names: &[String]) -> Result<Vec<ApiDoc>> {
         let index = self.index()?;
-        let find = |name: &String| {
-            index.find(name)?.into_iter().next().ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, format!("no API named `{name}` in the index"))
-            })
-        };
+        let find =
+            |name: &String| {
+                index.find(name)?.into_iter().next().ok_or_else(|| {
+                    Error::new(ErrorKind::NotFound, format!("no API named `{name}` in the index"))
+                })
+            };
         names.iter().map(find).collect()
     }
 

@@ -5,7 +5,12 @@ use inhouse_tests::{benchmark, command, python_environment};
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn evaluate(problems: &std::path::Path, samples: &std::path::Path, env: &str, out: &std::path::Path) -> Value {
+fn evaluate(
+    problems: &std::path::Path,
+    samples: &std::path::Path,
+    env: &str,
+    out: &std::path::Path,
+) -> Value {
     let output = command("inhouse")
         .args(["eval", "--problems", problems.to_str().unwrap(), "--samples", samples.to_str().unwrap()])
         .args(["--env", env, "--json", "--out", out.to_str().unwrap()])
@@ -37,8 +42,12 @@ fn pandas_samples_get_the_published_verdicts() {
         .iter()
         .zip(&got)
         .enumerate()
-        .filter(|(_, (expected, got))| expected["passed"] != got["passed"] || expected["task_id"] != got["task_id"])
-        .map(|(i, (expected, got))| format!("row {}: {} but {} ({})", i + 1, expected["result"], got["verdict"], got["detail"]))
+        .filter(|(_, (expected, got))| {
+            expected["passed"] != got["passed"] || expected["task_id"] != got["task_id"]
+        })
+        .map(|(i, (expected, got))| {
+            format!("row {}: {} but {} ({})", i + 1, expected["result"], got["verdict"], got["detail"])
+        })
         .collect();
     assert!(different.is_empty(), "{} of {} differ: {different:#?}", different.len(), got.len());
     println!("{} samples, every verdict equal; {report}", got.len());
@@ -46,9 +55,10 @@ fn pandas_samples_get_the_published_verdicts() {
 
 #[test]
 fn torchdata_samples_give_the_published_pass_at_1() {
-    let (Some(problems), Some(samples)) =
-        (benchmark("real_torchdata_eval_v3.jsonl.gz"), benchmark("torchdata_codegen_noapi_t0.1_n1.samples.jsonl"))
-    else {
+    let (Some(problems), Some(samples)) = (
+        benchmark("real_torchdata_eval_v3.jsonl.gz"),
+        benchmark("torchdata_codegen_noapi_t0.1_n1.samples.jsonl"),
+    ) else {
         return;
     };
     let Some(python) = python_environment("torchdata") else { return };

@@ -28,7 +28,11 @@ fn fail(arguments: &[&str], file: &Path, fault: &str) {
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
     assert_eq!(message.trim_end().lines().count(), 1, "{arguments:?}: {message}");
-    assert!(message.contains(&*file.to_string_lossy()), "{arguments:?} does not name {}: {message}", file.display());
+    assert!(
+        message.contains(&*file.to_string_lossy()),
+        "{arguments:?} does not name {}: {message}",
+        file.display()
+    );
     assert!(message.to_lowercase().contains(fault), "{arguments:?} does not say `{fault}`: {message}");
 }
 
@@ -60,12 +64,18 @@ fn the_private_library_is_read_indexed_and_found() {
     assert!(apis.iter().all(|api| !api.qualified_name.is_empty()));
 
     let index = private_index(&folder);
-    let info: Value = serde_json::from_str(&succeed(&["index", "info", index.to_str().unwrap(), "--json"])).unwrap();
+    let info: Value =
+        serde_json::from_str(&succeed(&["index", "info", index.to_str().unwrap(), "--json"])).unwrap();
     assert_eq!(info["apis"].as_u64().unwrap() as usize, apis.len());
 
     let problems = repository().join("tests/private-library/problems.jsonl");
     let report: Value = serde_json::from_str(&succeed(&[
-        "retrieve", "--index", index.to_str().unwrap(), "--problems", problems.to_str().unwrap(), "--json",
+        "retrieve",
+        "--index",
+        index.to_str().unwrap(),
+        "--problems",
+        problems.to_str().unwrap(),
+        "--json",
     ]))
     .unwrap();
     let recall = report["recall@5"].as_f64().unwrap();
@@ -75,10 +85,14 @@ fn the_private_library_is_read_indexed_and_found() {
 
     let name = &apis[apis.len() / 2].name;
     let hits: Value =
-        serde_json::from_str(&succeed(&["retrieve", "--index", index.to_str().unwrap(), "--json", name])).unwrap();
+        serde_json::from_str(&succeed(&["retrieve", "--index", index.to_str().unwrap(), "--json", name]))
+            .unwrap();
     let first = &hits["hits"][0];
     assert_eq!(first["rank"], 1);
-    assert!(hits["hits"].as_array().unwrap().iter().any(|hit| hit["name"] == name.as_str()), "{name}: {hits}");
+    assert!(
+        hits["hits"].as_array().unwrap().iter().any(|hit| hit["name"] == name.as_str()),
+        "{name}: {hits}"
+    );
     for key in ["qualified_name", "signature", "description", "score"] {
         assert!(first.get(key).is_some(), "{key} is missing: {first}");
     }
@@ -91,8 +105,15 @@ fn canonical_solutions_of_the_private_library_all_pass() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("results.jsonl");
     let report: Value = serde_json::from_str(&succeed(&[
-        "eval", "--problems", problems.to_str().unwrap(), "--canonical", "--env", python.to_str().unwrap(), "--json",
-        "--out", out.to_str().unwrap(),
+        "eval",
+        "--problems",
+        problems.to_str().unwrap(),
+        "--canonical",
+        "--env",
+        python.to_str().unwrap(),
+        "--json",
+        "--out",
+        out.to_str().unwrap(),
     ]))
     .unwrap();
     assert_eq!(report["pass@1"], 1.0, "{report}\n{}", fs::read_to_string(&out).unwrap());
@@ -162,7 +183,11 @@ fn bad_documentation_problem_and_sample_files_give_one_line() {
         fail(&["docs", path, "--out", out], &bad, fault);
         fail(&["index", "build", path, "--out", out], &bad, fault);
         fail(&["eval", "--problems", path, "--canonical", "--out", out], &bad, fault);
-        fail(&["eval", "--problems", problems.to_str().unwrap(), "--samples", path, "--out", out], &bad, fault);
+        fail(
+            &["eval", "--problems", problems.to_str().unwrap(), "--samples", path, "--out", out],
+            &bad,
+            fault,
+        );
         fail(&["retrieve", "--index", index.to_str().unwrap(), "--problems", path], &bad, fault);
         assert!(!Path::new(out).exists(), "{path} left {out} behind");
     }
@@ -215,9 +240,15 @@ fn bad_indexes_give_one_line() {
         flipped[good.len() / 2] ^= 0x55;
         let mut longer = good.clone();
         longer.extend_from_slice(b"\0\0\0\0");
-        for (how, bytes) in [("truncated", &good[..good.len() / 2]), ("empty", &[][..]), ("flipped", &flipped), ("longer", &longer)] {
+        for (how, bytes) in [
+            ("truncated", &good[..good.len() / 2]),
+            ("empty", &[][..]),
+            ("flipped", &flipped),
+            ("longer", &longer),
+        ] {
             fs::write(&entry, bytes).unwrap();
-            let output = inhouse(&["retrieve", "--index", index.to_str().unwrap(), "count the records of a day"]);
+            let output =
+                inhouse(&["retrieve", "--index", index.to_str().unwrap(), "count the records of a day"]);
             let message = text(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{} {how}: {message}", entry.display());
             assert_eq!(message.trim_end().lines().count(), 1, "{message}");

@@ -12,7 +12,13 @@ use tempfile::TempDir;
 fn model(folder: &Path) -> PathBuf {
     let out = folder.join("tiny.gguf");
     let status = command("inhouse-convert")
-        .args(["gguf", "--from", repository().join("tests/fixtures/codegen").to_str().unwrap(), "--out", out.to_str().unwrap()])
+        .args([
+            "gguf",
+            "--from",
+            repository().join("tests/fixtures/codegen").to_str().unwrap(),
+            "--out",
+            out.to_str().unwrap(),
+        ])
         .output()
         .unwrap();
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
@@ -37,7 +43,15 @@ fn problems(folder: &Path) -> PathBuf {
 fn generate(model: &Path, problems: &Path, apis: &str, extra: &[&str], out: &Path) -> std::process::Command {
     let mut generate = command("inhouse");
     generate
-        .args(["generate", "--model", model.to_str().unwrap(), "--problems", problems.to_str().unwrap(), "--apis", apis])
+        .args([
+            "generate",
+            "--model",
+            model.to_str().unwrap(),
+            "--problems",
+            problems.to_str().unwrap(),
+            "--apis",
+            apis,
+        ])
         .args(["--max-tokens", "12", "--out", out.to_str().unwrap()])
         .args(extra);
     generate
@@ -111,12 +125,20 @@ fn a_killed_run_goes_on_and_ends_with_the_same_file() {
         // A torn last line, as a power cut leaves it.
         if partial.exists() {
             use std::io::Write;
-            fs::OpenOptions::new().append(true).open(&partial).unwrap().write_all(b"{\"task_id\": \"T/").unwrap();
+            fs::OpenOptions::new()
+                .append(true)
+                .open(&partial)
+                .unwrap()
+                .write_all(b"{\"task_id\": \"T/")
+                .unwrap();
         }
     }
     assert!(resumed, "no run was caught before its end");
-    let got: Vec<Value> =
-        fs::read_to_string(&killed).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let got: Vec<Value> = fs::read_to_string(&killed)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(expected, got);
     assert!(!partial.exists());
 }

@@ -32,7 +32,10 @@ pub fn python_environment(name: &str) -> Option<PathBuf> {
     if python.exists() {
         return Some(python);
     }
-    println!("skipped: {} is not here (scripts/setup.sh and scripts/benchmark-env.sh make it)", python.display());
+    println!(
+        "skipped: {} is not here (scripts/setup.sh and scripts/benchmark-env.sh make it)",
+        python.display()
+    );
     None
 }
 
@@ -46,6 +49,9 @@ pub fn command(name: &str) -> Command {
     let found = test.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
     match found {
         Some(path) => Command::new(path),
-        None => panic!("{name} is not built beside {}: run `cargo build --release --workspace` first", test.display()),
+        None => panic!(
+            "{name} is not built beside {}: run `cargo build --release --workspace` first",
+            test.display()
+        ),
     }
 }

@@ -15,14 +15,19 @@ use clap::{Parser, Subcommand};
 /// It reads a private library's documentation, finds the APIs a task needs, generates code that calls them, and runs
 /// the generated code in a sandbox to compute pass@k.
 #[derive(Parser)]
-#[command(name = "inhouse", version, max_term_width = 110, after_help = "\
+#[command(
+    name = "inhouse",
+    version,
+    max_term_width = 110,
+    after_help = "\
 Examples:
   inhouse docs ./mylib --out apis.jsonl
   inhouse index build ./mylib --out mylib.index
   inhouse retrieve --index mylib.index \"read the ledger of one day\"
   inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out samples.jsonl
-  inhouse eval --problems problems.jsonl --samples samples.jsonl")]
+  inhouse eval --problems problems.jsonl --samples samples.jsonl"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -45,7 +50,8 @@ enum Command {
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("INHOUSE_LOG").unwrap_or_else(|_| "warn".into()),
+            tracing_subscriber::EnvFilter::try_from_env("INHOUSE_LOG") // llama.cpp warns of caches that hold more than one sequence; that is how n samples are drawn.
+                .unwrap_or_else(|_| "warn,llama-cpp-2=error".into()),
         )
         .with_writer(std::io::stderr)
         .without_time()

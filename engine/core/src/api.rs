@@ -112,4 +112,3 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<ApiDoc>> {
 pub fn write_jsonl(path: &Path, apis: &[ApiDoc]) -> Result<()> {
     files::write_json_lines(path, apis.iter())
 }
-

@@ -32,7 +32,11 @@ pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
         if meta.is_file() && meta.len() > MAX_FILE_BYTES {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
-                format!("{}: {} bytes is over the limit of {MAX_FILE_BYTES} bytes", path.display(), meta.len()),
+                format!(
+                    "{}: {} bytes is over the limit of {MAX_FILE_BYTES} bytes",
+                    path.display(),
+                    meta.len()
+                ),
             ));
         }
         Box::new(file)
@@ -119,7 +123,11 @@ impl<T: DeserializeOwned> JsonLines<T> {
                 return Err(over_limit(&self.path));
             }
             let text = std::str::from_utf8(&buffer).map_err(|cause| {
-                Error::data_at(&self.path, self.line, format!("not UTF-8 at byte {} of the line", cause.valid_up_to()))
+                Error::data_at(
+                    &self.path,
+                    self.line,
+                    format!("not UTF-8 at byte {} of the line", cause.valid_up_to()),
+                )
             })?;
             let text = text.trim_start_matches('\u{feff}').trim();
             if text.is_empty() {

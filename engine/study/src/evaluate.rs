@@ -140,13 +140,20 @@ pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
 /// # Errors
 /// A sample of an unknown problem, a limit out of range, a cancel, or a sandbox that cannot be started or reached. A sandbox that
 /// fails on single samples is no error: they are counted as `infra_error` and left out of pass@k.
-pub fn run(problems: &[Problem], samples: &[Sample], options: &EvalOptions, cancel: &CancelToken, progress: &dyn Progress) -> Result<Evaluation> {
+pub fn run(
+    problems: &[Problem],
+    samples: &[Sample],
+    options: &EvalOptions,
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+) -> Result<Evaluation> {
     if !(options.timeout_seconds > 0.0 && options.timeout_seconds <= 86_400.0) {
         let message = format!("timeout {} is not between 0 and 86400 seconds", options.timeout_seconds);
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let by_id: HashMap<_, _> = problems.iter().map(|problem| (problem.task_id.as_str(), problem)).collect();
-    let limits = Limits { cpu_ms: Some((options.timeout_seconds * 1000.0).ceil() as u64), ..Limits::default() };
+    let limits =
+        Limits { cpu_ms: Some((options.timeout_seconds * 1000.0).ceil() as u64), ..Limits::default() };
     let jobs = samples
         .iter()
         .enumerate()
@@ -173,9 +180,10 @@ pub fn run(problems: &[Problem], samples: &[Sample], options: &EvalOptions, canc
     let seconds = started.elapsed().as_secs_f64();
     progress.finish();
 
-    let results = results.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
-        Error::new(ErrorKind::Sandbox, "evald ended without a verdict for every sample")
-    })?;
+    let results = results
+        .into_iter()
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| Error::new(ErrorKind::Sandbox, "evald ended without a verdict for every sample"))?;
     let report = report(samples, &results, &options.k, seconds);
     let rows = samples.iter().zip(&results).map(|(sample, result)| row(sample, result)).collect();
     Ok(Evaluation { report, rows })

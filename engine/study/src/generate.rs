@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use inhouse::{
-    ApiChoice, CancelToken, CompletionRequest, Engine, Error, ErrorKind, Progress, Result, SamplingParams, Session,
+    ApiChoice, CancelToken, CompletionRequest, Engine, Error, ErrorKind, Progress, Result, SamplingParams,
+    Session,
 };
 use inhouse_core::files;
 use inhouse_core::prompt::{self, PromptApi};
@@ -123,7 +124,8 @@ pub fn run(
         progress.note(&format!("going on after {resumed} problems in {}", partial.path.display()));
     }
     let mut session = engine.session(options.parallel.min(options.n))?;
-    let mut report = GenerateReport { problems: 0, resumed, samples: 0, completion_tokens: 0, decode_seconds: 0.0 };
+    let mut report =
+        GenerateReport { problems: 0, resumed, samples: 0, completion_tokens: 0, decode_seconds: 0.0 };
     progress.start("sampling", Some((problems.len() * options.n) as u64));
     progress.advance((resumed * options.n) as u64);
     for (problem, request) in problems.iter().zip(&requests) {
@@ -160,7 +162,10 @@ fn sample(
     report.completion_tokens += result.completion_tokens();
     report.decode_seconds += result.decode_seconds;
     if result.context_truncated {
-        progress.note(&format!("{}: the prompt is longer than the model reads; its beginning was left out", problem.task_id));
+        progress.note(&format!(
+            "{}: the prompt is longer than the model reads; its beginning was left out",
+            problem.task_id
+        ));
     }
     let apis: Vec<_> = result.apis.iter().map(|api| &api.name).collect();
     Ok(result
@@ -203,12 +208,14 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
             let Some(names) = names else {
                 return Err(Error::new(
                     ErrorKind::InvalidArgument,
-                    format!("{}: neither a `gold` field nor a `# [start]` block names its APIs", problem.task_id),
+                    format!(
+                        "{}: neither a `gold` field nor a `# [start]` block names its APIs",
+                        problem.task_id
+                    ),
                 ));
             };
-            let from_block = |name: &String| {
-                block.iter().find(|api| api.name == *name).map(PromptApi::to_doc)
-            };
+            let from_block =
+                |name: &String| block.iter().find(|api| api.name == *name).map(PromptApi::to_doc);
             let apis = names
                 .iter()
                 .map(|name| match from_block(name) {
@@ -233,7 +240,9 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
 
 /// A seed for each problem, so that a problem's samples do not depend on which others are in the file (FNV-1a, 64 bit).
 fn problem_seed(seed: u64, task_id: &str) -> u64 {
-    task_id.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    task_id.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// First line of a partial file: two runs go on from one another only where all of this is equal.
@@ -253,7 +262,10 @@ struct Header {
 
 impl Header {
     fn new(engine: &Engine, problems: &[Problem], options: &GenerateOptions) -> Self {
-        let text: String = problems.iter().flat_map(|problem| [problem.task_id.as_str(), "\0", &problem.prompt, "\0"]).collect();
+        let text: String = problems
+            .iter()
+            .flat_map(|problem| [problem.task_id.as_str(), "\0", &problem.prompt, "\0"])
+            .collect();
         Self {
             inhouse_partial_samples: 1,
             model: serde_json::to_value(engine.model_info()).unwrap_or_default(),

@@ -33,7 +33,9 @@ mod tests {
 
     /// `C(n-c, k) / C(n, k)` with exact integers.
     fn by_counting(n: u64, c: u64, k: u64) -> f64 {
-        let choose = |n: u64, k: u64| -> u128 { (0..k).fold(1u128, |acc, i| acc * u128::from(n - i) / u128::from(i + 1)) };
+        let choose = |n: u64, k: u64| -> u128 {
+            (0..k).fold(1u128, |acc, i| acc * u128::from(n - i) / u128::from(i + 1))
+        };
         if n - c < k { 1.0 } else { 1.0 - choose(n - c, k) as f64 / choose(n, k) as f64 }
     }
 

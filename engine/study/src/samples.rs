@@ -23,9 +23,14 @@ pub struct Sample {
 /// # Errors
 /// The file cannot be read, a row is not a sample (named by its line), or there is no row at all.
 pub fn read(path: &Path) -> Result<Vec<Sample>> {
-    let samples = files::json_lines::<Sample>(path)?.map(|row| row.map(|(_, sample)| sample)).collect::<Result<Vec<_>>>()?;
+    let samples = files::json_lines::<Sample>(path)?
+        .map(|row| row.map(|(_, sample)| sample))
+        .collect::<Result<Vec<_>>>()?;
     if samples.is_empty() {
-        return Err(Error::data(path, "no sample in this file (expected one JSON object with task_id and completion a line)"));
+        return Err(Error::data(
+            path,
+            "no sample in this file (expected one JSON object with task_id and completion a line)",
+        ));
     }
     Ok(samples)
 }

@@ -119,7 +119,10 @@ impl FromStr for Apis {
 
 /// `N` of `top:N`.
 pub fn parse_top(n: &str) -> Result<usize, String> {
-    n.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| format!("top:{n}: N is a number from 1 to 1000"))
+    n.parse()
+        .ok()
+        .filter(|n| (1..=1000).contains(n))
+        .ok_or_else(|| format!("top:{n}: N is a number from 1 to 1000"))
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -196,13 +199,12 @@ fn ask(engine: &Engine, context: &str) -> Result<ApiChoice> {
         eprintln!("no API fits; going on without");
         return Ok(ApiChoice::None);
     }
-    let open = |write: bool| {
-        std::fs::OpenOptions::new()
-            .read(!write)
-            .write(write)
-            .open(Path::new("/dev/tty"))
-            .context("--apis ask needs a terminal; name the APIs instead: --apis NAME,NAME or --apis top:N")
-    };
+    let open =
+        |write: bool| {
+            std::fs::OpenOptions::new().read(!write).write(write).open(Path::new("/dev/tty")).context(
+                "--apis ask needs a terminal; name the APIs instead: --apis NAME,NAME or --apis top:N",
+            )
+        };
     let (terminal, mut screen) = (open(false)?, open(true)?);
     for hit in &hits {
         writeln!(screen, "{}", listing(hit))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use inhouse_core::progress::Progress;
-use inhouse_study::evaluate::{self, EvalOptions, Environment};
+use inhouse_study::evaluate::{self, Environment, EvalOptions};
 use inhouse_study::{problems, samples};
 
 use super::on_interrupt;
@@ -86,7 +86,10 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     for (k, value) in &report.pass_at {
         term::line(format_args!("pass@{k:<4} {value:.4}"))?;
     }
-    term::line(format_args!("{} samples of {} problems, tier {}, {:.1} samples/s", report.samples, report.problems, report.tier, report.samples_per_second))?;
+    term::line(format_args!(
+        "{} samples of {} problems, tier {}, {:.1} samples/s",
+        report.samples, report.problems, report.tier, report.samples_per_second
+    ))?;
     for (verdict, count) in &report.verdicts {
         term::line(format_args!("  {verdict:<17} {count}"))?;
     }

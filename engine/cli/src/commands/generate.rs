@@ -73,7 +73,16 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     };
     let report = generate::run(&engine, &problems, &options, &arguments.out, &cancel, progress)?;
     progress.finish();
-    let rate = if report.decode_seconds > 0.0 { report.completion_tokens as f64 / report.decode_seconds } else { 0.0 };
-    eprintln!("{} samples of {} problems ({rate:.0} tokens/s) -> {}", report.samples, problems.len(), arguments.out.display());
+    let rate = if report.decode_seconds > 0.0 {
+        report.completion_tokens as f64 / report.decode_seconds
+    } else {
+        0.0
+    };
+    eprintln!(
+        "{} samples of {} problems ({rate:.0} tokens/s) -> {}",
+        report.samples,
+        problems.len(),
+        arguments.out.display()
+    );
     Ok(())
 }

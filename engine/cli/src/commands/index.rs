@@ -79,7 +79,11 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
             } else {
                 let table = serde_json::to_value(&info)?;
                 for (key, value) in table.as_object().into_iter().flatten() {
-                    term::line(format_args!("{:16} {}", key.replace('_', " "), value.to_string().trim_matches('"')))?;
+                    term::line(format_args!(
+                        "{:16} {}",
+                        key.replace('_', " "),
+                        value.to_string().trim_matches('"')
+                    ))?;
                 }
             }
         }

@@ -36,7 +36,9 @@ pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentat
 /// A path as it is, or the folder of an installed package of that name.
 fn resolve(source: &str, folders: &[PathBuf]) -> Result<PathBuf> {
     if source.starts_with("import:") {
-        bail!("{source}: reading documentation by importing is not part of this build; give the package's folder or wheel");
+        bail!(
+            "{source}: reading documentation by importing is not part of this build; give the package's folder or wheel"
+        );
     }
     let path = PathBuf::from(source);
     let is_name = !source.is_empty() && source.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
@@ -77,7 +79,10 @@ fn site_folders() -> Vec<PathBuf> {
         for python in children(&prefix.join("lib")) {
             let named = python.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"));
             folders.extend(
-                ["site-packages", "dist-packages"].map(|name| python.join(name)).into_iter().filter(|f| named && f.is_dir()),
+                ["site-packages", "dist-packages"]
+                    .map(|name| python.join(name))
+                    .into_iter()
+                    .filter(|f| named && f.is_dir()),
             );
         }
     }
