@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Python environments of the published benchmarks, for the tests and measurements that use them:
 #   scripts/benchmark-env.sh pandas      .env/pandas: Python 3.10, numpy 1.21.4, pandas 1.3.5 (123 MB)
-#   scripts/benchmark-env.sh torchdata   .env/torchdata: the distribution's torch (690 MB, needs root) and torchdata 0.3.0
+#   scripts/benchmark-env.sh torchdata   .env/torchdata: the distribution's torch (690 MB, needs root) and torchdata 0.3.0#   scripts/benchmark-env.sh wheels      .env/wheels: the wheels that the documentation reader is held against (12 MB)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
@@ -10,7 +10,7 @@ case "${1:-}" in
 pandas)
     [ -x .env/pandas/bin/python ] && .env/pandas/bin/python -c 'import pandas' 2>/dev/null && exit 0
     python=""
-    for candidate in python3.10 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.10.*/bin/python /root/.pyenv/versions/3.10.*/bin/python; do
+    for candidate in python3.10 "$(dirname "$(command -v python3.10 || echo /)")"/../versions/3.10.*/bin/python; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then
             python=$candidate
             break
@@ -38,5 +38,16 @@ torchdata)
     grep -rl check_lambda_fn --include='*.py' "$site/torchdata" | xargs sed -i 's/\bcheck_lambda_fn\b/_check_unpickable_fn/g'
     .env/torchdata/bin/python -c 'import torchdata.datapipes.iter'
     ;;
-*) die "usage: scripts/benchmark-env.sh pandas|torchdata" ;;
+wheels)
+    [ -f .env/wheels/complete ] && exit 0
+    say "fetching the wheels of torchdata 0.3.0 and pandas 1.5.3 into .env/wheels (they are read, not installed)"
+    mkdir -p .env/wheels
+    "$(find_python)" -m venv .env/fetch
+    .env/fetch/bin/python -m pip download -q --disable-pip-version-check --no-deps -d .env/wheels --only-binary=:all: \
+        --python-version 3.11 --implementation cp --abi cp311 --abi none --platform manylinux_2_17_x86_64 --platform any \
+        'torchdata==0.3.0' 'pandas==1.5.3'
+    rm -rf .env/fetch
+    touch .env/wheels/complete
+    ;;
+*) die "usage: scripts/benchmark-env.sh pandas|torchdata|wheels" ;;
 esac

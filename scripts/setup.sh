@@ -53,10 +53,6 @@ if [ ! -x .env/python/bin/python ]; then
     "$(find_python)" -m venv --without-pip .env/python || die "python3 -m venv failed"
 fi
 site=$(.env/python/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-for package in tests/private-library/*/__init__.py; do
-    name=$(basename "$(dirname "$package")")
-    [ "$name" = tests ] && continue
-    rm -rf "${site:?}/$name"
-    cp -r "tests/private-library/$name" "$site/"
-done
+rm -rf "${site:?}/gaugewren"
+cp -r tests/private-library/gaugewren "$site/"
 .env/python/bin/python -m compileall -q "$site"

@@ -17,6 +17,8 @@ features=inhouse/llama,inhouse/candle
 # The environments of the published benchmarks, where those and a fitting Python are at hand; without them the tests that
 # need them say so and skip.
 if [ -d "${INHOUSE_SHARED:-../shared}/benchmarks" ]; then
+    scripts/benchmark-env.sh wheels || note "tests that read pandas' and torchdata's wheels will skip"
+    export INHOUSE_WHEELS=$PWD/.env/wheels
     scripts/benchmark-env.sh pandas || note "tests that need pandas 1.3.5 will skip"
     if /usr/bin/python3 -c 'import torch' 2>/dev/null; then
         scripts/benchmark-env.sh torchdata || note "tests that need torchdata will skip"

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use inhouse_core::decode::Model;
-use inhouse_core::{Error, ErrorKind, Result};
+use inhouse_core::{Error, Result};
 
 /// Which backend runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,7 +74,7 @@ fn load_candle(path: &Path, _gpu_layers: u32) -> Result<Arc<dyn Model>> {
 #[cfg(not(all(feature = "llama", feature = "candle")))]
 fn missing(path: &Path, backend: &str, feature: &str) -> Error {
     Error::new(
-        ErrorKind::Unsupported,
+        inhouse_core::ErrorKind::Unsupported,
         format!(
             "{}: needs the {backend} backend, which this build lacks (build with `--features {feature}`)",
             path.display()

@@ -37,14 +37,7 @@ fn fail(arguments: &[&str], file: &Path, fault: &str) {
 }
 
 fn private_package() -> PathBuf {
-    let library = repository().join("tests/private-library");
-    let mut packages: Vec<_> = fs::read_dir(&library)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("__init__.py").exists() && path.file_name().unwrap() != "tests")
-        .collect();
-    assert_eq!(packages.len(), 1, "{packages:?}");
-    packages.remove(0)
+    repository().join("tests/private-library/gaugewren")
 }
 
 fn private_index(folder: &TempDir) -> PathBuf {

@@ -2,7 +2,6 @@
 //!
 //! Every test says why it skips where the host lacks something (user namespaces, root, a Python).
 
-mod benchmarks;
 mod client;
 mod daemon;
 mod escapes;
