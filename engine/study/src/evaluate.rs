@@ -211,6 +211,13 @@ pub fn run(
         progress.advance(1);
         if recorded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
+    if let Some(journal) = journal.as_ref().filter(|journal| ran.is_err() && journal.rows() > 0) {
+        progress.note(&format!(
+            "{} results are kept in {}; the same command goes on from there",
+            journal.rows(),
+            journal.path().display()
+        ));
+    }
     recorded?;
     ran.map_err(|error| cancel.check().err().unwrap_or_else(|| sandbox(error)))?;
     let seconds = started.elapsed().as_secs_f64();

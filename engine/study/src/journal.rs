@@ -134,6 +134,11 @@ impl Journal {
         &self.path
     }
 
+    /// Results in the file, those of other jobs included.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// The result that an earlier run left for a key.
     pub(crate) fn take(&mut self, key: &Key) -> Option<JobResult> {
         self.found.remove(key)
