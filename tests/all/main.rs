@@ -4,4 +4,5 @@ mod benchmarks;
 mod cli;
 mod ffi;
 mod generate;
+mod journal;
 mod parity;

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
-use evald_proto::{Client, Job, JobResult, Limits, SpawnOptions, Verdict};
+use evald_proto::{Client, Info, Job, JobResult, Limits, PROTOCOL_VERSION, SpawnOptions, Verdict};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
+use crate::journal::{self, Journal};
 use crate::pass_at_k::mean_pass_at_k;
 use crate::problems::Problem;
 use crate::samples::Sample;
@@ -68,6 +69,9 @@ pub struct EvalOptions {
     pub socket: Option<PathBuf>,
     /// Tier to insist on.
     pub tier: Option<String>,
+    /// Where to write the rows of all samples; `-` is standard output. A file has a journal beside it until it is written
+    /// (see [`run`]).
+    pub out: Option<PathBuf>,
 }
 
 /// The figures of one evaluation. Serialises to one flat object with `pass@k` keys.
@@ -81,7 +85,9 @@ pub struct EvalReport {
     pub samples: usize,
     /// Samples by verdict.
     pub verdicts: BTreeMap<String, usize>,
-    /// Rate over the whole run.
+    /// Of the samples, those whose results came from the journal of an earlier, unfinished run.
+    pub resumed: usize,
+    /// Rate of this run: resumed samples do not count.
     pub samples_per_second: f64,
     /// Tier that ran them.
     pub tier: String,
@@ -96,6 +102,7 @@ impl Serialize for EvalReport {
         map.serialize_entry("problems", &self.problems)?;
         map.serialize_entry("samples", &self.samples)?;
         map.serialize_entry("verdicts", &self.verdicts)?;
+        map.serialize_entry("resumed", &self.resumed)?;
         map.serialize_entry("samples_per_second", &self.samples_per_second)?;
         map.serialize_entry("tier", &self.tier)?;
         map.end()
@@ -137,9 +144,14 @@ pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
 /// A sample is `prompt + completion`; what decides is the problem's `test` followed by `check(entry_point)`, or `check()`
 /// where the entry point is "none" (the HumanEval protocol).
 ///
+/// With [`EvalOptions::out`] the rows are written there when all samples are done. Until then each result stands in
+/// `OUT.journal` as soon as it is known: a run that is started again after a kill takes from there what the same code, test,
+/// environment, limits, tier and evald decided, and runs the rest. Results that the sandbox failed on are run again.
+///
 /// # Errors
-/// A sample of an unknown problem, a limit out of range, a cancel, or a sandbox that cannot be started or reached. A sandbox that
-/// fails on single samples is no error: they are counted as `infra_error` and left out of pass@k.
+/// A sample of an unknown problem, a limit out of range, a cancel, or a sandbox that cannot be started or reached; another run
+/// with the same `out` ([`ErrorKind::Busy`]), a file in the journal's place that this build does not read, or one that cannot be
+/// written. A sandbox that fails on single samples is no error: they are counted as `infra_error` and left out of pass@k.
 pub fn run(
     problems: &[Problem],
     samples: &[Sample],
@@ -166,17 +178,48 @@ pub fn run(
         })
         .collect::<Result<Vec<_>>>()?;
 
-    progress.start("evaluating", Some(jobs.len() as u64));
+    let mut journal = match &options.out {
+        Some(out) if out != Path::new("-") => Some(Journal::open(out, progress)?),
+        _ => None,
+    };
     let mut client = connect(options)?;
-    let started = Instant::now();
     let mut results: Vec<Option<JobResult>> = vec![None; jobs.len()];
-    client
-        .run_all(jobs, &|| cancel.is_cancelled(), |i, result| {
-            results[i] = Some(result);
-            progress.advance(1);
-            ControlFlow::Continue(())
-        })
-        .map_err(|error| cancel.check().err().unwrap_or_else(|| sandbox(error)))?;
+    let mut keys = Vec::new();
+    if let Some(journal) = &mut journal {
+        keys = journal::keys(&runner(options, client.info()), &jobs)?;
+        for (result, key) in results.iter_mut().zip(&keys) {
+            *result = journal.take(key);
+        }
+    }
+    let (left, jobs): (Vec<_>, Vec<_>) =
+        jobs.into_iter().enumerate().filter(|(i, _)| results[*i].is_none()).unzip();
+    let resumed = samples.len() - left.len();
+    if let Some(journal) = journal.as_ref().filter(|_| resumed > 0) {
+        progress.note(&format!("going on after {resumed} results in {}", journal.path().display()));
+    }
+
+    progress.start("evaluating", Some(samples.len() as u64));
+    progress.advance(resumed as u64);
+    let started = Instant::now();
+    let mut recorded = Ok(());
+    let ran = client.run_all(jobs, &|| cancel.is_cancelled(), |at, result| {
+        let i = left[at];
+        if let Some(journal) = &mut journal {
+            recorded = journal.append(&keys[i], &result);
+        }
+        results[i] = Some(result);
+        progress.advance(1);
+        if recorded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    if let Some(journal) = journal.as_ref().filter(|journal| ran.is_err() && journal.rows() > 0) {
+        progress.note(&format!(
+            "{} results are kept in {}; the same command goes on from there",
+            journal.rows(),
+            journal.path().display()
+        ));
+    }
+    recorded?;
+    ran.map_err(|error| cancel.check().err().unwrap_or_else(|| sandbox(error)))?;
     let seconds = started.elapsed().as_secs_f64();
     progress.finish();
 
@@ -184,9 +227,55 @@ pub fn run(
         .into_iter()
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| Error::new(ErrorKind::Sandbox, "evald ended without a verdict for every sample"))?;
-    let report = report(samples, &results, &options.k, seconds);
+    let report = EvalReport {
+        resumed,
+        samples_per_second: if seconds > 0.0 { left.len() as f64 / seconds } else { 0.0 },
+        ..report(samples, &results, &options.k)
+    };
     let rows = samples.iter().zip(&results).map(|(sample, result)| row(sample, result)).collect();
-    Ok(Evaluation { report, rows })
+    let evaluation = Evaluation { report, rows };
+    if let Some(out) = &options.out {
+        evaluation.write_rows(out)?;
+    }
+    if let Some(journal) = journal {
+        journal.remove()?;
+    }
+    Ok(evaluation)
+}
+
+/// All that bears on verdicts beside the jobs: a journal's rows are of use only where this is the same.
+///
+/// The tier is the one that runs, not the one that was asked for, because another host's best may be another; the version of
+/// evald stands for its default limits. What a running evald serves behind its socket is known by its name alone.
+fn runner(options: &EvalOptions, evald: &Info) -> String {
+    let environment = match &options.socket {
+        Some(socket) => json!({"socket": absolute(socket), "env": evald.envs.first()}),
+        None => {
+            json!({"python": located(&options.environment.python), "preload": options.environment.preload})
+        }
+    };
+    json!({
+        "protocol": PROTOCOL_VERSION,
+        "evald": evald.version,
+        "tier": evald.tier,
+        "environment": environment,
+    })
+    .to_string()
+}
+
+fn absolute(path: &Path) -> String {
+    // Links are not followed: a virtual environment's interpreter is a link, and what it links to is not the environment.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).to_string_lossy().into_owned()
+}
+
+/// The path of an interpreter that may be given as a name on the PATH.
+fn located(python: &Path) -> String {
+    let on_path = || {
+        let folders = std::env::var_os("PATH")?;
+        std::env::split_paths(&folders).map(|folder| folder.join(python)).find(|path| path.is_file())
+    };
+    let is_name = python.components().count() == 1 && !python.as_os_str().as_encoded_bytes().contains(&b'/');
+    absolute(&is_name.then(on_path).flatten().unwrap_or_else(|| python.to_path_buf()))
 }
 
 fn job(i: usize, problem: &Problem, sample: &Sample, limits: &Limits) -> Job {
@@ -231,7 +320,8 @@ fn sandbox(error: evald_proto::ClientError) -> Error {
     Error::with_source(ErrorKind::Sandbox, error.to_string(), error)
 }
 
-fn report(samples: &[Sample], results: &[JobResult], k: &[u64], seconds: f64) -> EvalReport {
+/// The figures that follow from the results; those of the run itself are left at zero.
+fn report(samples: &[Sample], results: &[JobResult], k: &[u64]) -> EvalReport {
     let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     let mut verdicts: BTreeMap<String, usize> = BTreeMap::new();
     for (sample, result) in samples.iter().zip(results) {
@@ -248,7 +338,8 @@ fn report(samples: &[Sample], results: &[JobResult], k: &[u64], seconds: f64) ->
         problems: counts.len(),
         samples: results.len(),
         verdicts,
-        samples_per_second: if seconds > 0.0 { results.len() as f64 / seconds } else { 0.0 },
+        resumed: 0,
+        samples_per_second: 0.0,
         tier: results.first().map(|result| result.tier.clone()).unwrap_or_default(),
     }
 }

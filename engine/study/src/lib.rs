@@ -7,6 +7,7 @@
 
 pub mod evaluate;
 pub mod generate;
+mod journal;
 pub mod pass_at_k;
 pub mod problems;
 pub mod recall;

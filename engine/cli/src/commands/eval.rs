@@ -12,7 +12,8 @@ use crate::term;
 
 /// Run samples in the sandbox and compute pass@k
 ///
-/// Starts a private evald unless --evald names the socket of one that runs.
+/// Starts a private evald unless --evald names the socket of one that runs. With --out, a run that was killed or stopped goes
+/// on where it was when the same command is given again.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -52,7 +53,8 @@ pub struct Arguments {
     #[arg(long)]
     tier: Option<String>,
 
-    /// Where to write one result row per sample
+    /// Where to write one result row per sample; until all are done, results are kept in OUT.journal, from which a second
+    /// run goes on (remove it to run all again, as after a change of the installed packages)
     #[arg(long)]
     out: Option<PathBuf>,
 
@@ -73,12 +75,10 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         timeout_seconds: arguments.timeout,
         socket: arguments.evald.clone(),
         tier: arguments.tier.clone(),
+        out: arguments.out.clone(),
     };
     let evaluation = evaluate::run(&problems, &samples, &options, &on_interrupt()?, progress)?;
     progress.finish();
-    if let Some(out) = &arguments.out {
-        evaluation.write_rows(out)?;
-    }
     let report = &evaluation.report;
     if arguments.json {
         return term::json(report);
