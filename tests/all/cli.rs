@@ -128,6 +128,15 @@ fn wrong_usage_exits_with_2() {
         &["generate", "--problems", "x", "--model", "x", "--apis", "best", "--out", "x"],
         &["eval", "--problems", "x"],
         &["index", "build", "x"],
+        &["complete", "--model", "x", "--apis", "top:1", "x"],
+        &["complete", "--model", "x", "--temperature", "-1", "x"],
+        &["complete", "--model", "x", "--top-p", "NaN", "x"],
+        &["complete", "--model", "x", "--threads", "0", "x"],
+        &["eval", "--problems", "x", "--canonical", "--timeout", "0"],
+        &["eval", "--problems", "x", "--canonical", "--tier", "xx"],
+        &["eval", "--problems", "x", "--canonical", "--evald", "x", "--env", "python3"],
+        &["eval", "--problems", "x", "--canonical", "--json", "--out", "-"],
+        &["retrieve", "--index", "x", ""],
         &["no-such-command"],
     ] {
         let output = inhouse(arguments);

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
             if !term::is_closed_pipe(&error) {
                 eprintln!("inhouse: {}", term::message(&error));
             }
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<term::Usage>() { 2 } else { 1 })
         }
     }
 }

@@ -4,6 +4,18 @@ use std::io::Write;
 
 use anyhow::Result;
 
+/// Arguments that contradict one another: exit status 2, as for those that clap refuses.
+#[derive(Debug)]
+pub struct Usage(pub &'static str);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
 /// Prints one line; a closed pipe becomes an error that [`is_closed_pipe`] knows.
 pub fn line(text: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();

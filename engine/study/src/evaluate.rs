@@ -159,9 +159,22 @@ pub fn run(
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<Evaluation> {
+    if let Some(out) = options.out.as_deref().filter(|out| *out != Path::new("-")) {
+        // Found out before hours of work, not after.
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("cannot write {}: no folder {}", out.display(), folder.display()),
+            ));
+        }
+    }
     if !(options.timeout_seconds > 0.0 && options.timeout_seconds <= 86_400.0) {
         let message = format!("timeout {} is not between 0 and 86400 seconds", options.timeout_seconds);
         return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    if samples.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidArgument, "nothing to evaluate: there is no sample"));
     }
     let by_id: HashMap<_, _> = problems.iter().map(|problem| (problem.task_id.as_str(), problem)).collect();
     let limits =
@@ -240,7 +253,32 @@ pub fn run(
     if let Some(journal) = journal {
         journal.remove()?;
     }
+    if results.iter().all(|result| result.verdict == Verdict::InfraError) {
+        let why = results.first().map(|result| result.detail.as_str()).unwrap_or_default();
+        return Err(Error::new(ErrorKind::Sandbox, format!("the sandbox failed on every sample: {why}")));
+    }
+    for note in left_out(problems, &evaluation.report, &options.k) {
+        progress.note(&note);
+    }
     Ok(evaluation)
+}
+
+/// What the figures do not cover, for people.
+fn left_out(problems: &[Problem], report: &EvalReport, k: &[u64]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let missing = problems.len().saturating_sub(report.problems);
+    if missing > 0 {
+        notes.push(format!("{missing} of {} problems have no sample and are not counted", problems.len()));
+    }
+    let given: Vec<_> = k
+        .iter()
+        .filter(|k| !report.pass_at.iter().any(|(done, _)| done == *k))
+        .map(|k| format!("pass@{k}"))
+        .collect();
+    if !given.is_empty() {
+        notes.push(format!("no {}: a problem has fewer samples than that", given.join(", ")));
+    }
+    notes
 }
 
 /// All that bears on verdicts beside the jobs: a journal's rows are of use only where this is the same.

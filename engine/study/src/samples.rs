@@ -1,10 +1,13 @@
 //! Sample files: one completion a row, and what became of it.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use inhouse_core::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::problems::Problem;
 
 /// One completion of one problem. Fields that this crate does not know are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,14 +21,21 @@ pub struct Sample {
     pub extra: Map<String, Value>,
 }
 
-/// Reads a sample file (plain or gzip).
+/// Reads a sample file (plain or gzip) for a set of problems.
 ///
 /// # Errors
-/// The file cannot be read, a row is not a sample (named by its line), or there is no row at all.
-pub fn read(path: &Path) -> Result<Vec<Sample>> {
-    let samples = files::json_lines::<Sample>(path)?
-        .map(|row| row.map(|(_, sample)| sample))
-        .collect::<Result<Vec<_>>>()?;
+/// The file cannot be read, a row is not a sample or completes none of the problems (named by its line), or there is no row
+/// at all.
+pub fn read(path: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {
+    let known: HashSet<_> = problems.iter().map(|problem| problem.task_id.as_str()).collect();
+    let check = |row: Result<(usize, Sample)>| {
+        let (line, sample) = row?;
+        if known.contains(sample.task_id.as_str()) {
+            return Ok(sample);
+        }
+        Err(Error::data_at(path, line, format!("no problem has task_id `{}`", sample.task_id)))
+    };
+    let samples = files::json_lines::<Sample>(path)?.map(check).collect::<Result<Vec<_>>>()?;
     if samples.is_empty() {
         return Err(Error::data(
             path,

@@ -10,9 +10,10 @@ use inhouse::{ApiChoice, CompletionRequest, Engine, EngineOptions, Event, Query,
 use inhouse_core::{files, prompt};
 use serde_json::json;
 
+use super::number;
 use super::on_interrupt;
 use super::retrieve::listing;
-use crate::term;
+use crate::term::{self, Usage};
 
 /// Complete code with the APIs of a library in front of it
 ///
@@ -56,8 +57,8 @@ pub struct ModelArguments {
     pub model: PathBuf,
 
     /// Threads; default: chosen by the size of the model and the cores
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 
     /// Layers on the GPU
     #[arg(long, default_value_t = 0)]
@@ -68,11 +69,11 @@ pub struct ModelArguments {
 #[derive(clap::Args)]
 pub struct SamplingArguments {
     /// Divides the logits; 0 takes the most probable token
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.8, value_parser = number::temperature, allow_negative_numbers = true)]
     pub temperature: f32,
 
     /// Nucleus sampling
-    #[arg(long, default_value_t = 0.9)]
+    #[arg(long, default_value_t = 0.9, value_parser = number::top_p, allow_negative_numbers = true)]
     pub top_p: f32,
 
     /// Most new tokens a completion
@@ -127,14 +128,14 @@ pub fn parse_top(n: &str) -> Result<usize, String> {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.index.is_none() && arguments.apis != Apis::None {
-        bail!("--apis needs --index DIR");
+        return Err(Usage("--apis needs --index DIR").into());
     }
     let context = files::read_text(&arguments.file)?;
     let engine = Engine::open(&EngineOptions {
         index: arguments.index.clone(),
         model: Some(arguments.model.model.clone()),
         gpu_layers: arguments.model.gpu_layers,
-        threads: arguments.model.threads,
+        threads: arguments.model.threads.map(usize::from),
         ..EngineOptions::default()
     })?;
     let apis = match &arguments.apis {

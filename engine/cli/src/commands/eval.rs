@@ -1,14 +1,15 @@
 //! `inhouse eval`: pass@k of samples, each run in the sandbox.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use inhouse_core::progress::Progress;
 use inhouse_study::evaluate::{self, Environment, EvalOptions};
 use inhouse_study::{problems, samples};
 
+use super::number;
 use super::on_interrupt;
-use crate::term;
+use crate::term::{self, Usage};
 
 /// Run samples in the sandbox and compute pass@k
 ///
@@ -42,7 +43,7 @@ pub struct Arguments {
     env: Environment,
 
     /// CPU seconds a sample; its wall-clock limit is three times that
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, value_parser = number::timeout, allow_negative_numbers = true)]
     timeout: f64,
 
     /// Socket of a running evald; its first environment runs the samples
@@ -50,7 +51,7 @@ pub struct Arguments {
     evald: Option<PathBuf>,
 
     /// Sandbox tier to insist on (see `evald check`)
-    #[arg(long)]
+    #[arg(long, value_parser = ["auto", "T0", "T1", "T2", "T3", "T4"])]
     tier: Option<String>,
 
     /// Where to write one result row per sample; until all are done, results are kept in OUT.journal, from which a second
@@ -64,13 +65,19 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
+    if arguments.json && arguments.out.as_deref() == Some(Path::new("-")) {
+        return Err(Usage("--json and --out - would both write to stdout").into());
+    }
     let problems = problems::read(&arguments.problems)?;
+    let mut k = arguments.k.clone();
+    k.sort_unstable();
+    k.dedup();
     let samples = match &arguments.samples {
-        Some(path) => samples::read(path)?,
+        Some(path) => samples::read(path, &problems)?,
         None => evaluate::canonical_samples(&problems),
     };
     let options = EvalOptions {
-        k: arguments.k.clone(),
+        k,
         environment: arguments.env.clone(),
         timeout_seconds: arguments.timeout,
         socket: arguments.evald.clone(),

@@ -10,6 +10,7 @@ use inhouse_study::problems;
 
 use super::complete::{ModelArguments, SamplingArguments};
 use super::on_interrupt;
+use crate::term::Usage;
 
 /// Sample completions for a set of problems
 ///
@@ -54,12 +55,15 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
+    if matches!(arguments.apis, ApiSetting::Top(_)) && arguments.index.is_none() {
+        return Err(Usage("--apis top:N needs --index DIR").into());
+    }
     let problems = problems::read(&arguments.problems)?;
     let engine = Engine::open(&EngineOptions {
         index: arguments.index.clone(),
         model: Some(arguments.model.model.clone()),
         gpu_layers: arguments.model.gpu_layers,
-        threads: arguments.model.threads,
+        threads: arguments.model.threads.map(usize::from),
         ..EngineOptions::default()
     })?;
     let cancel = on_interrupt()?;

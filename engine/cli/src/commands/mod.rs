@@ -5,6 +5,7 @@ pub mod docs;
 pub mod eval;
 pub mod generate;
 pub mod index;
+mod number;
 pub mod retrieve;
 mod source;
 

@@ -34,7 +34,7 @@ pub struct Arguments {
     problems: Option<PathBuf>,
 
     /// What the code is to do, in words
-    #[arg(required_unless_present = "problems")]
+    #[arg(required_unless_present = "problems", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     query: Option<String>,
 }
 

@@ -1,0 +1,38 @@
+//! Numbers on the command line, refused as wrong usage when out of range.
+
+fn parse(text: &str, expected: &str, fits: impl Fn(f64) -> bool) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| fits(*number)).ok_or_else(|| format!("expected {expected}"))
+}
+
+/// A temperature.
+pub fn temperature(text: &str) -> Result<f32, String> {
+    parse(text, "a number from 0 to 100", |number| (0.0..=100.0).contains(&number))
+        .map(|number| number as f32)
+}
+
+/// A probability above 0.
+pub fn top_p(text: &str) -> Result<f32, String> {
+    parse(text, "a number above 0 and up to 1", |number| number > 0.0 && number <= 1.0)
+        .map(|number| number as f32)
+}
+
+/// Seconds that a sample may use.
+pub fn timeout(text: &str) -> Result<f64, String> {
+    parse(text, "seconds, above 0 and up to 86400", |number| number > 0.0 && number <= 86_400.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        assert_eq!(temperature("0"), Ok(0.0));
+        assert_eq!(top_p("1"), Ok(1.0));
+        assert_eq!(timeout("0.5"), Ok(0.5));
+        for text in ["NaN", "inf", "-1", "", "1e999", "x"] {
+            assert!(temperature(text).is_err() && top_p(text).is_err() && timeout(text).is_err(), "{text}");
+        }
+        assert!(top_p("0").is_err() && top_p("1.5").is_err() && timeout("0").is_err());
+    }
+}
