@@ -426,7 +426,7 @@ typedef struct inhouse_engine_params {
      */
     uint32_t gpu_layers;
     /**
-     * Threads for the model, at most INHOUSE_MAX_THREADS; 0: one per core. Default: 0.
+     * Threads for the model, at most INHOUSE_MAX_THREADS; 0: chosen by the size of the model and the cores. Default: 0.
      */
     uint32_t threads;
     /**

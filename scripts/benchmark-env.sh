@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Python environments of the published benchmarks, for the tests and measurements that use them:
 #   scripts/benchmark-env.sh pandas      .env/pandas: Python 3.10, numpy 1.21.4, pandas 1.3.5 (123 MB)
-#   scripts/benchmark-env.sh torchdata   .env/torchdata: the distribution's torch (690 MB, needs root) and torchdata 0.3.0#   scripts/benchmark-env.sh wheels      .env/wheels: the wheels that the documentation reader is held against (12 MB)
+#   scripts/benchmark-env.sh torchdata   .env/torchdata: the distribution's torch (690 MB, needs root) and torchdata 0.3.0
+#   scripts/benchmark-env.sh wheels      .env/wheels: the wheels that the documentation reader is held against (12 MB)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh

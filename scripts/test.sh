@@ -30,7 +30,7 @@ step "build (llama.cpp and candle: about 10 minutes on 2 cores the first time)" 
     cargo build --release --locked --workspace --features "$features"
 for combination in "" inhouse/llama inhouse/candle; do
     step "build with features: ${combination:-none}" \
-        cargo build --release --locked -p inhouse -p inhouse-study -p inhouse-ffi --no-default-features --features "$combination"
+        cargo build --release --locked -p inhouse -p inhouse-study -p inhouse-ffi -p inhouse-cli --no-default-features --features "$combination"
 done
 # The combinations above left commands of other features behind; tests run what users get.
 step "Rust, C and C++ tests" cargo test --release --locked --workspace --features "$features" --no-fail-fast

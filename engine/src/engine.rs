@@ -1,6 +1,6 @@
 //! [`Engine`]: what is loaded once and shared.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inhouse_core::decode::{DecoderOptions, Model, ModelInfo};
@@ -9,6 +9,9 @@ use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
 use crate::backend::{self, Backend};
 use crate::session::Session;
+
+/// Most threads that a model may be given.
+pub const MAX_THREADS: usize = 1024;
 
 /// What an [`Engine`] opens.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +24,7 @@ pub struct EngineOptions {
     pub backend: Backend,
     /// Layers on the GPU, where the build and the machine have one.
     pub gpu_layers: u32,
-    /// Threads for the model; `None`: one per core.
+    /// Threads for the model, at most [`MAX_THREADS`]; `None`: the backend chooses by the size of the model and the cores.
     pub threads: Option<usize>,
     /// Tokens of context per sequence; `None`: as the model was trained.
     pub context_length: Option<usize>,
@@ -32,6 +35,7 @@ pub struct EngineOptions {
 pub struct Engine {
     index: Option<Arc<Index>>,
     model: Option<Arc<dyn Model>>,
+    model_path: Option<PathBuf>,
     threads: Option<usize>,
     context_length: Option<usize>,
 }
@@ -42,15 +46,25 @@ impl Engine {
     /// # Errors
     /// A missing or damaged index or model, or a backend that this build lacks.
     pub fn open(options: &EngineOptions) -> Result<Self> {
-        if options.threads == Some(0) {
-            return Err(Error::new(ErrorKind::InvalidArgument, "threads must be at least 1"));
+        if options.threads.is_some_and(|threads| threads == 0 || threads > MAX_THREADS) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("threads must be from 1 to {MAX_THREADS}"),
+            ));
         }
         let index = options.index.as_deref().map(Index::open).transpose()?.map(Arc::new);
         let model = match &options.model {
             Some(path) => Some(backend::load(path, options.backend, options.gpu_layers)?),
             None => None,
         };
-        Ok(Self { index, model, threads: options.threads, context_length: options.context_length })
+        let model_path = options.model.clone();
+        Ok(Self {
+            index,
+            model,
+            model_path,
+            threads: options.threads,
+            context_length: options.context_length,
+        })
     }
 
     /// The open index.
@@ -64,6 +78,11 @@ impl Engine {
     /// Facts about the loaded model, if there is one.
     pub fn model_info(&self) -> Option<&ModelInfo> {
         self.model.as_ref().map(|model| model.info())
+    }
+
+    /// Where the loaded model came from.
+    pub fn model_path(&self) -> Option<&Path> {
+        self.model_path.as_deref()
     }
 
     /// The `k` APIs that fit `query` best, distinct by name, best first.

@@ -24,7 +24,7 @@ mod engine;
 mod session;
 
 pub use backend::{Backend, available_backends};
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, MAX_THREADS};
 pub use inhouse_core::decode::{
     CancelToken, Completion, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
 };

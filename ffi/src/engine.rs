@@ -54,7 +54,7 @@ pub struct inhouse_engine_params {
     pub backend: i32,
     /// Layers of the model on the GPU, where the build and the machine have one. Default: 0.
     pub gpu_layers: u32,
-    /// Threads for the model, at most INHOUSE_MAX_THREADS; 0: one per core. Default: 0.
+    /// Threads for the model, at most INHOUSE_MAX_THREADS; 0: chosen by the size of the model and the cores. Default: 0.
     pub threads: u32,
     /// Tokens of context per sequence, at most INHOUSE_MAX_CONTEXT_LENGTH; 0: as the model was trained. Default: 0.
     pub context_length: u32,

@@ -149,12 +149,23 @@ fn a_partial_file_of_other_settings_is_not_mixed_in() {
     let (model, problems) = (model(folder.path()), problems(folder.path()));
     let out = folder.path().join("samples.jsonl");
     let partial = folder.path().join("samples.jsonl.partial");
+    let row = "{\"task_id\": \"T/0\", \"completion\": \"\"}\n";
+    for theirs in [format!("{{\"inhouse_partial_samples\": 1, \"seed\": 7}}\n{row}"), "my notes".to_owned()] {
+        refuses_to_go_on_with(&theirs, &model, &problems, &out, &partial);
+    }
+    // A run that finished nothing leaves nothing to lose.
     fs::write(&partial, "{\"inhouse_partial_samples\": 1, \"seed\": 7}\n").unwrap();
-    let output = generate(&model, &problems, "perfect", &["-n", "1"], &out).output().unwrap();
+    assert_eq!(run(&model, &problems, "perfect", &["-n", "1"], &out).len(), 6);
+}
+
+fn refuses_to_go_on_with(theirs: &str, model: &Path, problems: &Path, out: &Path, partial: &Path) {
+    fs::write(partial, theirs).unwrap();
+    let output = generate(model, problems, "perfect", &["-n", "1"], out).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("samples.jsonl.partial") && message.contains("other settings"), "{message}");
-    assert!(partial.exists() && !out.exists());
+    assert_eq!(fs::read_to_string(partial).unwrap(), theirs);
+    assert!(!out.exists());
 }
 
 #[test]

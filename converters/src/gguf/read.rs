@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use inhouse_core::files::open_regular;
 use inhouse_core::{Error, ErrorKind, Result};
 
 use super::{ALIGNMENT, Array, TensorType, Value, kind};
@@ -60,11 +61,8 @@ impl Header {
 /// # Errors
 /// The file is missing, no GGUF, of another version, truncated or inconsistent.
 pub fn read_header(path: &Path) -> Result<Header> {
-    let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let file = open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let meta = file.metadata().map_err(|cause| Error::io("read", path, cause))?;
-    if !meta.is_file() {
-        return Err(Error::data(path, "is not a regular file"));
-    }
     let mut input = Input { file: BufReader::with_capacity(1 << 16, file), path, at: 0, len: meta.len() };
     if input.len < 4 || input.bytes::<4>()? != *b"GGUF" {
         return Err(Error::data(path, "not a GGUF file (it does not begin with \"GGUF\")"));

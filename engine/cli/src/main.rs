@@ -2,6 +2,8 @@
 //!
 //! Data goes to stdout, messages and progress to stderr. Exit status: 0 done, 1 the work failed, 2 wrong usage.
 
+#![forbid(unsafe_code)]
+
 mod commands;
 mod progress;
 mod term;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| "warn,llama-cpp-2=error".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .without_time()
         .init();
     let arguments = Arguments::parse();
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
             progress.finish();
             // A reader that closes the pipe (`inhouse docs | head`) ends the command quietly, as it does any Unix tool.
             if !term::is_closed_pipe(&error) {
-                eprintln!("inhouse: {error:#}");
+                eprintln!("inhouse: {}", term::message(&error));
             }
             ExitCode::FAILURE
         }

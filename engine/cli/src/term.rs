@@ -22,3 +22,32 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
         cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
     })
 }
+
+/// The error and its causes in one line. A cause that the text before it already ends with is not said again.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message.push_str(": ");
+            message.push_str(&cause);
+        }
+    }
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let io = std::io::Error::other("no such thing");
+        let engine = inhouse_core::Error::io("open", std::path::Path::new("x"), io);
+        assert_eq!(message(&engine.into()), "cannot open x: no such thing");
+        let context = anyhow::Error::from(std::io::Error::other("no\nterminal")).context("cannot ask");
+        assert_eq!(message(&context), "cannot ask: no terminal");
+    }
+}

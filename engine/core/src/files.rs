@@ -50,6 +50,39 @@ pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     }
 }
 
+/// Opens a regular file. Anything else is refused before it is opened: a pipe would wait for a writer, and a device has no
+/// end.
+///
+/// # Errors
+/// There is no such file, it is a folder, a pipe or a device, or it cannot be opened.
+pub fn open_regular(path: &Path) -> std::io::Result<File> {
+    let meta = std::fs::metadata(path)?;
+    if !meta.is_file() {
+        let what = if meta.is_dir() { "is a folder, expected a file" } else { "is not a regular file" };
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
+    }
+    File::open(path)
+}
+
+/// Reads a regular file of at most `limit` bytes, whatever length it claims.
+///
+/// # Errors
+/// As [`open_regular`]; also when it is longer ([`std::io::ErrorKind::FileTooLarge`]).
+pub fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    let too_large = |length: u64| {
+        let what = format!("{length} bytes is over the limit of {limit} bytes");
+        std::io::Error::new(std::io::ErrorKind::FileTooLarge, what)
+    };
+    let length = file.metadata()?.len();
+    if length > limit {
+        return Err(too_large(length));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
+}
+
 /// Reads a whole text file as UTF-8.
 ///
 /// # Errors
@@ -168,7 +201,8 @@ pub fn write_json_lines<T: Serialize>(path: &Path, rows: impl Iterator<Item = T>
 }
 
 /// Writes a file under a temporary name in the same folder, syncs it and renames it: readers see the old file or the
-/// whole new one. `-` writes to standard output; a name ending in `.gz` compresses.
+/// whole new one. `-` writes to standard output, a pipe or device is written as it is, a link is followed; a name ending in
+/// `.gz` compresses.
 ///
 /// # Errors
 /// As the closure, or any step of the writing; an existing file is then left as it was.
@@ -179,11 +213,28 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
         fill(&mut out).and_then(|()| out.flush()).map_err(io)?;
         return Ok(());
     }
-    let folder = match path.parent() {
+    if let Ok(meta) = std::fs::metadata(path)
+        && !meta.is_file()
+        && !meta.is_dir()
+    {
+        let mut out = BufWriter::new(std::fs::OpenOptions::new().write(true).open(path).map_err(io)?);
+        return fill(&mut out).and_then(|()| out.flush()).map_err(io);
+    }
+    let resolved = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let target = resolved.as_path();
+    let folder = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let temporary = tempfile::Builder::new().prefix(".inhouse-").tempfile_in(folder).map_err(io)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".inhouse-");
+    // Temporary files are private (0600) by default; a result is readable as any file the user makes: the umask decides.
+    #[cfg(unix)]
+    let builder = {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666))
+    };
+    let temporary = builder.tempfile_in(folder).map_err(io)?;
     {
         let file = BufWriter::with_capacity(1 << 16, temporary.as_file());
         if path.extension().is_some_and(|extension| extension == "gz") {
@@ -195,18 +246,64 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
             fill(&mut file).and_then(|()| file.flush()).map_err(io)?;
         }
     }
-    // Named temporary files are private (0600); a result is readable as any file the user makes.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode() & 0o777).unwrap_or(0o644);
-        temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(io)?;
+    // An existing file keeps the permissions that its owner gave it.
+    if let Ok(meta) = std::fs::metadata(target) {
+        temporary.as_file().set_permissions(meta.permissions()).map_err(io)?;
     }
     temporary.as_file().sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|failed| io(failed.error))?;
+    temporary.persist(target).map_err(|failed| io(failed.error))?;
     // The rename itself must survive a power cut; a folder that cannot be synced (some file systems) is no error.
     if let Ok(folder) = File::open(folder) {
         folder.sync_all().ok();
     }
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_and_devices_are_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let (zero, pipe) = (folder.path().join("zero"), folder.path().join("pipe"));
+        std::os::unix::fs::symlink("/dev/zero", &zero).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [&zero, &pipe] {
+            assert!(open_regular(path).unwrap_err().to_string().contains("not a regular file"));
+            assert!(read_bounded(path, 10).is_err());
+        }
+        assert!(open_regular(folder.path()).unwrap_err().to_string().contains("folder"));
+    }
+
+    #[test]
+    fn a_bounded_read_has_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "0123456789").unwrap();
+        assert_eq!(read_bounded(&path, 10).unwrap(), b"0123456789");
+        assert_eq!(read_bounded(&path, 9).unwrap_err().kind(), std::io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_rewritten_file_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_atomic(&link, |out| out.write_all(b"new")).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn a_device_stays_a_device() {
+        use std::os::unix::fs::FileTypeExt;
+        write_atomic(Path::new("/dev/null"), |out| out.write_all(b"gone")).unwrap();
+        assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
 }

@@ -37,8 +37,9 @@ pub struct Prompt {
 
 /// Puts the lines of `apis` before `context`, which stays unchanged; without any API there is no block.
 ///
-/// Over the budget, APIs are dropped from the end of the list; a context that is too long even alone keeps its tail,
-/// cut at the beginning of a line. `count_tokens` is asked a few times, for whole prompts.
+/// Over the budget, APIs are dropped from the end of the list as long as one stays. Where even one does not fit before
+/// the whole context, the context gives way: the block keeps the APIs that fit into half of the budget, and of the context
+/// the tail that fits after them, cut at the beginning of a line. `count_tokens` is asked a few times, for whole prompts.
 ///
 /// # Errors
 /// Not even the last line of the context fits ([`ErrorKind::LimitExceeded`]); whatever `count_tokens` reports.
@@ -49,14 +50,14 @@ pub fn assemble(
     count_tokens: &dyn Fn(&str) -> Result<usize>,
 ) -> Result<Prompt> {
     let lines: Vec<String> = apis.iter().map(|api| format!("# {}\n", api.prompt_line())).collect();
-    let text = |n_apis: usize| {
+    let text = |n_apis: usize, context: &str| {
         if n_apis == 0 {
             context.to_owned()
         } else {
             format!("{START}\n{}{END}\n{context}", lines[..n_apis].concat())
         }
     };
-    let whole = Prompt { text: text(apis.len()), apis_used: apis.len(), context_truncated: false };
+    let whole = Prompt { text: text(apis.len(), context), apis_used: apis.len(), context_truncated: false };
     let Some(Budget { tokens: limit }) = budget else {
         return Ok(whole);
     };
@@ -64,22 +65,29 @@ pub fn assemble(
     if fits(&whole.text)? {
         return Ok(whole);
     }
-    if let Some(n_apis) = last_that_fits(apis.len(), |n_apis| fits(&text(n_apis)))? {
-        return Ok(Prompt { text: text(n_apis), apis_used: n_apis, context_truncated: false });
+    if let Some(i) = last_that_fits(apis.len(), |i| fits(&text(i + 1, context)))? {
+        return Ok(Prompt { text: text(i + 1, context), apis_used: i + 1, context_truncated: false });
     }
     // The lines kept are counted from the end, so that more of them is longer.
     let mut starts: Vec<usize> = context.match_indices('\n').map(|(i, _)| i + 1).collect();
     starts.retain(|&start| start < context.len());
     starts.reverse();
-    match last_that_fits(starts.len(), |i| fits(&context[starts[i]..]))? {
-        Some(i) => {
-            Ok(Prompt { text: context[starts[i]..].to_owned(), apis_used: 0, context_truncated: true })
+    starts.push(0);
+    let half = last_that_fits(apis.len(), |i| Ok(count_tokens(&text(i + 1, ""))? <= limit / 2))?;
+    for n_apis in [half.map_or(0, |i| i + 1), 0] {
+        if let Some(i) = last_that_fits(starts.len(), |i| fits(&text(n_apis, &context[starts[i]..])))? {
+            let tail = &context[starts[i]..];
+            return Ok(Prompt {
+                text: text(n_apis, tail),
+                apis_used: n_apis,
+                context_truncated: starts[i] > 0,
+            });
         }
-        None => Err(Error::new(
-            ErrorKind::LimitExceeded,
-            format!("not even the last line of the context fits into {limit} tokens: allow a longer prompt"),
-        )),
     }
+    Err(Error::new(
+        ErrorKind::LimitExceeded,
+        format!("not even the last line of the context fits into {limit} tokens: allow a longer prompt"),
+    ))
 }
 
 /// The last of `0..n` that fits, for things that grow, by bisection. Token counts grow only nearly with the text (tokens
@@ -233,6 +241,20 @@ mod tests {
         }
         assert_eq!(split("# [start]\r\n# a(b)\r\n#\n# [end]\r\nx\r\n").1, "x\r\n");
         assert_eq!(split("# [start]\n# [end]"), (vec![], ""));
+    }
+
+    #[test]
+    fn a_long_context_gives_way_to_its_apis() {
+        let context: String = (0..40).map(|i| format!("line {i}\n")).collect();
+        let prompt = assemble(&three(), &context, Some(Budget { tokens: 30 }), &words).unwrap();
+        // The block of the first API has 10 words, of the first two 13: within half of 30. 17 words are 8 lines.
+        assert_eq!((prompt.apis_used, prompt.context_truncated), (2, true));
+        assert!(prompt.text.starts_with("# [start]\n# weave(a, b=1)"), "{}", prompt.text);
+        assert!(
+            prompt.text.ends_with("line 38\nline 39\n") && prompt.text.contains("# [end]\nline 32\n"),
+            "{}",
+            prompt.text
+        );
     }
 
     #[test]

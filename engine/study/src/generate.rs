@@ -245,17 +245,34 @@ fn problem_seed(seed: u64, task_id: &str) -> u64 {
     })
 }
 
+/// Name, length and time of change (seconds since 1970) of a model's files, so that a model made anew is another model.
+fn fingerprint(model: &Path) -> Vec<(String, u64, u64)> {
+    let mut paths: Vec<PathBuf> = match std::fs::read_dir(model) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => vec![model.to_path_buf()],
+    };
+    paths.sort();
+    let describe = |path: PathBuf| {
+        let meta = std::fs::metadata(&path).ok()?;
+        let changed = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+        Some((path.file_name()?.to_string_lossy().into_owned(), meta.len(), changed))
+    };
+    paths.into_iter().filter_map(describe).collect()
+}
+
 /// First line of a partial file: two runs go on from one another only where all of this is equal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Header {
     inhouse_partial_samples: u32,
     model: serde_json::Value,
+    model_files: Vec<(String, u64, u64)>,
     problems: u64,
     setting: String,
     index: Option<serde_json::Value>,
     n: usize,
     temperature: f32,
     top_p: f32,
+    top_k: usize,
     max_tokens: usize,
     seed: u64,
 }
@@ -267,14 +284,23 @@ impl Header {
             .flat_map(|problem| [problem.task_id.as_str(), "\0", &problem.prompt, "\0"])
             .collect();
         Self {
-            inhouse_partial_samples: 1,
+            inhouse_partial_samples: 2,
             model: serde_json::to_value(engine.model_info()).unwrap_or_default(),
+            model_files: engine.model_path().map(fingerprint).unwrap_or_default(),
             problems: problem_seed(0, &text),
             setting: options.setting.to_string(),
-            index: engine.index().ok().and_then(|index| serde_json::to_value(index.info()).ok()),
+            index: engine.index().ok().and_then(|index| {
+                let mut info = serde_json::to_value(index.info()).ok()?;
+                // The same records built anew or found by another path are the same index.
+                for key in ["path", "generation", "segments", "deleted", "bytes"] {
+                    info.as_object_mut()?.remove(key);
+                }
+                Some(info)
+            }),
             n: options.n,
             temperature: options.params.temperature,
             top_p: options.params.top_p,
+            top_k: options.params.top_k,
             max_tokens: options.max_tokens,
             seed: options.seed,
         }
@@ -286,12 +312,17 @@ struct Partial {
     path: PathBuf,
     file: File,
     done: HashSet<String>,
+    /// The file itself, where samples go to standard output: nothing to go on with, so it is removed with this.
+    temporary: Option<tempfile::NamedTempFile>,
 }
 
 impl Partial {
     fn open(out: &Path, header: &Header) -> Result<Self> {
+        let mut temporary = None;
         let path = if out == Path::new("-") {
-            std::env::temp_dir().join(format!("inhouse-{}.partial", std::process::id()))
+            let file = tempfile::NamedTempFile::new()
+                .map_err(|cause| Error::io("write", &std::env::temp_dir(), cause))?;
+            temporary.insert(file).path().to_path_buf()
         } else {
             let mut name = out.as_os_str().to_owned();
             name.push(".partial");
@@ -310,7 +341,7 @@ impl Partial {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
-                    "{}: left by a run with other settings; remove it, or repeat that run's flags to go on with it",
+                    "{}: left by a run with other settings (or no file of this program); remove it, or repeat that run's flags to go on with it",
                     path.display()
                 ),
             ));
@@ -319,7 +350,7 @@ impl Partial {
         if keep == 0 {
             file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()).map_err(io)?;
         }
-        Ok(Self { path, file, done })
+        Ok(Self { path, file, done, temporary })
     }
 
     /// How many bytes to keep, which problems are whole, and whether the header is ours.
@@ -327,10 +358,17 @@ impl Partial {
         let mut reader = BufReader::new(file);
         let mut line = String::new();
         let mut position = reader.read_line(&mut line)? as u64;
-        if !line.ends_with('\n') {
+        // A header that was cut short while it was written is begun anew; any other text is somebody's file.
+        if header.starts_with(&line) {
             return Ok((0, HashSet::new(), true));
         }
         if line.trim_end() != header {
+            // Nothing is lost with a run of other settings that finished nothing.
+            let ours = serde_json::from_str::<serde_json::Value>(&line)
+                .is_ok_and(|header| header.get("inhouse_partial_samples").is_some());
+            if ours && reader.read_line(&mut line)? == 0 {
+                return Ok((0, HashSet::new(), true));
+            }
             return Ok((position, HashSet::new(), false));
         }
         let (mut keep, mut done, mut rows) = (position, HashSet::new(), 0usize);
@@ -374,7 +412,9 @@ impl Partial {
         }
         lines.sort_by_key(|(at, _)| *at);
         files::write_atomic(out, |file| lines.iter().try_for_each(|(_, line)| writeln!(file, "{line}")))?;
-        std::fs::remove_file(&self.path).map_err(|cause| Error::io("remove", &self.path, cause))?;
+        if self.temporary.is_none() {
+            std::fs::remove_file(&self.path).map_err(|cause| Error::io("remove", &self.path, cause))?;
+        }
         Ok(lines.len())
     }
 }

@@ -158,11 +158,8 @@ impl Checkpoint {
 
     /// Reads the header of one file of weights and keeps the file open.
     fn open_file(&mut self, path: PathBuf) -> Result<BTreeMap<String, TensorInfo>> {
-        let file = File::open(&path).map_err(|cause| Error::io("open", &path, cause))?;
+        let file = files::open_regular(&path).map_err(|cause| Error::io("open", &path, cause))?;
         let meta = file.metadata().map_err(|cause| Error::io("read", &path, cause))?;
-        if !meta.is_file() {
-            return Err(Error::data(&path, "is not a regular file"));
-        }
         let index = self.files.len();
         let tensors = if path.extension().is_some_and(|extension| extension == "safetensors") {
             safetensors::read_header(&path, &file, meta.len(), index)?

@@ -55,7 +55,7 @@ pub struct ModelArguments {
     #[arg(long)]
     pub model: PathBuf,
 
-    /// Threads; default: one per core
+    /// Threads; default: chosen by the size of the model and the cores
     #[arg(long)]
     pub threads: Option<usize>,
 
@@ -167,9 +167,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(error) = write_error {
         return Err(error.into());
     }
-    if result.context_truncated {
-        eprintln!("inhouse: the context is longer than the model reads; its beginning was left out");
-    }
     let Some(completion) = result.completions.first() else {
         bail!("the model gave no completion");
     };
@@ -182,9 +179,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "prompt_tokens": result.prompt_tokens,
             "completion_tokens": completion.completion_tokens,
             "tokens_per_second": result.tokens_per_second(),
+            "context_truncated": result.context_truncated,
         }));
     }
     writeln!(out)?;
+    if result.context_truncated {
+        eprintln!("inhouse: the context is longer than the model reads; its beginning was left out");
+    }
     for api in &result.apis {
         eprintln!("# {}", api.prompt_line());
     }

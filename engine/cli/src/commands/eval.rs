@@ -45,8 +45,8 @@ pub struct Arguments {
     #[arg(long, default_value_t = 3.0)]
     timeout: f64,
 
-    /// Socket of a running evald
-    #[arg(long, value_name = "SOCKET", conflicts_with = "tier")]
+    /// Socket of a running evald; its first environment runs the samples
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["tier", "env"])]
     evald: Option<PathBuf>,
 
     /// Sandbox tier to insist on (see `evald check`)

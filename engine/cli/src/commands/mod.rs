@@ -11,10 +11,17 @@ mod source;
 use anyhow::{Context, Result};
 use inhouse::CancelToken;
 
-/// A token that Ctrl-C (or a termination request) cancels.
+/// A token that Ctrl-C (or a termination request) cancels. A second one ends the program at once, as if nothing caught it.
 fn on_interrupt() -> Result<CancelToken> {
     let cancel = CancelToken::new();
     let token = cancel.clone();
-    ctrlc::set_handler(move || token.cancel()).context("cannot watch for Ctrl-C")?;
+    ctrlc::set_handler(move || {
+        if token.is_cancelled() {
+            #[allow(clippy::exit, reason = "the user asked twice; nothing half-written is left by it")]
+            std::process::exit(130);
+        }
+        token.cancel();
+    })
+    .context("cannot watch for Ctrl-C")?;
     Ok(cancel)
 }

@@ -19,12 +19,15 @@ use super::utf8::Utf8Stream;
 use super::{CancelToken, Decoder, Feed, Sampler, SamplingParams, SeqId, StopRules, TokenId, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
+/// Most samples of one request.
+pub const MAX_SAMPLES: usize = 100_000;
+
 /// What to generate.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The prompt, at least one token.
     pub prompt: Vec<TokenId>,
-    /// Samples, at least one.
+    /// Samples, from 1 to [`MAX_SAMPLES`].
     pub n: usize,
     /// How tokens are drawn.
     pub params: SamplingParams,
@@ -172,6 +175,10 @@ fn check(decoder: &dyn Decoder, tokenizer: &dyn Tokenizer, request: &Request) ->
     }
     if request.n == 0 {
         return invalid("0 samples asked for");
+    }
+    if request.n > MAX_SAMPLES {
+        let message = format!("{} samples asked for, at most {MAX_SAMPLES} are drawn at once", request.n);
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
     }
     if request.max_tokens == 0 {
         return invalid("max_tokens is 0: nothing may be generated");

@@ -8,7 +8,7 @@ mod stop;
 mod utf8;
 
 pub use cancel::CancelToken;
-pub use generate::{Completion, Event, FinishReason, Generation, Request, generate};
+pub use generate::{Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate};
 pub use sampler::{Sampler, SamplingParams, TokenSet};
 pub use stop::{PAPER_STOPS, StopRules};
 
@@ -63,7 +63,7 @@ pub struct DecoderOptions {
     /// Cells of KV cache over all sequences (a prefix shared by forked sequences counts once); `None`: chosen from the
     /// two above.
     pub kv_cells: Option<usize>,
-    /// Threads; `None`: one per core.
+    /// Threads; `None`: the backend chooses by the size of the model and the cores.
     pub threads: Option<usize>,
 }
 

@@ -1,11 +1,10 @@
 //! Wheels and sdists (zip, tar.gz): their Python files, within limits that no library reaches.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::parse::MAX_SOURCE_BYTES;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, files};
 
 /// Entries of an archive.
 const MAX_ENTRIES: usize = 400_000;
@@ -13,6 +12,8 @@ const MAX_ENTRIES: usize = 400_000;
 const MAX_UNPACKED_BYTES: u64 = 512 << 20;
 /// Bytes of a `.tar.gz`, unpacked, that are read in search of Python files.
 const MAX_STREAM_BYTES: u64 = 8 << 30;
+/// No name or attribute block of a tar entry is longer (a path has at most 4,096 bytes).
+const MAX_NAME_BYTES: u64 = 1 << 20;
 
 /// Path inside the archive and content.
 type Unpacked = Vec<(String, Vec<u8>)>;
@@ -30,7 +31,7 @@ pub(super) enum Format {
 /// It cannot be read.
 pub(super) fn format(path: &Path) -> Result<Format> {
     let mut head = [0_u8; 4];
-    let mut file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let mut file = files::open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let mut read = 0;
     while read < head.len() {
         match file.read(&mut head[read..]).map_err(|cause| Error::io("read", path, cause))? {
@@ -105,7 +106,7 @@ fn too_many(archive: &Path) -> Error {
 /// # Errors
 /// It is truncated or corrupted, an entry points out of it, or it exceeds the limits.
 pub(super) fn zip(path: &Path) -> Result<Unpacked> {
-    let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let file = files::open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let mut archive = zip::ZipArchive::new(BufReader::new(file))
         .map_err(|cause| Error::data(path, format!("not a readable zip archive: {}", one_line(&cause))))?;
     if archive.len() > MAX_ENTRIES {
@@ -133,7 +134,7 @@ pub(super) fn zip(path: &Path) -> Result<Unpacked> {
 /// # Errors
 /// As [`zip`].
 pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
-    let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let file = files::open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let stream = flate2::bufread::MultiGzDecoder::new(BufReader::new(file)).take(MAX_STREAM_BYTES);
     let mut archive = tar::Archive::new(stream);
     let bad = |cause: std::io::Error| {
@@ -141,15 +142,41 @@ pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
     };
     let mut budget = Budget { archive: path, left: MAX_UNPACKED_BYTES };
     let mut files = Vec::new();
-    for (count, entry) in archive.entries().map_err(bad)?.enumerate() {
+    // Entries that only name the next one are read here, with a bound; the library would read them whole.
+    let mut long_name = None;
+    for (count, entry) in archive.entries().map_err(bad)?.raw(true).enumerate() {
         if count >= MAX_ENTRIES {
             return Err(too_many(path));
         }
-        let entry = entry.map_err(bad)?;
-        if !entry.header().entry_type().is_file() {
+        let mut entry = entry.map_err(bad)?;
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_local_extensions()
+            || kind.is_pax_global_extensions()
+        {
+            let mut bytes = Vec::new();
+            entry.by_ref().take(MAX_NAME_BYTES + 1).read_to_end(&mut bytes).map_err(bad)?;
+            if bytes.len() as u64 > MAX_NAME_BYTES {
+                return Err(Error::data(
+                    path,
+                    format!("an entry's name or attributes are over {MAX_NAME_BYTES} bytes"),
+                ));
+            }
+            if kind.is_gnu_longname() {
+                long_name = Some(bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec());
+            } else if kind.is_pax_local_extensions() {
+                let named =
+                    tar::PaxExtensions::new(&bytes).flatten().find(|record| record.key_bytes() == b"path");
+                long_name = named.map(|record| record.value_bytes().to_vec()).or(long_name);
+            }
             continue;
         }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+        if !kind.is_file() {
+            continue;
+        }
+        let name = String::from_utf8_lossy(&name).into_owned();
         let Some(name) = checked_name(path, &name)? else { continue };
         if !is_python(name) || name.split('/').any(super::layout::is_skipped_folder) {
             continue;

@@ -1,6 +1,5 @@
 //! Sphinx: the names of `objects.inv` (version 2) and, from the HTML pages beside it, signatures and descriptions.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Component, Path};
 
@@ -9,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::html::{Token, Tokens, attribute, decode};
 use super::{Documentation, Skipped, docstring};
 use crate::api::{ApiDoc, ApiKind, SourceLocation};
-use crate::{Error, ErrorKind, Progress, Result};
+use crate::{Error, ErrorKind, Progress, Result, files};
 
 /// Bytes of an inventory, inflated.
 const MAX_INVENTORY_BYTES: u64 = 64 << 20;
@@ -110,7 +109,7 @@ fn module_of(name: &str, kind: Option<ApiKind>, modules: &[&str]) -> String {
 }
 
 fn entries(path: &Path) -> Result<Vec<Entry>> {
-    let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let file = files::open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let mut reader = BufReader::new(file);
     let mut header = |what: &str| -> Result<String> {
         let mut line = Vec::new();
@@ -188,11 +187,11 @@ fn page_text(folder: &Path, page: &str) -> Result<Option<String>, String> {
     if page.is_empty() || page.ends_with('/') || path.is_dir() {
         path.push("index.html");
     }
-    let Ok(meta) = std::fs::metadata(&path) else { return Ok(None) };
-    if meta.len() > MAX_PAGE_BYTES {
-        return Err(format!("{} bytes is over the limit of {MAX_PAGE_BYTES} bytes", meta.len()));
+    if !path.exists() {
+        return Ok(None);
     }
-    let bytes = std::fs::read(&path).map_err(|cause| format!("cannot read: {cause}"))?;
+    let bytes =
+        files::read_bounded(&path, MAX_PAGE_BYTES).map_err(|cause| format!("cannot read: {cause}"))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout;
 use super::parse::MAX_SOURCE_BYTES;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, files};
 
 /// Where the bytes of a file are.
 pub(super) enum Content {
@@ -33,11 +33,7 @@ impl RawFile {
         match std::mem::replace(&mut self.content, Content::Memory(Vec::new())) {
             Content::Memory(bytes) => Ok(bytes),
             Content::Disk(path) => {
-                let length = std::fs::metadata(&path).map_err(|cause| format!("cannot read: {cause}"))?.len();
-                if length > MAX_SOURCE_BYTES {
-                    return Err(format!("{length} bytes is over the limit of {MAX_SOURCE_BYTES} bytes"));
-                }
-                std::fs::read(&path).map_err(|cause| format!("cannot read: {cause}"))
+                files::read_bounded(&path, MAX_SOURCE_BYTES).map_err(|cause| format!("cannot read: {cause}"))
             }
         }
     }

@@ -97,7 +97,7 @@ impl Manifest {
     /// There is no index, it is of another version, or the manifest is corrupted.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
-        let file = std::fs::File::open(&path).map_err(|cause| match cause.kind() {
+        let file = crate::files::open_regular(&path).map_err(|cause| match cause.kind() {
             std::io::ErrorKind::NotFound if dir.is_dir() => Error::with_source(
                 ErrorKind::NotFound,
                 format!(

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, files};
 
 const MAGIC: &[u8; 8] = b"IHINDEX\n";
 const VERSION: u32 = 1;
@@ -154,7 +154,7 @@ impl SectionFile {
     /// fails its checksum.
     pub fn open(dir: &Path, entry: &FileEntry, kind: [u8; 4], sections: usize) -> Result<Self> {
         let path = dir.join(&entry.name);
-        let file = File::open(&path).map_err(|cause| Error::io("open", &path, cause))?;
+        let file = files::open_regular(&path).map_err(|cause| Error::io("open", &path, cause))?;
         let actual = file.metadata().map_err(|cause| Error::io("read", &path, cause))?.len();
         if actual != entry.bytes {
             let fault = if actual < entry.bytes { "truncated" } else { "corrupted" };

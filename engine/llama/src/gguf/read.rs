@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use inhouse_core::files::open_regular;
 use inhouse_core::{Error, ErrorKind, Result};
 
 use super::Fault;
@@ -193,14 +194,8 @@ impl Container {
 
 /// Reads the container at `path`.
 pub(super) fn read(path: &Path) -> Result<Container> {
-    let file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let file = open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let meta = file.metadata().map_err(|cause| Error::io("read", path, cause))?;
-    if meta.is_dir() {
-        return Err(Error::data(path, "is a folder, expected a GGUF file"));
-    }
-    if !meta.is_file() {
-        return Err(Error::data(path, "is not a regular file, expected a GGUF file"));
-    }
     let input = Input { file: BufReader::with_capacity(1 << 16, file), position: 0, length: meta.len() };
     input.container().map_err(|failure| match failure {
         Failure::Fault(fault) => fault.at(path),
