@@ -1,4 +1,5 @@
 //! `inhouse eval` killed at random moments, and evald under it: what comes out is what an undisturbed run gives.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set itself up must fail")]
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -69,7 +69,7 @@ pub struct EvalOptions {
     pub socket: Option<PathBuf>,
     /// Tier to insist on.
     pub tier: Option<String>,
-    /// Where to write the rows of all samples; `-` is standard output. A file has a journal beside it until it is written
+    /// Where to write the rows of all samples; `-` is standard output. A regular file has a journal beside it until it is written
     /// (see [`run`]).
     pub out: Option<PathBuf>,
 }
@@ -192,8 +192,8 @@ pub fn run(
         .collect::<Result<Vec<_>>>()?;
 
     let mut journal = match &options.out {
-        Some(out) if out != Path::new("-") => Some(Journal::open(out, progress)?),
-        _ => None,
+        Some(out) => Journal::beside(out, progress)?,
+        None => None,
     };
     let mut client = connect(options)?;
     let mut results: Vec<Option<JobResult>> = vec![None; jobs.len()];

@@ -94,12 +94,27 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// The journal for the results `out`: none where they go to standard output, a pipe or a device.
+    ///
+    /// # Errors
+    /// As [`Journal::open`]; also where `out` is a folder, which could not be written when all is done.
+    pub(crate) fn beside(out: &Path, progress: &dyn Progress) -> Result<Option<Self>> {
+        match std::fs::metadata(out) {
+            _ if out == Path::new("-") => Ok(None),
+            Ok(there) if there.is_dir() => {
+                Err(Error::data(out, "is a folder, expected a file for the results"))
+            }
+            Ok(there) if !there.is_file() => Ok(None),
+            _ => Self::open(out, progress).map(Some),
+        }
+    }
+
     /// Opens the journal of the results file `out`, or begins one. A torn or damaged tail is cut, with a note.
     ///
     /// # Errors
     /// Another run writes it ([`ErrorKind::Busy`]); it is of a version that this build does not read; the file is no
     /// journal, and is left alone; or it cannot be read or written.
-    pub(crate) fn open(out: &Path, progress: &dyn Progress) -> Result<Self> {
+    fn open(out: &Path, progress: &dyn Progress) -> Result<Self> {
         let mut path = out.as_os_str().to_owned();
         path.push(".journal");
         let path = PathBuf::from(path);

@@ -97,6 +97,19 @@ fn a_sandbox_that_failed_is_not_recorded_and_an_empty_journal_is_not_left() {
 }
 
 #[test]
+fn only_a_file_has_a_journal() {
+    let folder = TempDir::new().unwrap();
+    for out in ["-", "/dev/null", "/dev/stdout"].map(Path::new) {
+        // Standard output may be redirected to a file.
+        if !out.is_file() {
+            assert!(Journal::beside(out, &Silent).unwrap().is_none(), "{}", out.display());
+        }
+    }
+    assert_eq!(Journal::beside(folder.path(), &Silent).err().unwrap().kind(), ErrorKind::InvalidData);
+    assert!(Journal::beside(&folder.path().join("out"), &Silent).unwrap().is_some());
+}
+
+#[test]
 fn two_runs_do_not_share_a_journal() {
     let (_folder, out, _, bytes) = written(3);
     let first = Journal::open(&out, &Silent).unwrap();
