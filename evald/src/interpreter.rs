@@ -13,7 +13,8 @@ use crate::mounts;
 /// An interpreter and what the sandbox must show for it to run.
 #[derive(Debug, Clone)]
 pub struct Interpreter {
-    /// The path as given (a virtual environment's `python` stays one, so that it finds its packages).
+    /// The path as given (a virtual environment's `python` stays one, so that it finds its packages); where that is a
+    /// script, the interpreter that it starts.
     pub path: PathBuf,
     /// Files and folders that it reads.
     pub needs: Vec<PathBuf>,
@@ -24,13 +25,14 @@ pub struct Interpreter {
 #[derive(Deserialize)]
 struct Facts {
     implementation: String,
+    executable: PathBuf,
     version: (u32, u32),
     base_prefixes: Vec<PathBuf>,
     path: Vec<PathBuf>,
 }
 
 const QUESTION: &str = "import sys, json
-print(json.dumps({'implementation': sys.implementation.name, 'version': sys.version_info[:2],
+print(json.dumps({'implementation': sys.implementation.name, 'executable': sys.executable, 'version': sys.version_info[:2],
     'base_prefixes': [sys.base_prefix, sys.base_exec_prefix], 'path': [p for p in sys.path if p]}))";
 
 /// Shared libraries and data that any interpreter may need; those that a host lacks are passed over.
@@ -53,10 +55,14 @@ impl Interpreter {
     /// It is missing, unreadable by this user, does not answer, or is not CPython 3.7 or newer.
     pub fn inspect(name: &str, python: &Path) -> Result<Self> {
         let fail = |reason: String| Error::Environment { name: name.into(), reason };
-        let path = locate(python).map_err(&fail)?;
+        let mut path = locate(python).map_err(&fail)?;
+        // A version manager's `python3` is a script that starts the real one; it finds that by PATH and HOME.
+        let script = is_script(&path);
+        let kept = ["PATH", "HOME"].map(|name| (name, std::env::var_os(name).unwrap_or_default()));
         let output = Command::new(&path)
             .args(["-I", "-S", "-c", QUESTION])
             .env_clear()
+            .envs(kept.into_iter().filter(|_| script))
             .stdin(Stdio::null())
             .output()
             .map_err(|cause| fail(format!("cannot run {}: {cause}", path.display())))?;
@@ -71,6 +77,9 @@ impl Interpreter {
             let (major, minor) = facts.version;
             let found = format!("{} {major}.{minor}", facts.implementation);
             return Err(fail(format!("{} is {found}, need CPython 3.7 or newer", path.display())));
+        }
+        if script {
+            path = facts.executable;
         }
         let mut needs = vec![path.clone()];
         needs.extend(SYSTEM.iter().map(PathBuf::from).filter(|path| path.exists()));
@@ -108,6 +117,13 @@ fn venv_root(python: &Path) -> Option<PathBuf> {
     root.join("pyvenv.cfg").is_file().then(|| root.to_path_buf())
 }
 
+/// Whether a file is run by an interpreter of its own (`#!`).
+fn is_script(path: &Path) -> bool {
+    let mut head = [0; 2];
+    std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head)).is_ok()
+        && head == *b"#!"
+}
+
 fn locate(python: &Path) -> Result<PathBuf, String> {
     let candidate = if python.components().count() == 1 && !python.is_absolute() {
         let folders = std::env::var_os("PATH").unwrap_or_default();
@@ -137,6 +153,21 @@ fn locate(python: &Path) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_leads_to_the_interpreter_that_it_starts() {
+        let Ok(real) = Interpreter::inspect("e", Path::new("/usr/bin/python3")) else {
+            println!("skipped: no /usr/bin/python3");
+            return;
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let shim = folder.path().join("python3");
+        std::fs::write(&shim, "#!/bin/sh\nexec /usr/bin/python3 \"$@\"\n").expect("a script");
+        let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+        std::fs::set_permissions(&shim, mode).expect("a mode");
+        let found = Interpreter::inspect("e", &shim).expect("the script's interpreter");
+        assert_eq!((found.path, found.version), (real.path, real.version));
+    }
 
     #[test]
     fn a_missing_or_wrong_interpreter_is_named() {
