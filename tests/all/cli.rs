@@ -158,8 +158,9 @@ fn bad_text_files(folder: &Path) -> Vec<(PathBuf, &'static str)> {
     {
         use std::io::Write;
         let mut encoder = flate2::write::GzEncoder::new(&mut gzip, flate2::Compression::default());
-        for i in 0..1000 {
-            writeln!(encoder, "{{\"name\": \"api_{i}\", \"task_id\": \"T/{i}\", \"completion\": \"\", \"prompt\": \"\", \"test\": \"\"}}").unwrap();
+        // Names of real problems: what is wrong with the file must be found, not what is wrong with a row.
+        for i in 0..92 {
+            writeln!(encoder, "{{\"name\": \"api_{i}\", \"task_id\": \"GaugewrenEval/{i}\", \"completion\": \"\", \"prompt\": \"\", \"test\": \"\"}}").unwrap();
         }
         encoder.finish().unwrap();
     }
