@@ -11,7 +11,7 @@ case "${1:-}" in
 pandas)
     [ -x .env/pandas/bin/python ] && .env/pandas/bin/python -c 'import pandas' 2>/dev/null && exit 0
     python=""
-    for candidate in python3.10 "$(dirname "$(command -v python3.10 || echo /)")"/../versions/3.10.*/bin/python; do
+    for candidate in python3.10 "$(realpath "$(dirname "$(command -v python3.10 || echo /)")/..")"/versions/3.10.*/bin/python; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then
             python=$candidate
             break
