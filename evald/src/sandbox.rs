@@ -85,7 +85,7 @@ impl Sandbox for Warm {
         let (verdict, trust, cpu_us, wall_us, detail) =
             match self.attempt(environment, job, limits, cancelled) {
                 Ok(SlotReport { verdict: None, .. }) => return None,
-                Ok(SlotReport { verdict: Some(verdict), trust, cpu_us, wall_us, detail, setup_cpu_us }) => {
+                Ok(SlotReport { verdict: Some(verdict), trust, cpu_us, wall_us, detail, setup_cpu_us, .. }) => {
                     tracing::trace!(id = job.id, ?verdict, cpu_us, wall_us, setup_cpu_us);
                     (verdict, trust, cpu_us, wall_us, detail)
                 }
