@@ -21,6 +21,7 @@ pub mod interpreter;
 pub mod landlock;
 pub mod limits;
 pub mod message;
+pub mod metrics;
 pub mod mounts;
 pub mod python;
 pub mod record;

@@ -1,6 +1,6 @@
 //! The `evald` command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,11 +9,13 @@ use clap::{Args, Parser, Subcommand};
 use evald::check::Host;
 use evald::environment::{Common, Keeper, Spec, adopt, find_library};
 use evald::limits::Limits;
+use evald::metrics::Metrics;
 use evald::sandbox::{Warm, work};
 use evald::scheduler::Scheduler;
 use evald::server::{Server, listen};
 use evald::tier::Wish;
 use evald::{frame, sys};
+use evald_proto::Client;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
 #[derive(Parser)]
@@ -33,6 +35,12 @@ enum Command {
     },
     /// Serve jobs
     Serve(Serve),
+    /// What a serving daemon has counted, in Prometheus' text format
+    Metrics {
+        /// The daemon's socket
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+    },
     #[command(name = "__frame", hide = true)]
     Frame { config: String },
     #[command(name = "__probe", hide = true)]
@@ -67,6 +75,7 @@ fn main() -> ExitCode {
         Command::Frame { config } => become_frame(&config),
         Command::Probe => probe(),
         Command::Check { tier } => check(tier),
+        Command::Metrics { socket } => metrics(&socket),
         Command::Serve(serve) => {
             let filter = tracing_subscriber::EnvFilter::try_from_env("EVALD_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
@@ -87,6 +96,11 @@ fn check(tier: Wish) -> anyhow::Result<ExitCode> {
     let host = Host::probe(&executable()?);
     print!("{}", host.report(tier));
     Ok(if host.choose(tier).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn metrics(socket: &Path) -> anyhow::Result<ExitCode> {
+    print!("{}", Client::connect(socket)?.metrics()?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn executable() -> anyhow::Result<PathBuf> {
@@ -136,11 +150,12 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = serve.slots.map_or(cores, usize::from);
     let scheduler = Arc::new(Scheduler::default());
+    let metrics = Arc::new(Metrics::default());
     for _ in 0..slots {
-        let (scheduler, keeper) = (Arc::clone(&scheduler), keeper.clone());
+        let (scheduler, keeper, metrics) = (Arc::clone(&scheduler), keeper.clone(), Arc::clone(&metrics));
         std::thread::Builder::new()
             .name("worker".into())
-            .spawn(move || work(&scheduler, &mut Warm::new(tier, keeper)))
+            .spawn(move || work(&scheduler, &mut Warm::new(tier, keeper, Arc::clone(&metrics)), &metrics))
             .context("cannot start a worker")?;
     }
     let server = Arc::new(Server {
@@ -149,6 +164,7 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
         slots,
         limits: Limits::default(),
         scheduler,
+        metrics,
     });
     let socket = serve.socket.clone();
     match &serve.socket {

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use evald_proto::{Job, Reply};
 
 use crate::limits::Limits;
+use crate::metrics::Counted;
 
 /// One accepted job.
 pub struct Task {
@@ -21,7 +23,26 @@ pub struct Task {
     /// Set when it need not run, or run on.
     pub cancelled: Arc<AtomicBool>,
     /// Where its only reply goes.
-    pub reply: std::sync::mpsc::Sender<Reply>,
+    pub reply: std::sync::mpsc::Sender<Answer>,
+    /// When it was accepted.
+    pub accepted: Instant,
+    /// Counts it as in flight.
+    pub counted: Counted,
+}
+
+impl Task {
+    /// Sends its only reply. A client that has gone wants none.
+    pub fn answer(self, reply: Reply) {
+        self.reply.send(Answer { reply, counted: Some(self.counted) }).ok();
+    }
+}
+
+/// A reply on its way to the connection's writer.
+pub struct Answer {
+    /// What to write.
+    pub reply: Reply,
+    /// The job that it ends, which counts as in flight until the reply is written.
+    pub counted: Option<Counted>,
 }
 
 /// The queues.
@@ -73,9 +94,11 @@ impl Scheduler {
         queue.remove(index)
     }
 
-    /// Forgets all queued jobs of a client that has gone.
-    pub fn forget(&self, client: u64) {
-        self.queues().retain(|(owner, _)| *owner != client);
+    /// Forgets all queued jobs of a client that has gone; how many those were.
+    pub fn forget(&self, client: u64) -> usize {
+        let mut queues = self.queues();
+        let index = queues.iter().position(|(owner, _)| *owner == client);
+        index.and_then(|index| queues.remove(index)).map_or(0, |(_, queue)| queue.len())
     }
 }
 
@@ -91,6 +114,8 @@ mod tests {
             limits: Limits::default(),
             cancelled: Arc::default(),
             reply: std::sync::mpsc::channel().0,
+            accepted: Instant::now(),
+            counted: crate::metrics::Gauge::default().count(),
         }
     }
 

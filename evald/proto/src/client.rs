@@ -208,13 +208,32 @@ impl Client {
                 Ok(())
             }
             Reply::Error { message, .. } => Err(ClientError::Refused(message)),
-            Reply::Verdict(_) => Err(ClientError::Protocol("a verdict before any job".into())),
+            Reply::Verdict(_) | Reply::Metrics { .. } => {
+                Err(ClientError::Protocol("another answer than a hello's".into()))
+            }
         }
     }
 
     /// What the daemon is.
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// What the daemon has counted since its start, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// The connection breaks, or the daemon is of a version that does not count.
+    pub fn metrics(&mut self) -> Result<String, ClientError> {
+        self.send(&Request::Metrics)?;
+        loop {
+            match self.reply(&|| false)? {
+                Reply::Metrics { text } => return Ok(text),
+                // The tail of an earlier, stopped run.
+                Reply::Error { id: None, message } if message.contains("to cancel") => {}
+                Reply::Error { message, .. } => return Err(ClientError::Refused(message)),
+                _ => return Err(ClientError::Protocol("another answer than metrics".into())),
+            }
+        }
     }
 
     /// Runs one job.
@@ -318,7 +337,7 @@ impl Client {
             match self.reply(&|| false)? {
                 Reply::Verdict(result) => under_way.remove(&result.id),
                 Reply::Error { id: Some(id), .. } => under_way.remove(&id),
-                Reply::Error { id: None, .. } | Reply::Hello { .. } => None,
+                Reply::Error { id: None, .. } | Reply::Hello { .. } | Reply::Metrics { .. } => None,
             };
         }
         Ok(())
@@ -337,7 +356,9 @@ impl Client {
                 // The tail of an earlier, stopped run.
                 Reply::Error { id: None, message } if message.contains("to cancel") => {}
                 Reply::Error { id: None, message } => return Err(ClientError::Refused(message)),
-                Reply::Hello { .. } => return Err(ClientError::Protocol("a second hello".into())),
+                Reply::Hello { .. } | Reply::Metrics { .. } => {
+                    return Err(ClientError::Protocol("an answer that was not asked for".into()));
+                }
             }
         }
     }

@@ -21,6 +21,8 @@ pub enum Request {
         /// The job's id.
         id: String,
     },
+    /// What the daemon has counted; answered by [`Reply::Metrics`].
+    Metrics,
 }
 
 /// One piece of Python to run and the test that decides it.
@@ -89,6 +91,11 @@ pub enum Reply {
     },
     /// The end of one job.
     Verdict(JobResult),
+    /// To [`Request::Metrics`].
+    Metrics {
+        /// Prometheus' text format, version 0.0.4.
+        text: String,
+    },
     /// A request that cannot be served.
     Error {
         /// The job it is about, where there is one.
@@ -161,6 +168,24 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict, in the order of their declaration.
+    pub const ALL: [Self; 14] = [
+        Self::Passed,
+        Self::Failed,
+        Self::CompileError,
+        Self::TimeoutCpu,
+        Self::TimeoutWall,
+        Self::Oom,
+        Self::OutputLimit,
+        Self::DiskLimit,
+        Self::ProcLimit,
+        Self::PolicyViolation,
+        Self::Signaled,
+        Self::NoVerdict,
+        Self::Tampered,
+        Self::InfraError,
+    ];
+
     /// The name on the wire: `passed`, `timeout_cpu`, ...
     pub fn as_str(self) -> &'static str {
         match self {
