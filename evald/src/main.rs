@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
@@ -67,6 +68,9 @@ struct Serve {
     /// Jobs to run side by side; default: one per core
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     slots: Option<u16>,
+    /// On SIGTERM, SIGINT or SIGHUP, let jobs that run end, for at most so many seconds; a second signal ends at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    drain: u64,
 }
 
 fn main() -> ExitCode {
@@ -167,6 +171,7 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
         metrics,
     });
     let socket = serve.socket.clone();
+    let drained = Arc::clone(&server);
     match &serve.socket {
         Some(path) => {
             let listener = listen(path)?;
@@ -189,10 +194,26 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
         }
     }
     stop.wait().context("cannot wait for signals")?;
+    drain(&drained, &stop, Duration::from_secs(serve.drain))?;
     if let Some(path) = socket {
         std::fs::remove_file(path).ok();
     }
-    // exit_now runs no destructors; the zygotes end with this process.
+    // exit_now runs no destructors; the zygotes, and what a sample still runs, end with this process.
     scratch.close().ok();
     sys::exit_now(0)
+}
+
+/// Lets what runs come to its end and be answered, until `patience` is over or another signal comes.
+fn drain(server: &Server, stop: &SigSet, patience: Duration) -> anyhow::Result<()> {
+    const LOOK: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + patience;
+    server.stop();
+    while server.metrics.in_flight.now() > 0 && Instant::now() < deadline {
+        if sys::wait_for_signal(stop, LOOK).context("cannot wait for signals")? {
+            tracing::warn!(cut_off = server.metrics.in_flight.now(), "told twice to stop");
+            return Ok(());
+        }
+    }
+    tracing::info!(cut_off = server.metrics.in_flight.now(), "stopping");
+    Ok(())
 }

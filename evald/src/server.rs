@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-use evald_proto::{Job, PROTOCOL_VERSION, Reply, Request};
+use evald_proto::{Job, PROTOCOL_VERSION, Reply, Request, STOPPING};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::error::{Error, Result, Step};
@@ -154,6 +154,13 @@ impl Server {
         }
     }
 
+    /// Takes no more jobs and refuses those that wait; connections stay, so that what runs can be answered.
+    pub fn stop(&self) {
+        for task in self.scheduler.stop() {
+            refuse_task(task);
+        }
+    }
+
     fn hello(&self) -> Reply {
         Reply::Hello {
             protocol: PROTOCOL_VERSION,
@@ -175,6 +182,11 @@ fn known_peer(stream: &UnixStream) -> Result<(), String> {
     } else {
         Err(format!("user {} may not connect", peer.uid()))
     }
+}
+
+fn refuse_task(task: Task) {
+    let id = Some(task.job.id.clone());
+    task.answer(Reply::Error { id, message: format!("{STOPPING}; this job was not run") });
 }
 
 fn refuse(stream: &mut UnixStream, message: String) {
@@ -328,7 +340,7 @@ impl Conversation<'_> {
         }
         let cancelled = Arc::new(AtomicBool::new(false));
         self.jobs.insert(job.id.clone(), Arc::clone(&cancelled));
-        self.server.scheduler.push(Task {
+        let task = Task {
             client: self.client,
             job,
             environment,
@@ -337,7 +349,10 @@ impl Conversation<'_> {
             reply: self.replies.clone(),
             accepted: Instant::now(),
             counted: self.server.metrics.in_flight.count(),
-        });
+        };
+        if let Err(task) = self.server.scheduler.push(task) {
+            refuse_task(*task);
+        }
         Ok(())
     }
 

@@ -160,6 +160,21 @@ pub fn fork_single_threaded() -> io::Result<Option<i32>> {
     }
 }
 
+/// Waits at most `patience` for one of `signals`, which must be blocked; whether one came.
+pub fn wait_for_signal(signals: &nix::sys::signal::SigSet, patience: Duration) -> io::Result<bool> {
+    let timeout = libc::timespec {
+        tv_sec: patience.as_secs() as libc::time_t,
+        tv_nsec: patience.subsec_nanos() as libc::c_long,
+    };
+    // SAFETY: the set and the timeout are live, and a null siginfo is allowed.
+    let got = check(unsafe { libc::sigtimedwait(signals.as_ref(), std::ptr::null_mut(), &timeout) }.into());
+    match got {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Ends the process at once: no atexit handlers, no flush, no unwinding.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::{Job, JobResult, MAX_LINE_BYTES, PROTOCOL_VERSION, Reply, Request, Verdict};
+use crate::{Job, JobResult, MAX_LINE_BYTES, PROTOCOL_VERSION, Reply, Request, STOPPING, Verdict};
 
 /// Why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -253,7 +253,8 @@ impl Client {
     ///
     /// `jobs` is only advanced as far as the daemon has room, so it may be long and lazy. Jobs may share an id. A job
     /// that ends in `infra_error` is run again, up to three times in all. When `stop` turns true, or `on_result` breaks,
-    /// what is under way is cancelled and its results are dropped.
+    /// what is under way is cancelled and its results are dropped. A daemon that stops finishes what it runs: those results
+    /// come before the error.
     ///
     /// # Errors
     /// The connection breaks, a job is too large, the daemon refuses one (unknown environment, absurd limit), or
@@ -269,9 +270,11 @@ impl Client {
         let window = (4 * self.info.slots + 4).min(self.info.max_in_flight).max(1);
         let mut jobs = jobs.into_iter().enumerate();
         let mut under_way: HashMap<String, Flight> = HashMap::new();
+        // The daemon's refusal once it stops: what it runs already is still waited for.
+        let mut stopping = None;
         let outcome = loop {
             let mut sent = Ok(());
-            while under_way.len() < window && sent.is_ok() {
+            while under_way.len() < window && sent.is_ok() && stopping.is_none() {
                 let Some((index, job)) = jobs.next() else { break };
                 sent = self.launch(Flight { index, job, attempt: 1 }, &mut under_way);
             }
@@ -279,7 +282,7 @@ impl Client {
                 break Err(error);
             }
             if under_way.is_empty() {
-                break Ok(());
+                break stopping.map_or(Ok(()), Err);
             }
             let (id, answer) = match self.answer(stop) {
                 Ok(answer) => answer,
@@ -289,6 +292,9 @@ impl Client {
                 break Err(ClientError::Protocol(format!("an answer to no job ({id:?})")));
             };
             match answer {
+                Err(message) if message.starts_with(STOPPING) => {
+                    stopping = Some(ClientError::Refused(message));
+                }
                 Err(message) => {
                     break Err(ClientError::Refused(format!("job {:?}: {message}", flight.job.id)));
                 }

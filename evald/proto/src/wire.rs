@@ -8,6 +8,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// No line on the wire is longer.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
+/// How the reply to a job begins that a stopping daemon has not run.
+pub const STOPPING: &str = "evald is stopping";
+
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
