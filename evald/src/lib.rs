@@ -13,6 +13,7 @@
 //! The daemon's half: [`server`] (connections) -> [`scheduler`] (fair queues) -> [`sandbox`] (one job in, one verdict
 //! out) -> [`slot`] and [`environment`] (zygotes). [`check`] looks at the host and chooses the [`tier`].
 
+pub mod activation;
 pub mod check;
 pub mod environment;
 pub mod error;

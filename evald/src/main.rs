@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
+use evald::activation::{self, Passed};
 use evald::check::Host;
 use evald::environment::{Common, Keeper, Spec, adopt, find_library};
 use evald::limits::Limits;
@@ -51,11 +52,14 @@ enum Command {
 #[derive(Args)]
 struct Serve {
     /// Listen on this Unix socket (mode 0600; only this user and root may connect)
-    #[arg(long, value_name = "PATH", required_unless_present = "stdio")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["stdio", "systemd"])]
     socket: Option<PathBuf>,
     /// Serve one client on descriptor 0, a socket, and end with it
     #[arg(long, conflicts_with = "socket")]
     stdio: bool,
+    /// Listen on the socket that systemd passes (socket activation; see evald/systemd)
+    #[arg(long, conflicts_with_all = ["socket", "stdio"])]
+    systemd: bool,
     /// auto, T2 or T3
     #[arg(long, default_value = "auto", env = "EVALD_TIER")]
     tier: Wish,
@@ -130,6 +134,8 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
             bail!("environment {:?} is given twice", spec.name);
         }
     }
+    // First of all, before anything is started that would inherit it.
+    let passed = serve.systemd.then(|| activation::listener(&Passed::from_env())).transpose()?;
     let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&stop), None)?;
     let paths = serve
@@ -172,10 +178,13 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
     });
     let socket = serve.socket.clone();
     let drained = Arc::clone(&server);
-    match &serve.socket {
-        Some(path) => {
-            let listener = listen(path)?;
-            tracing::info!(socket = %path.display(), %tier, slots, "serving");
+    let listener = match &serve.socket {
+        Some(path) => Some(listen(path)?),
+        None => passed,
+    };
+    match listener {
+        Some(listener) => {
+            tracing::info!(?listener, %tier, slots, "serving");
             std::thread::Builder::new()
                 .name("accept".into())
                 .spawn(move || server.serve(&listener))
