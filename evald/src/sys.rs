@@ -207,6 +207,35 @@ mod tests {
         child.wait().ok();
     }
 
+    /// Attack 28: a handle on a process that has ended is not a handle on whoever gets its pid.
+    #[test]
+    fn a_reused_pid_is_not_killed_through_an_old_handle() {
+        let sleep = || std::process::Command::new("sleep").arg("100").spawn().expect("sleep starts");
+        let mut first = sleep();
+        let pid = first.id();
+        let pidfd = pidfd_open(pid as i32).expect("pidfd");
+        first.kill().and_then(|()| first.wait()).expect("ended and reaped");
+        // Other processes start meanwhile and may take the pid first: tried a few times.
+        for _ in 0..20 {
+            if let Err(error) = std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()) {
+                println!("skipped: the next pid cannot be chosen: {error}");
+                return;
+            }
+            let mut second = sleep();
+            let same = second.id() == pid;
+            if same {
+                pidfd_kill(pidfd.as_fd()).expect("a kill of what has ended is no error");
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(second.try_wait().expect("waited").is_none(), "the newcomer was killed");
+            }
+            second.kill().and_then(|()| second.wait()).expect("ended");
+            if same {
+                return;
+            }
+        }
+        println!("skipped: the pid was always taken by another process");
+    }
+
     #[test]
     fn own_cpu_time_is_read() {
         assert!(process_cpu_time(0).is_some());

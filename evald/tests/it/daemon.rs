@@ -254,6 +254,46 @@ impl Drop for Crowd {
     }
 }
 
+/// Attack 17: four times as many slots as cores, all at work; the verdicts are those of a sample alone.
+#[test]
+fn four_times_as_many_slots_as_cores_change_no_verdict() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let slots = (4 * cores).to_string();
+    for setting in settings() {
+        let env = format!("py={}", python().expect("python").display());
+        let daemon = Daemon::start_with(setting, &env, &["--slots", &slots]);
+        let mut client = daemon.client();
+        let work = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass";
+        let kinds = [
+            (work, "", Verdict::Passed),
+            (work, "assert False", Verdict::Failed),
+            ("while True: pass", "", Verdict::TimeoutCpu),
+            ("import time\ntime.sleep(1000)", "", Verdict::TimeoutWall),
+            ("x = []\nwhile True: x.append(bytes(1 << 20))", "", Verdict::Oom),
+            ("while True: print('x' * 1000)", "", Verdict::OutputLimit),
+        ];
+        let limits = Limits {
+            cpu_ms: Some(400),
+            wall_ms: Some(600),
+            memory_bytes: Some(64 << 20),
+            ..Limits::default()
+        };
+        let count = 6 * cores * kinds.len() / 2;
+        let jobs = (0..count).map(|index| {
+            let (code, test, _) = kinds[index % kinds.len()];
+            Job { limits: limits.clone(), ..job(code, test) }
+        });
+        let mut wrong = Vec::new();
+        let ran = client.run_all(jobs, &|| false, |index, result| {
+            if result.verdict != kinds[index % kinds.len()].2 {
+                wrong.push((index % kinds.len(), result));
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(ran.is_ok() && wrong.is_empty(), "{setting:?}: {ran:?} {wrong:?}");
+    }
+}
+
 #[test]
 fn a_loaded_machine_changes_no_verdict() {
     for setting in settings() {
