@@ -8,7 +8,8 @@ use crate::support::{Daemon, any_setting, executable, job, run, settings};
 
 fn value(text: &str, sample: &str) -> f64 {
     let found = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-    found.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {sample} in\n{text}"))
+    assert!(found.is_some(), "no {sample} in\n{text}");
+    found.and_then(|value| value.parse().ok()).expect("a number")
 }
 
 #[test]
