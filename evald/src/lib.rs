@@ -13,6 +13,7 @@
 //! The daemon's half: [`server`] (connections) -> [`scheduler`] (fair queues) -> [`sandbox`] (one job in, one verdict
 //! out) -> [`slot`] and [`environment`] (zygotes). [`check`] looks at the host and chooses the [`tier`].
 
+pub mod activation;
 pub mod check;
 pub mod environment;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod interpreter;
 pub mod landlock;
 pub mod limits;
 pub mod message;
+pub mod metrics;
 pub mod mounts;
 pub mod python;
 pub mod record;

@@ -1,19 +1,23 @@
 //! The `evald` command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
+use evald::activation::{self, Passed};
 use evald::check::Host;
 use evald::environment::{Common, Keeper, Spec, adopt, find_library};
 use evald::limits::Limits;
+use evald::metrics::Metrics;
 use evald::sandbox::{Warm, work};
 use evald::scheduler::Scheduler;
 use evald::server::{Server, listen};
 use evald::tier::Wish;
 use evald::{frame, sys};
+use evald_proto::Client;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
 #[derive(Parser)]
@@ -33,6 +37,12 @@ enum Command {
     },
     /// Serve jobs
     Serve(Serve),
+    /// What a serving daemon has counted, in Prometheus' text format
+    Metrics {
+        /// The daemon's socket
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+    },
     #[command(name = "__frame", hide = true)]
     Frame { config: String },
     #[command(name = "__probe", hide = true)]
@@ -42,11 +52,14 @@ enum Command {
 #[derive(Args)]
 struct Serve {
     /// Listen on this Unix socket (mode 0600; only this user and root may connect)
-    #[arg(long, value_name = "PATH", required_unless_present = "stdio")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["stdio", "systemd"])]
     socket: Option<PathBuf>,
     /// Serve one client on descriptor 0, a socket, and end with it
     #[arg(long, conflicts_with = "socket")]
     stdio: bool,
+    /// Listen on the socket that systemd passes (socket activation; see evald/systemd)
+    #[arg(long, conflicts_with_all = ["socket", "stdio"])]
+    systemd: bool,
     /// auto, T2 or T3
     #[arg(long, default_value = "auto", env = "EVALD_TIER")]
     tier: Wish,
@@ -59,6 +72,9 @@ struct Serve {
     /// Jobs to run side by side; default: one per core
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     slots: Option<u16>,
+    /// On SIGTERM, SIGINT or SIGHUP, let jobs that run end, for at most so many seconds; a second signal ends at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    drain: u64,
 }
 
 fn main() -> ExitCode {
@@ -67,6 +83,7 @@ fn main() -> ExitCode {
         Command::Frame { config } => become_frame(&config),
         Command::Probe => probe(),
         Command::Check { tier } => check(tier),
+        Command::Metrics { socket } => metrics(&socket),
         Command::Serve(serve) => {
             let filter = tracing_subscriber::EnvFilter::try_from_env("EVALD_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
@@ -87,6 +104,11 @@ fn check(tier: Wish) -> anyhow::Result<ExitCode> {
     let host = Host::probe(&executable()?);
     print!("{}", host.report(tier));
     Ok(if host.choose(tier).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn metrics(socket: &Path) -> anyhow::Result<ExitCode> {
+    print!("{}", Client::connect(socket)?.metrics()?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn executable() -> anyhow::Result<PathBuf> {
@@ -112,6 +134,8 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
             bail!("environment {:?} is given twice", spec.name);
         }
     }
+    // First of all, before anything is started that would inherit it.
+    let passed = serve.systemd.then(|| activation::listener(&Passed::from_env())).transpose()?;
     let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&stop), None)?;
     let paths = serve
@@ -136,11 +160,12 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = serve.slots.map_or(cores, usize::from);
     let scheduler = Arc::new(Scheduler::default());
+    let metrics = Arc::new(Metrics::default());
     for _ in 0..slots {
-        let (scheduler, keeper) = (Arc::clone(&scheduler), keeper.clone());
+        let (scheduler, keeper, metrics) = (Arc::clone(&scheduler), keeper.clone(), Arc::clone(&metrics));
         std::thread::Builder::new()
             .name("worker".into())
-            .spawn(move || work(&scheduler, &mut Warm::new(tier, keeper)))
+            .spawn(move || work(&scheduler, &mut Warm::new(tier, keeper, Arc::clone(&metrics)), &metrics))
             .context("cannot start a worker")?;
     }
     let server = Arc::new(Server {
@@ -149,12 +174,17 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
         slots,
         limits: Limits::default(),
         scheduler,
+        metrics,
     });
     let socket = serve.socket.clone();
-    match &serve.socket {
-        Some(path) => {
-            let listener = listen(path)?;
-            tracing::info!(socket = %path.display(), %tier, slots, "serving");
+    let drained = Arc::clone(&server);
+    let listener = match &serve.socket {
+        Some(path) => Some(listen(path)?),
+        None => passed,
+    };
+    match listener {
+        Some(listener) => {
+            tracing::info!(?listener, %tier, slots, "serving");
             std::thread::Builder::new()
                 .name("accept".into())
                 .spawn(move || server.serve(&listener))
@@ -173,10 +203,26 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
         }
     }
     stop.wait().context("cannot wait for signals")?;
+    drain(&drained, &stop, Duration::from_secs(serve.drain))?;
     if let Some(path) = socket {
         std::fs::remove_file(path).ok();
     }
-    // exit_now runs no destructors; the zygotes end with this process.
+    // exit_now runs no destructors; the zygotes, and what a sample still runs, end with this process.
     scratch.close().ok();
     sys::exit_now(0)
+}
+
+/// Lets what runs come to its end and be answered, until `patience` is over or another signal comes.
+fn drain(server: &Server, stop: &SigSet, patience: Duration) -> anyhow::Result<()> {
+    const LOOK: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + patience;
+    server.stop();
+    while server.metrics.in_flight.now() > 0 && Instant::now() < deadline {
+        if sys::wait_for_signal(stop, LOOK).context("cannot wait for signals")? {
+            tracing::warn!(cut_off = server.metrics.in_flight.now(), "told twice to stop");
+            return Ok(());
+        }
+    }
+    tracing::info!(cut_off = server.metrics.in_flight.now(), "stopping");
+    Ok(())
 }

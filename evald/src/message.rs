@@ -77,8 +77,22 @@ pub struct SlotReport {
     pub wall_us: u64,
     /// CPU time from the fork to the candidate's start: what the walls cost.
     pub setup_cpu_us: u64,
+    /// Wall-clock time from the fork to the candidate's start; `None`: it never started.
+    pub setup_us: Option<u64>,
+    /// Where a clock killed it: how late.
+    pub kill: Option<KillFigures>,
     /// One line for people.
     pub detail: String,
+}
+
+/// How far beyond its limit a killed sample got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillFigures {
+    /// What the clock that killed it (CPU or wall) showed beyond its limit as the signal was sent.
+    pub overshoot_us: u64,
+    /// CPU time from the signal to the end. The candidate runs no more in it; the kernel frees its memory, which takes
+    /// about 80 ms per GiB.
+    pub teardown_us: u64,
 }
 
 /// Sent to a slot while it runs a job: kill it.

@@ -84,10 +84,7 @@ fn follow(path: &Path, links: &mut BTreeSet<(PathBuf, PathBuf)>) -> Result<PathB
                     .map_err(|cause| format!("cannot read the link {}: {cause}", here.display()))?;
                 let mut onward = here.parent().unwrap_or(Path::new("/")).join(&target);
                 onward.extend(parts[index + 1..].iter());
-                // A target that climbs (`../`) passes folders that the sandbox need not show: there it leads to its end.
-                let climbs = target.components().any(|part| part == Component::ParentDir);
-                let end = climbs.then(|| std::fs::canonicalize(&here).ok()).flatten();
-                links.insert((here, end.unwrap_or(target)));
+                links.insert((here, target));
                 todo.push(onward);
                 continue 'restart;
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use evald_proto::{Job, JobResult, Trust, Verdict};
 
@@ -10,6 +11,7 @@ use crate::environment::Keeper;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::message::{SlotJob, SlotReport};
+use crate::metrics::Metrics;
 use crate::scheduler::Scheduler;
 use crate::slot::Slot;
 use crate::tier::Tier;
@@ -35,12 +37,13 @@ pub struct Warm {
     tier: Tier,
     keeper: Keeper,
     slots: HashMap<usize, Slot>,
+    metrics: Arc<Metrics>,
 }
 
 impl Warm {
     /// A sandbox without slots yet.
-    pub fn new(tier: Tier, keeper: Keeper) -> Self {
-        Self { tier, keeper, slots: HashMap::new() }
+    pub fn new(tier: Tier, keeper: Keeper, metrics: Arc<Metrics>) -> Self {
+        Self { tier, keeper, slots: HashMap::new(), metrics }
     }
 
     fn attempt(
@@ -62,6 +65,13 @@ impl Warm {
             baseline,
         };
         let report = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled)?;
+        if let Some(us) = report.setup_us {
+            self.metrics.fork.observe(Duration::from_micros(us));
+        }
+        if let Some(kill) = report.kill {
+            self.metrics.kill_overshoot.observe(Duration::from_micros(kill.overshoot_us));
+            self.metrics.kill_teardown.observe(Duration::from_micros(kill.teardown_us));
+        }
         // Only a slot that has answered well is used again.
         if report.verdict != Some(Verdict::InfraError) {
             self.slots.insert(environment, slot);
@@ -85,7 +95,15 @@ impl Sandbox for Warm {
         let (verdict, trust, cpu_us, wall_us, detail) =
             match self.attempt(environment, job, limits, cancelled) {
                 Ok(SlotReport { verdict: None, .. }) => return None,
-                Ok(SlotReport { verdict: Some(verdict), trust, cpu_us, wall_us, detail, setup_cpu_us }) => {
+                Ok(SlotReport {
+                    verdict: Some(verdict),
+                    trust,
+                    cpu_us,
+                    wall_us,
+                    detail,
+                    setup_cpu_us,
+                    ..
+                }) => {
                     tracing::trace!(id = job.id, ?verdict, cpu_us, wall_us, setup_cpu_us);
                     (verdict, trust, cpu_us, wall_us, detail)
                 }
@@ -109,19 +127,27 @@ impl Sandbox for Warm {
 }
 
 /// A worker's life: jobs from the queues, replies to their clients.
-pub fn work(scheduler: &Arc<Scheduler>, sandbox: &mut dyn Sandbox) -> ! {
+pub fn work(scheduler: &Scheduler, sandbox: &mut dyn Sandbox, metrics: &Metrics) -> ! {
     loop {
         let task = scheduler.next();
+        metrics.queue_wait.observe(task.accepted.elapsed());
+        let running = metrics.running.count();
         let ended = if task.cancelled.load(Ordering::Relaxed) {
             None
         } else {
             sandbox.run(task.environment, &task.job, &task.limits, &task.cancelled)
         };
+        drop(running);
         let reply = match ended {
-            Some(result) => evald_proto::Reply::Verdict(result),
-            None => evald_proto::Reply::Error { id: Some(task.job.id), message: "cancelled".into() },
+            Some(result) => {
+                metrics.ended(result.verdict);
+                evald_proto::Reply::Verdict(result)
+            }
+            None => {
+                metrics.cancelled.fetch_add(1, Ordering::Relaxed);
+                evald_proto::Reply::Error { id: Some(task.job.id.clone()), message: "cancelled".into() }
+            }
         };
-        // A client that has gone wants no reply.
-        task.reply.send(reply).ok();
+        task.answer(reply);
     }
 }

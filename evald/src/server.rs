@@ -5,16 +5,18 @@ use std::io::{BufReader, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
-use evald_proto::{Job, PROTOCOL_VERSION, Reply, Request};
+use evald_proto::{Job, PROTOCOL_VERSION, Reply, Request, STOPPING};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::error::{Error, Result, Step};
 use crate::limits::Limits;
-use crate::scheduler::{Scheduler, Task};
+use crate::metrics::Metrics;
+use crate::scheduler::{Answer, Scheduler, Task};
 use crate::wire_line::read_line;
 
 /// Requests of one connection that have no written reply yet; beyond that it is not read from.
@@ -36,6 +38,8 @@ pub struct Server {
     pub limits: Limits,
     /// Where jobs go.
     pub scheduler: Arc<Scheduler>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A listening socket, mode 0600. A socket file that no daemon answers on is replaced.
@@ -68,7 +72,6 @@ impl Server {
     /// # Errors
     /// Accepting fails for another reason than a client's.
     pub fn serve(self: &Arc<Self>, listener: &UnixListener) -> Result<()> {
-        let open = Arc::new(AtomicUsize::new(0));
         for stream in listener.incoming() {
             let mut stream = match stream {
                 Ok(stream) => stream,
@@ -80,18 +83,20 @@ impl Server {
                 }
             };
             if let Err(reason) = known_peer(&stream) {
+                self.metrics.refused_connections.fetch_add(1, Ordering::Relaxed);
                 refuse(&mut stream, reason);
                 continue;
             }
-            if open.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
-                open.fetch_sub(1, Ordering::Relaxed);
+            // This thread alone counts connections up.
+            if self.metrics.connections.now() >= MAX_CONNECTIONS {
+                self.metrics.refused_connections.fetch_add(1, Ordering::Relaxed);
                 refuse(&mut stream, format!("more than {MAX_CONNECTIONS} connections"));
                 continue;
             }
-            let (server, open) = (Arc::clone(self), Arc::clone(&open));
+            let (server, open) = (Arc::clone(self), self.metrics.connections.count());
             let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {
                 server.converse(stream);
-                open.fetch_sub(1, Ordering::Relaxed);
+                drop(open);
             });
             if let Err(error) = spawned {
                 tracing::warn!(%error, "cannot start a thread for a connection");
@@ -137,7 +142,8 @@ impl Server {
             }
         }
         // Nobody waits for what is left: queued jobs are forgotten and running ones killed.
-        self.scheduler.forget(client);
+        let forgotten = self.scheduler.forget(client) as u64;
+        self.metrics.cancelled.fetch_add(forgotten, Ordering::Relaxed);
         for cancelled in conversation.jobs.values() {
             cancelled.store(true, Ordering::Relaxed);
         }
@@ -145,6 +151,13 @@ impl Server {
         stream.shutdown(std::net::Shutdown::Read).ok();
         if let Ok(writer) = writer {
             writer.join().ok();
+        }
+    }
+
+    /// Takes no more jobs and refuses those that wait; connections stay, so that what runs can be answered.
+    pub fn stop(&self) {
+        for task in self.scheduler.stop() {
+            refuse_task(task);
         }
     }
 
@@ -169,6 +182,11 @@ fn known_peer(stream: &UnixStream) -> Result<(), String> {
     } else {
         Err(format!("user {} may not connect", peer.uid()))
     }
+}
+
+fn refuse_task(task: Task) {
+    let id = Some(task.job.id.clone());
+    task.answer(Reply::Error { id, message: format!("{STOPPING}; this job was not run") });
 }
 
 fn refuse(stream: &mut UnixStream, message: String) {
@@ -212,7 +230,7 @@ impl Permits {
         let id = match reply {
             Reply::Verdict(result) => Some(result.id.as_str()),
             Reply::Error { id, .. } => id.as_deref(),
-            Reply::Hello { .. } => None,
+            Reply::Hello { .. } | Reply::Metrics { .. } => None,
         };
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.0 = taken.0.saturating_sub(1);
@@ -229,12 +247,14 @@ impl Permits {
     }
 }
 
-fn write_replies(stream: UnixStream, outbox: &Receiver<Reply>, permits: &Permits) {
+fn write_replies(stream: UnixStream, outbox: &Receiver<Answer>, permits: &Permits) {
     let mut out = BufWriter::with_capacity(16 << 10, &stream);
     while let Ok(first) = outbox.recv() {
         let mut next = Some(first);
+        let mut written_jobs = Vec::new();
         // Whatever is ready goes out in one write.
-        while let Some(reply) = next {
+        while let Some(Answer { reply, counted }) = next {
+            written_jobs.extend(counted);
             let written = serde_json::to_writer(&mut out, &reply).map_err(std::io::Error::from);
             if written.and_then(|()| out.write_all(b"\n")).is_err() {
                 return permits.give_up();
@@ -245,13 +265,15 @@ fn write_replies(stream: UnixStream, outbox: &Receiver<Reply>, permits: &Permits
         if out.flush().is_err() {
             return permits.give_up();
         }
+        // Only now is a job out of flight.
+        drop(written_jobs);
     }
 }
 
 struct Conversation<'a> {
     server: &'a Server,
     client: u64,
-    replies: Sender<Reply>,
+    replies: Sender<Answer>,
     permits: Arc<Permits>,
     /// Jobs without a reply, roughly: ended ones are swept out now and then.
     jobs: HashMap<String, Arc<AtomicBool>>,
@@ -263,7 +285,13 @@ impl Conversation<'_> {
         match serde_json::from_str::<Request>(line) {
             Ok(Request::Hello) => {
                 self.permits.take(None, 0)?;
-                self.replies.send(self.server.hello()).map_err(|_| ())
+                self.send(self.server.hello())
+            }
+            Ok(Request::Metrics) => {
+                self.permits.take(None, 0)?;
+                self.send(Reply::Metrics {
+                    text: self.server.metrics.text(&self.server.tier, self.server.slots),
+                })
             }
             Ok(Request::Run(job)) => self.run(job),
             Ok(Request::Cancel { id }) => self.cancel(&id),
@@ -276,7 +304,11 @@ impl Conversation<'_> {
     }
 
     fn complain(&self, id: Option<String>, message: String) {
-        self.replies.send(Reply::Error { id, message }).ok();
+        self.send(Reply::Error { id, message }).ok();
+    }
+
+    fn send(&self, reply: Reply) -> Result<(), ()> {
+        self.replies.send(Answer { reply, counted: None }).map_err(|_| ())
     }
 
     fn run(&mut self, job: Job) -> Result<(), ()> {
@@ -308,14 +340,27 @@ impl Conversation<'_> {
         }
         let cancelled = Arc::new(AtomicBool::new(false));
         self.jobs.insert(job.id.clone(), Arc::clone(&cancelled));
-        let reply = self.replies.clone();
-        self.server.scheduler.push(Task { client: self.client, job, environment, limits, cancelled, reply });
+        let task = Task {
+            client: self.client,
+            job,
+            environment,
+            limits,
+            cancelled,
+            reply: self.replies.clone(),
+            accepted: Instant::now(),
+            counted: self.server.metrics.in_flight.count(),
+        };
+        if let Err(task) = self.server.scheduler.push(task) {
+            refuse_task(*task);
+        }
         Ok(())
     }
 
     fn cancel(&mut self, id: &str) -> Result<(), ()> {
         if let Some(task) = self.server.scheduler.take(self.client, id) {
-            self.complain(Some(task.job.id), "cancelled".into());
+            self.server.metrics.cancelled.fetch_add(1, Ordering::Relaxed);
+            let id = Some(task.job.id.clone());
+            task.answer(Reply::Error { id, message: "cancelled".into() });
         } else if self.permits.holds(id) {
             // It runs: the worker replies.
             if let Some(cancelled) = self.jobs.get(id) {

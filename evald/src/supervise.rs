@@ -13,7 +13,7 @@ use evald_proto::{Trust, Verdict};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::limits::Limits;
-use crate::message::{CANCEL, SlotReport, SlotSays, WAITED, write_frame};
+use crate::message::{CANCEL, KillFigures, SlotReport, SlotSays, WAITED, write_frame};
 use crate::record::{self, Kind, Nonce, Stream};
 use crate::sys;
 use crate::tier::Tier;
@@ -32,6 +32,8 @@ pub struct Watched<'a> {
     pub limits: &'a Limits,
     /// Its walls.
     pub tier: Tier,
+    /// When the slot began to fork it.
+    pub begun: Instant,
 }
 
 /// The walls must stand within this time; the machine may be very loaded.
@@ -62,11 +64,11 @@ pub fn watch(watched: Watched<'_>, control: &UnixStream) -> std::io::Result<Opti
         pidfd: pidfd.as_fd(),
         stream: Vec::new(),
         written: 0,
-        begun: Instant::now(),
         started: None,
         waited: Duration::ZERO,
         asked: false,
         killed: None,
+        at_kill: None,
     };
     watch.until_it_ends(control)?;
     // An answer that is still on its way would be taken for the next job.
@@ -87,7 +89,6 @@ struct Watch<'a> {
     pidfd: BorrowedFd<'a>,
     stream: Vec<u8>,
     written: u64,
-    begun: Instant,
     /// When the candidate started, and the CPU time it had used by then.
     started: Option<(Instant, Duration)>,
     /// How long it waited for a processor, as far as was asked.
@@ -95,6 +96,17 @@ struct Watch<'a> {
     /// Whether the daemon owes an answer to that.
     asked: bool,
     killed: Option<Killed>,
+    /// What a clock showed as it killed.
+    at_kill: Option<AtKill>,
+}
+
+/// A kill by a clock, in figures.
+#[derive(Debug, Clone, Copy)]
+struct AtKill {
+    /// What the clock showed beyond its limit when the signal was sent.
+    overshoot: Duration,
+    /// CPU time of the whole process by then.
+    cpu: Duration,
 }
 
 impl Watch<'_> {
@@ -143,7 +155,7 @@ impl Watch<'_> {
             return Ok(Duration::from_secs(60));
         }
         let Some((at, base)) = self.started else {
-            let left = SETUP_PATIENCE.saturating_sub(self.begun.elapsed());
+            let left = SETUP_PATIENCE.saturating_sub(self.watched.begun.elapsed());
             if left.is_zero() {
                 self.kill(Killed::Stuck)?;
             }
@@ -156,6 +168,8 @@ impl Watch<'_> {
             Duration::from_millis(limits.wall_ms).saturating_sub(at.elapsed().saturating_sub(self.waited));
         if cpu_left.is_zero() {
             self.kill(Killed::Cpu)?;
+            let overshoot = used.saturating_sub(Duration::from_millis(limits.cpu_ms));
+            self.at_kill = Some(AtKill { overshoot, cpu: base + used });
         } else if wall_left.is_zero() && !self.asked {
             self.asked = true;
             if write_frame(control, &SlotSays::HowLongDidItWait).is_err() {
@@ -185,8 +199,11 @@ impl Watch<'_> {
         self.asked = false;
         self.waited = self.waited.max(Duration::from_nanos(u64::from_le_bytes(nanos)));
         let lived = self.started.map(|(at, _)| at.elapsed()).unwrap_or_default();
-        if lived.saturating_sub(self.waited) >= Duration::from_millis(self.watched.limits.wall_ms) {
+        let allowed = Duration::from_millis(self.watched.limits.wall_ms) + self.waited;
+        if let Some(overshoot) = lived.checked_sub(allowed) {
+            let cpu = sys::process_cpu_time(self.watched.pid).unwrap_or_default();
             self.kill(Killed::Wall)?;
+            self.at_kill = Some(AtKill { overshoot, cpu });
         }
         Ok(())
     }
@@ -256,6 +273,11 @@ impl Watch<'_> {
             cpu_us: cpu.as_micros() as u64,
             wall_us: wall.as_micros() as u64,
             setup_cpu_us: base.unwrap_or_default().as_micros() as u64,
+            setup_us: self.started.map(|(at, _)| (at - self.watched.begun).as_micros() as u64),
+            kill: self.at_kill.map(|at_kill| KillFigures {
+                overshoot_us: at_kill.overshoot.as_micros() as u64,
+                teardown_us: ended.cpu.saturating_sub(at_kill.cpu).as_micros() as u64,
+            }),
             detail,
         }
     }

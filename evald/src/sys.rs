@@ -160,6 +160,21 @@ pub fn fork_single_threaded() -> io::Result<Option<i32>> {
     }
 }
 
+/// Waits at most `patience` for one of `signals`, which must be blocked; whether one came.
+pub fn wait_for_signal(signals: &nix::sys::signal::SigSet, patience: Duration) -> io::Result<bool> {
+    let timeout = libc::timespec {
+        tv_sec: patience.as_secs() as libc::time_t,
+        tv_nsec: patience.subsec_nanos() as libc::c_long,
+    };
+    // SAFETY: the set and the timeout are live, and a null siginfo is allowed.
+    let got = check(unsafe { libc::sigtimedwait(signals.as_ref(), std::ptr::null_mut(), &timeout) }.into());
+    match got {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Ends the process at once: no atexit handlers, no flush, no unwinding.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.
@@ -190,6 +205,35 @@ mod tests {
         // Gone: still no error, and std finds nothing to reap.
         pidfd_kill(pidfd.as_fd()).expect("a second kill is no error");
         child.wait().ok();
+    }
+
+    /// Attack 28: a handle on a process that has ended is not a handle on whoever gets its pid.
+    #[test]
+    fn a_reused_pid_is_not_killed_through_an_old_handle() {
+        let sleep = || std::process::Command::new("sleep").arg("100").spawn().expect("sleep starts");
+        let mut first = sleep();
+        let pid = first.id();
+        let pidfd = pidfd_open(pid as i32).expect("pidfd");
+        first.kill().and_then(|()| first.wait()).expect("ended and reaped");
+        // Other processes start meanwhile and may take the pid first: tried a few times.
+        for _ in 0..20 {
+            if let Err(error) = std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()) {
+                println!("skipped: the next pid cannot be chosen: {error}");
+                return;
+            }
+            let mut second = sleep();
+            let same = second.id() == pid;
+            if same {
+                pidfd_kill(pidfd.as_fd()).expect("a kill of what has ended is no error");
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(second.try_wait().expect("waited").is_none(), "the newcomer was killed");
+            }
+            second.kill().and_then(|()| second.wait()).expect("ended");
+            if same {
+                return;
+            }
+        }
+        println!("skipped: the pid was always taken by another process");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -208,6 +209,7 @@ fn one_sample(
     let nonce: Nonce = sys::random_bytes()?;
     let (record, record_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let (output, output_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let begun = Instant::now();
     if warm.plan.tier == Tier::T2 {
         fresh_pid_namespace()?;
     }
@@ -226,7 +228,8 @@ fn one_sample(
         }),
         Some(pid) => {
             drop((record_end, output_end));
-            let watched = Watched { pid, record, output, nonce, limits: &job.limits, tier: warm.plan.tier };
+            let tier = warm.plan.tier;
+            let watched = Watched { pid, record, output, nonce, limits: &job.limits, tier, begun };
             watch(watched, control)
         }
     }

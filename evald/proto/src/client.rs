@@ -10,7 +10,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::{Job, JobResult, MAX_LINE_BYTES, PROTOCOL_VERSION, Reply, Request, Verdict};
+use crate::{Job, JobResult, MAX_LINE_BYTES, PROTOCOL_VERSION, Reply, Request, STOPPING, Verdict};
 
 /// Why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -208,13 +208,32 @@ impl Client {
                 Ok(())
             }
             Reply::Error { message, .. } => Err(ClientError::Refused(message)),
-            Reply::Verdict(_) => Err(ClientError::Protocol("a verdict before any job".into())),
+            Reply::Verdict(_) | Reply::Metrics { .. } => {
+                Err(ClientError::Protocol("another answer than a hello's".into()))
+            }
         }
     }
 
     /// What the daemon is.
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// What the daemon has counted since its start, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// The connection breaks, or the daemon is of a version that does not count.
+    pub fn metrics(&mut self) -> Result<String, ClientError> {
+        self.send(&Request::Metrics)?;
+        loop {
+            match self.reply(&|| false)? {
+                Reply::Metrics { text } => return Ok(text),
+                // The tail of an earlier, stopped run.
+                Reply::Error { id: None, message } if message.contains("to cancel") => {}
+                Reply::Error { message, .. } => return Err(ClientError::Refused(message)),
+                _ => return Err(ClientError::Protocol("another answer than metrics".into())),
+            }
+        }
     }
 
     /// Runs one job.
@@ -234,7 +253,8 @@ impl Client {
     ///
     /// `jobs` is only advanced as far as the daemon has room, so it may be long and lazy. Jobs may share an id. A job
     /// that ends in `infra_error` is run again, up to three times in all. When `stop` turns true, or `on_result` breaks,
-    /// what is under way is cancelled and its results are dropped.
+    /// what is under way is cancelled and its results are dropped. A daemon that stops finishes what it runs: those results
+    /// come before the error.
     ///
     /// # Errors
     /// The connection breaks, a job is too large, the daemon refuses one (unknown environment, absurd limit), or
@@ -250,9 +270,11 @@ impl Client {
         let window = (4 * self.info.slots + 4).min(self.info.max_in_flight).max(1);
         let mut jobs = jobs.into_iter().enumerate();
         let mut under_way: HashMap<String, Flight> = HashMap::new();
+        // The daemon's refusal once it stops: what it runs already is still waited for.
+        let mut stopping = None;
         let outcome = loop {
             let mut sent = Ok(());
-            while under_way.len() < window && sent.is_ok() {
+            while under_way.len() < window && sent.is_ok() && stopping.is_none() {
                 let Some((index, job)) = jobs.next() else { break };
                 sent = self.launch(Flight { index, job, attempt: 1 }, &mut under_way);
             }
@@ -260,7 +282,7 @@ impl Client {
                 break Err(error);
             }
             if under_way.is_empty() {
-                break Ok(());
+                break stopping.map_or(Ok(()), Err);
             }
             let (id, answer) = match self.answer(stop) {
                 Ok(answer) => answer,
@@ -270,6 +292,9 @@ impl Client {
                 break Err(ClientError::Protocol(format!("an answer to no job ({id:?})")));
             };
             match answer {
+                Err(message) if message.starts_with(STOPPING) => {
+                    stopping = Some(ClientError::Refused(message));
+                }
                 Err(message) => {
                     break Err(ClientError::Refused(format!("job {:?}: {message}", flight.job.id)));
                 }
@@ -318,7 +343,7 @@ impl Client {
             match self.reply(&|| false)? {
                 Reply::Verdict(result) => under_way.remove(&result.id),
                 Reply::Error { id: Some(id), .. } => under_way.remove(&id),
-                Reply::Error { id: None, .. } | Reply::Hello { .. } => None,
+                Reply::Error { id: None, .. } | Reply::Hello { .. } | Reply::Metrics { .. } => None,
             };
         }
         Ok(())
@@ -337,7 +362,9 @@ impl Client {
                 // The tail of an earlier, stopped run.
                 Reply::Error { id: None, message } if message.contains("to cancel") => {}
                 Reply::Error { id: None, message } => return Err(ClientError::Refused(message)),
-                Reply::Hello { .. } => return Err(ClientError::Protocol("a second hello".into())),
+                Reply::Hello { .. } | Reply::Metrics { .. } => {
+                    return Err(ClientError::Protocol("an answer that was not asked for".into()));
+                }
             }
         }
     }

@@ -8,6 +8,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// No line on the wire is longer.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
+/// How the reply to a job begins that a stopping daemon has not run.
+pub const STOPPING: &str = "evald is stopping";
+
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -21,6 +24,8 @@ pub enum Request {
         /// The job's id.
         id: String,
     },
+    /// What the daemon has counted; answered by [`Reply::Metrics`].
+    Metrics,
 }
 
 /// One piece of Python to run and the test that decides it.
@@ -89,6 +94,11 @@ pub enum Reply {
     },
     /// The end of one job.
     Verdict(JobResult),
+    /// To [`Request::Metrics`].
+    Metrics {
+        /// Prometheus' text format, version 0.0.4.
+        text: String,
+    },
     /// A request that cannot be served.
     Error {
         /// The job it is about, where there is one.
@@ -161,6 +171,24 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict, in the order of their declaration.
+    pub const ALL: [Self; 14] = [
+        Self::Passed,
+        Self::Failed,
+        Self::CompileError,
+        Self::TimeoutCpu,
+        Self::TimeoutWall,
+        Self::Oom,
+        Self::OutputLimit,
+        Self::DiskLimit,
+        Self::ProcLimit,
+        Self::PolicyViolation,
+        Self::Signaled,
+        Self::NoVerdict,
+        Self::Tampered,
+        Self::InfraError,
+    ];
+
     /// The name on the wire: `passed`, `timeout_cpu`, ...
     pub fn as_str(self) -> &'static str {
         match self {

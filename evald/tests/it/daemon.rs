@@ -55,6 +55,91 @@ fn a_terminated_daemon_cleans_up() {
     wait_until("all processes end", || !below.iter().any(|pid| alive(*pid)));
 }
 
+fn endless() -> Job {
+    Job { limits: Limits { cpu_ms: Some(600_000), ..Limits::default() }, ..job("while True: pass", "") }
+}
+
+fn terminate(daemon: &Daemon) {
+    let pid = nix::unistd::Pid::from_raw(daemon.child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signalled");
+}
+
+fn runs_a_job(daemon: &Daemon) -> bool {
+    daemon.client().metrics().expect("metrics").contains("\nevald_jobs_running 1\n")
+}
+
+#[test]
+fn a_stopping_daemon_ends_what_runs_and_refuses_the_rest() {
+    for setting in settings() {
+        let mut daemon = Daemon::start(setting);
+        let (mut first, mut late) = (daemon.client(), daemon.client());
+        let runner = std::thread::spawn(move || {
+            let mut results = Vec::new();
+            let long = "import time\nend = time.process_time() + 0.8\nwhile time.process_time() < end: pass";
+            let outcome = first.run_all((0..6).map(|_| job(long, "")), &|| false, |index, result| {
+                results.push((index, result.verdict));
+                ControlFlow::Continue(())
+            });
+            (results, outcome)
+        });
+        wait_until("the first job runs", || runs_a_job(&daemon));
+        let below = daemon.descendants();
+        terminate(&daemon);
+        let (results, outcome) = runner.join().expect("joined");
+        assert!(results.first() == Some(&(0, Verdict::Passed)), "{setting:?}: {results:?}");
+        assert!(results.iter().all(|(_, verdict)| *verdict == Verdict::Passed), "{setting:?}: {results:?}");
+        let refused = |outcome| match outcome {
+            Err(ClientError::Refused(message)) => message,
+            other => panic!("{setting:?}: {other:?}"),
+        };
+        assert!(refused(outcome).starts_with(evald_proto::STOPPING));
+        // By now it is stopping or has ended.
+        match late.run(job("", "")) {
+            Err(ClientError::Refused(message)) => assert!(message.starts_with(evald_proto::STOPPING)),
+            other => assert!(matches!(other, Err(ClientError::Broken(_))), "{setting:?}: {other:?}"),
+        }
+        assert!(daemon.child.wait().expect("reaped").success());
+        assert!(!daemon.socket.exists());
+        wait_until("all processes end", || !below.iter().any(|pid| alive(*pid)));
+    }
+}
+
+#[test]
+fn new_jobs_are_refused_while_old_ones_end() {
+    let Some(setting) = any_setting() else { return };
+    let daemon = Daemon::start(setting);
+    let mut holder = daemon.client();
+    std::thread::spawn(move || holder.run(endless()));
+    wait_until("it runs", || runs_a_job(&daemon));
+    terminate(&daemon);
+    wait_until("new jobs are refused", || match daemon.client().run(endless()) {
+        Err(ClientError::Refused(message)) => message.contains("was not run"),
+        other => panic!("{other:?}"),
+    });
+}
+
+#[test]
+fn a_second_signal_and_the_end_of_patience_cut_off_what_runs() {
+    let Some(setting) = any_setting() else { return };
+    let env = format!("py={}", python().expect("python").display());
+    for (patience, signals) in [("86400", 2), ("1", 1), ("0", 1)] {
+        let mut daemon = Daemon::start_with(setting, &env, &["--slots", "1", "--drain", patience]);
+        let mut client = daemon.client();
+        let runner = std::thread::spawn(move || client.run(endless()));
+        wait_until("it runs", || runs_a_job(&daemon));
+        let below = daemon.descendants();
+        for _ in 0..signals {
+            terminate(&daemon);
+            // Two signals at once would be one.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        wait_until("it ends", || daemon.child.try_wait().expect("waited").is_some());
+        assert!(daemon.child.wait().expect("reaped").success());
+        assert!(runner.join().expect("joined").is_err());
+        wait_until("all processes end", || !below.iter().any(|pid| alive(*pid)));
+    }
+}
+
 #[test]
 fn a_killed_slot_is_replaced_and_its_job_run_again() {
     let Some(setting) = any_setting() else { return };
@@ -166,6 +251,46 @@ impl Drop for Crowd {
             child.kill().ok();
             child.wait().ok();
         }
+    }
+}
+
+/// Attack 17: four times as many slots as cores, all at work; the verdicts are those of a sample alone.
+#[test]
+fn four_times_as_many_slots_as_cores_change_no_verdict() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let slots = (4 * cores).to_string();
+    for setting in settings() {
+        let env = format!("py={}", python().expect("python").display());
+        let daemon = Daemon::start_with(setting, &env, &["--slots", &slots]);
+        let mut client = daemon.client();
+        let work = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass";
+        let kinds = [
+            (work, "", Verdict::Passed),
+            (work, "assert False", Verdict::Failed),
+            ("while True: pass", "", Verdict::TimeoutCpu),
+            ("import time\ntime.sleep(1000)", "", Verdict::TimeoutWall),
+            ("x = []\nwhile True: x.append(bytes(1 << 20))", "", Verdict::Oom),
+            ("while True: print('x' * 1000)", "", Verdict::OutputLimit),
+        ];
+        let limits = Limits {
+            cpu_ms: Some(400),
+            wall_ms: Some(600),
+            memory_bytes: Some(64 << 20),
+            ..Limits::default()
+        };
+        let count = 6 * cores * kinds.len() / 2;
+        let jobs = (0..count).map(|index| {
+            let (code, test, _) = kinds[index % kinds.len()];
+            Job { limits: limits.clone(), ..job(code, test) }
+        });
+        let mut wrong = Vec::new();
+        let ran = client.run_all(jobs, &|| false, |index, result| {
+            if result.verdict != kinds[index % kinds.len()].2 {
+                wrong.push((index % kinds.len(), result));
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(ran.is_ok() && wrong.is_empty(), "{setting:?}: {ran:?} {wrong:?}");
     }
 }
 

@@ -5,5 +5,6 @@
 mod client;
 mod daemon;
 mod escapes;
+mod metrics;
 mod support;
 mod wire;

@@ -1,12 +1,14 @@
 //! Hostile clients: what they send ends in an error for them, and in nothing for the others.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use evald_proto::Verdict;
 
-use crate::support::{Daemon, any_setting, run};
+use crate::support::{Daemon, any_setting, executable, python, run};
 
 fn connect(daemon: &Daemon) -> UnixStream {
     let stream = UnixStream::connect(&daemon.socket).expect("connects");
@@ -96,6 +98,41 @@ fn an_endless_line_is_cut_off_and_memory_stays_bounded() {
     assert_eq!(run(&mut daemon.client(), "x = 1", "").verdict, Verdict::Passed);
     let after = resident_kib(&daemon);
     assert!(after < before + (64 << 10), "{before} KiB -> {after} KiB");
+}
+
+#[test]
+fn a_passed_socket_is_served_and_left_alone() {
+    let Some(setting) = any_setting() else { return };
+    let folder = tempfile::tempdir().expect("temp folder");
+    let path = folder.path().join("passed");
+    let listener = UnixListener::bind(&path).expect("listens");
+    // As systemd does it: the socket as descriptor 3, and the process that it is for by its id.
+    let start = |listener: &UnixListener, pid: &str| {
+        let stdin = OwnedFd::from(listener.try_clone().expect("cloned"));
+        let line = format!("LISTEN_FDS=1 LISTEN_PID={pid} exec \"$0\" \"$@\" 3<&0 0</dev/null");
+        let env = format!("py={}", python().expect("python").display());
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).arg(executable()).args(["serve", "--systemd", "--slots", "1"]);
+        command.args(["--tier", setting.tier, "--env", &env]).stdin(stdin).stderr(Stdio::piped());
+        command.spawn().expect("started")
+    };
+    // The first client comes before the daemon is up, and is served when it is.
+    for _ in 0..2 {
+        let mut daemon = start(&listener, "$$");
+        let mut client = evald_proto::Client::connect(&path).expect("served");
+        assert_eq!(run(&mut client, "import os\nos.fstat(3)", "").verdict, Verdict::Passed);
+        // The record's pipe is all that a sample finds beyond the standard three.
+        let fds = "import os\nfor fd in range(4, 64):\n  try: os.fstat(fd)\n  except OSError: continue\n  raise ValueError(fd)";
+        assert_eq!(run(&mut client, fds, "").verdict, Verdict::Passed);
+        drop(client);
+        let pid = nix::unistd::Pid::from_raw(daemon.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signalled");
+        assert!(daemon.wait().expect("reaped").success());
+        assert!(path.exists(), "the socket is systemd's to remove");
+    }
+    let output = start(&listener, "1").wait_with_output().expect("ended");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("process \"1\""), "{said}");
 }
 
 #[test]
