@@ -28,7 +28,7 @@ run inhouse retrieve --index "$out/index" -k 3 "draw the amounts as a single row
 run inhouse retrieve --index "$out/index" --problems "$problems"
 
 say "3. Code that calls them"
-note "The model is models/inhouse-tiny: 3 million parameters, trained by this project on CPUs for an hour. It is far weaker than"
+note "The model is models/inhouse-tiny: 2.6 million parameters, trained by this project on one core for 40 minutes. It is far weaker than"
 note "any model you would use; what it shows is that the whole path works. Give your own with --model."
 note "(The draft was chosen because the model manages it. The table at the end shows how seldom it does.)"
 cat > "$out/draft.py" <<'PYTHON'
