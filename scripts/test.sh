@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests. Ends with one line that counts what passed and failed; the exit status says the same.
+# All tests. Runs on after a failure and names at the end what failed; the exit status says the same.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
@@ -33,7 +33,15 @@ for combination in "" inhouse/llama inhouse/candle; do
         cargo build --release --locked -p inhouse -p inhouse-study -p inhouse-ffi -p inhouse-cli --no-default-features --features "$combination"
 done
 # The combinations above left commands of other features behind; tests run what users get.
-step "Rust, C and C++ tests" cargo test --release --locked --workspace --features "$features" --no-fail-fast
+# What a test prints is shown, so that a skipped one says why.
+rust_tests() {
+    cargo test --release --locked --workspace --features "$features" --no-fail-fast -- --show-output 2>&1 | tee target/test.log
+}
+step "Rust, C and C++ tests" rust_tests
+if grep -q '^skipped' target/test.log; then
+    say "skipped"
+    grep '^skipped' target/test.log | sort | uniq -c >&2
+fi
 if [ "$(id -u)" = 0 ] && command -v runuser >/dev/null; then
     # Users are not root: the sandbox must hold for them too.
     step "evald's tests as an unprivileged user" scripts/test-unprivileged.sh
