@@ -65,6 +65,19 @@ pub struct ModelArguments {
     pub gpu_layers: u32,
 }
 
+impl ModelArguments {
+    /// The engine with this model and, where one is given, an index.
+    pub fn open(&self, index: Option<&Path>) -> inhouse::Result<Engine> {
+        Engine::open(&EngineOptions {
+            index: index.map(Path::to_path_buf),
+            model: Some(self.model.clone()),
+            gpu_layers: self.gpu_layers,
+            threads: self.threads.map(usize::from),
+            ..EngineOptions::default()
+        })
+    }
+}
+
 /// Flags that say how tokens are drawn.
 #[derive(clap::Args)]
 pub struct SamplingArguments {
@@ -131,13 +144,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Err(Usage("--apis needs --index DIR").into());
     }
     let context = files::read_text(&arguments.file)?;
-    let engine = Engine::open(&EngineOptions {
-        index: arguments.index.clone(),
-        model: Some(arguments.model.model.clone()),
-        gpu_layers: arguments.model.gpu_layers,
-        threads: arguments.model.threads.map(usize::from),
-        ..EngineOptions::default()
-    })?;
+    let engine = arguments.model.open(arguments.index.as_deref())?;
     let apis = match &arguments.apis {
         Apis::None => ApiChoice::None,
         Apis::Top(n) => ApiChoice::Top(*n),

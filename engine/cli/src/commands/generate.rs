@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use inhouse::{Engine, EngineOptions};
 use inhouse_core::progress::Progress;
 use inhouse_study::generate::{self, ApiSetting, GenerateOptions};
 use inhouse_study::problems;
@@ -59,13 +58,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         return Err(Usage("--apis top:N needs --index DIR").into());
     }
     let problems = problems::read(&arguments.problems)?;
-    let engine = Engine::open(&EngineOptions {
-        index: arguments.index.clone(),
-        model: Some(arguments.model.model.clone()),
-        gpu_layers: arguments.model.gpu_layers,
-        threads: arguments.model.threads.map(usize::from),
-        ..EngineOptions::default()
-    })?;
+    let engine = arguments.model.open(arguments.index.as_deref())?;
     let cancel = on_interrupt()?;
     let options = GenerateOptions {
         setting: arguments.apis,
