@@ -26,13 +26,12 @@ if [ -d "${INHOUSE_SHARED:-../shared}/benchmarks" ]; then
 fi
 
 step "format" cargo fmt --all --check
-step "build (llama.cpp and candle: about 10 minutes on 2 cores the first time)" \
-    cargo build --release --locked --workspace --features "$features"
 for combination in "" inhouse/llama inhouse/candle; do
     step "build with features: ${combination:-none}" \
         cargo build --release --locked -p inhouse -p inhouse-study -p inhouse-ffi -p inhouse-cli --no-default-features --features "$combination"
 done
-# The combinations above left commands of other features behind; tests run what users get.
+# Last, since each of the above leaves its own `inhouse` behind: tests run what users get.
+step "build (all features)" cargo build --release --locked --workspace --features "$features"
 # What a test prints is shown, so that a skipped one says why.
 rust_tests() {
     cargo test --release --locked --workspace --features "$features" --no-fail-fast -- --show-output 2>&1 | tee target/test.log
