@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use inhouse_core::decode::{CancelToken, Decoder, Feed, SeqId, TokenId};
+use inhouse_core::decode::{CancelToken, Decoder, Feed, SeqId};
 use inhouse_core::{Error, ErrorKind, Result};
 
-use crate::raw::{BatchToken, Context, ContextOptions, ModelHandle, Outcome};
+use crate::raw::{BatchToken, Context, ContextOptions, EncoderText, ModelHandle, Outcome};
 
 /// Sequences of one context, their lengths, and the logits of the last feeds.
 pub(crate) struct LlamaDecoder {
@@ -75,7 +75,7 @@ impl LlamaDecoder {
     }
 
     /// Has an encoder-decoder's encoder read texts for their sequences, instead of what it read before.
-    pub(crate) fn encode(&mut self, texts: &[(&[TokenId], &[SeqId])], cancel: &CancelToken) -> Result<()> {
+    pub(crate) fn encode(&mut self, texts: &[EncoderText<'_>], cancel: &CancelToken) -> Result<()> {
         cancel.check()?;
         match self.context.encode(texts, cancel)? {
             Outcome::Done => Ok(()),

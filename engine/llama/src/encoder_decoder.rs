@@ -5,7 +5,8 @@
 //! after the prompt are those after the start token. What is fed later goes to the decoder.
 //!
 //! llama.cpp keeps one encoder output for a context. While all sequences share a prompt, as samples do, it is read once for
-//! all of them; prompts side by side are read together, and again whenever one of them changes.
+//! all of them; prompts side by side are read together, and again whenever one of them changes (once for each sequence
+//! that is under way, so that this suits a few short prompts).
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use inhouse_core::decode::{CancelToken, Decoder, Feed, SeqId, TokenId};
 use inhouse_core::{Error, ErrorKind, Result};
 
 use crate::decoder::LlamaDecoder;
+use crate::raw::EncoderText;
 
 pub(crate) struct EncoderDecoder {
     decoder: LlamaDecoder,
@@ -30,6 +32,13 @@ struct Prompt {
     tokens: Arc<Vec<TokenId>>,
     /// Whether the decoder has begun on it; else it is read with the next feed.
     begun: bool,
+}
+
+/// A text for the encoder, and who sees it.
+struct Text {
+    tokens: Arc<Vec<TokenId>>,
+    readers: Vec<SeqId>,
+    start: usize,
 }
 
 impl EncoderDecoder {
@@ -64,43 +73,55 @@ impl EncoderDecoder {
         if feeds.iter().all(serves) {
             return Ok(());
         }
-        let mut texts: Vec<(Arc<Vec<TokenId>>, Vec<SeqId>)> = Vec::new();
-        for (seq, prompt) in prompts.iter().enumerate().filter(|(_, prompt)| prompt.begun) {
-            match texts.iter_mut().find(|(tokens, _)| *tokens == prompt.tokens) {
-                Some((_, readers)) => readers.push(seq as SeqId),
-                None => texts.push((Arc::clone(&prompt.tokens), vec![seq as SeqId])),
-            }
-        }
-        if let [(_, readers)] = texts.as_mut_slice() {
-            // Forks of it find it read.
-            *readers = (0..prompts.len() as SeqId).collect();
-        }
+        let texts = self.texts(prompts);
         let (before, after) = self.wrapping;
         let wrapped: Vec<Vec<TokenId>> = texts
             .iter()
-            .map(|(tokens, _)| before.into_iter().chain(tokens.iter().copied()).chain(after).collect())
+            .map(|text| before.into_iter().chain(text.tokens.iter().copied()).chain(after).collect())
             .collect();
         let (n_tokens, room) = (wrapped.iter().map(Vec::len).sum::<usize>(), self.decoder.n_batch());
         if n_tokens > room {
             let what = format!("prompts of {n_tokens} tokens side by side, the encoder reads {room} at once");
             return Err(Error::new(ErrorKind::LimitExceeded, what));
         }
-        let groups: Vec<(&[TokenId], &[SeqId])> = wrapped
+        let groups: Vec<EncoderText<'_>> = wrapped
             .iter()
             .zip(&texts)
-            .map(|(tokens, (_, readers))| (tokens.as_slice(), readers.as_slice()))
+            .map(|(tokens, text)| EncoderText { tokens, readers: &text.readers, start: text.start })
             .collect();
         self.decoder.encode(&groups, cancel)?;
         self.encoded.fill(None);
-        for (_, readers) in &texts {
-            for &seq in readers {
-                // The sequence's own, so that it is known again; of sequences without one, the only prompt there is.
-                let own = &prompts[seq as usize];
-                let tokens = if own.begun { &own.tokens } else { &texts[0].0 };
-                self.encoded[seq as usize] = Some(Arc::clone(tokens));
+        for text in &texts {
+            for &seq in &text.readers {
+                self.encoded[seq as usize] = Some(Arc::clone(&text.tokens));
             }
         }
         Ok(())
+    }
+
+    /// What the encoder is to read so that every sequence that has begun, or begins now, sees its prompt. A text stands once
+    /// for all sequences that hold nothing yet, and once for each of the others: llama.cpp lets only equals share.
+    fn texts(&self, prompts: &[Prompt]) -> Vec<Text> {
+        let mut texts: Vec<Text> = Vec::new();
+        for (seq, prompt) in prompts.iter().enumerate().filter(|(_, prompt)| prompt.begun) {
+            let seq = seq as SeqId;
+            let start = self.decoder.len(seq);
+            let shared = texts
+                .iter_mut()
+                .find(|text| start == 0 && text.start == 0 && Arc::ptr_eq(&text.tokens, &prompt.tokens));
+            match shared {
+                Some(text) => text.readers.push(seq),
+                None => {
+                    texts.push(Text { tokens: Arc::clone(&prompt.tokens), readers: vec![seq], start });
+                }
+            }
+        }
+        if let [Text { readers, start: 0, .. }] = texts.as_mut_slice() {
+            // Forks of it find it read.
+            let empty = (0..prompts.len() as SeqId).filter(|&seq| self.decoder.len(seq) == 0);
+            *readers = empty.collect();
+        }
+        texts
     }
 }
 

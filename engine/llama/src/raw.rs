@@ -216,6 +216,16 @@ pub(crate) struct BatchToken {
     pub(crate) output: bool,
 }
 
+/// A text for an encoder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EncoderText<'a> {
+    pub(crate) tokens: &'a [TokenId],
+    /// The sequences whose decoder sees it. llama.cpp wants them to hold the same number of tokens.
+    pub(crate) readers: &'a [SeqId],
+    /// Where llama.cpp wants it to stand: after what the readers hold. T5 knows distances alone.
+    pub(crate) start: usize,
+}
+
 /// How a forward pass ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -358,30 +368,26 @@ impl Context {
 
     /// Runs the encoder over texts, replacing what it read before; each is seen by the decoder of its sequences. All tokens
     /// together are at most the [`ContextOptions::n_pass`] of this context.
-    pub(crate) fn encode(
-        &mut self,
-        texts: &[(&[TokenId], &[SeqId])],
-        cancel: &CancelToken,
-    ) -> Result<Outcome> {
+    pub(crate) fn encode(&mut self, texts: &[EncoderText<'_>], cancel: &CancelToken) -> Result<Outcome> {
         let invalid = |what: String| Err(Error::new(ErrorKind::Internal, what));
-        let n_tokens: usize = texts.iter().map(|(tokens, _)| tokens.len()).sum();
+        let n_tokens: usize = texts.iter().map(|text| text.tokens.len()).sum();
         if n_tokens == 0 || n_tokens > self.n_batch().min(self.options.n_pass as usize) {
             return invalid(format!("{n_tokens} tokens to encode at once"));
         }
         let (mut ids, mut positions) = (Vec::with_capacity(n_tokens), Vec::with_capacity(n_tokens));
         let (mut n_seqs, mut seq_pointers) = (Vec::with_capacity(n_tokens), Vec::with_capacity(n_tokens));
         let mut seqs: Vec<Vec<i32>> = Vec::with_capacity(texts.len());
-        for (tokens, readers) in texts {
+        for EncoderText { tokens, readers, start } in texts {
             if readers.is_empty() || readers.iter().any(|&seq| seq >= self.options.n_seq) {
                 return invalid(format!("a text for the sequences {readers:?} of {}", self.options.n_seq));
             }
             let mut readers: Vec<i32> = readers.iter().map(|&seq| seq as i32).collect();
-            for (position, &token) in tokens.iter().enumerate() {
-                let Some(token) = self.model.known(token) else {
-                    return invalid(format!("token {token} is not in the vocabulary"));
+            for (i, &token) in tokens.iter().enumerate() {
+                let (Some(token), Ok(position)) = (self.model.known(token), i32::try_from(start + i)) else {
+                    return invalid(format!("token {token} is not in the vocabulary, or too far on"));
                 };
                 ids.push(token);
-                positions.push(position as i32);
+                positions.push(position);
                 n_seqs.push(readers.len() as i32);
                 seq_pointers.push(readers.as_mut_ptr());
             }

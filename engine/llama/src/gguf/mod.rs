@@ -153,6 +153,15 @@ impl Fault {
     }
 
     fn at(self, path: &Path) -> Error {
-        Error::new(self.kind, format!("{}: {}", path.display(), self.what))
+        // What came out of the file is shown on one line.
+        let mut line = format!("{}: ", path.display());
+        for character in self.what.chars() {
+            if character.is_control() {
+                line.extend(character.escape_default());
+            } else {
+                line.push(character);
+            }
+        }
+        Error::new(self.kind, line)
     }
 }
