@@ -1,5 +1,6 @@
 //! Building, opening, updating and searching an index of 100,000 records, made by renaming a few hundred.
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ fn index(criterion: &mut Criterion) {
             round += 1;
             let mut changed = apis[..100].to_vec();
             changed.iter_mut().for_each(|api| api.description = format!("Says something else, {round}."));
-            let options = UpdateOptions { scope: UpdateScope::Records };
+            let options = UpdateOptions { scope: UpdateScope::Only(BTreeSet::new()) };
             update(dir.path(), &changed, &options, &Silent).expect("the index is updated");
             Index::open(dir.path()).expect("the index opens")
         });

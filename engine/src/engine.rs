@@ -123,6 +123,7 @@ impl Engine {
             sequences: sequences.max(1),
             kv_cells: None,
             threads: self.threads,
+            ..DecoderOptions::default()
         };
         let decoder = Arc::clone(model).decoder(&options)?;
         Ok(Session::new(self.clone(), Arc::clone(model), decoder))

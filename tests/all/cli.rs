@@ -91,6 +91,39 @@ fn the_private_library_is_read_indexed_and_found() {
     }
 }
 
+/// Part of a library never removes the rest of it, unless the user says that it is all.
+#[test]
+fn an_update_removes_only_from_libraries_that_are_given_as_a_whole() {
+    let folder = TempDir::new().unwrap();
+    let index = private_index(&folder);
+    let count = || {
+        let info = succeed(&["index", "info", index.to_str().unwrap(), "--json"]);
+        serde_json::from_str::<Value>(&info).unwrap()["apis"].as_u64().unwrap()
+    };
+    let update = |source: &Path, extra: &[&str]| {
+        succeed(&[&["index", "update", index.to_str().unwrap(), source.to_str().unwrap()], extra].concat());
+    };
+    let whole = count();
+    let row = folder.path().join("row.jsonl");
+    fs::write(&row, "{\"name\": \"unheard_of\", \"module\": \"gaugewren\", \"signature\": \"()\"}\n")
+        .unwrap();
+    update(&row, &[]);
+    assert_eq!(count(), whole + 1);
+    let bare = folder.path().join("bare.jsonl");
+    for name in ["one", "two"] {
+        fs::write(&bare, format!("{{\"name\": \"{name}\"}}\n")).unwrap();
+        update(&bare, &[]);
+    }
+    assert_eq!(count(), whole + 3, "records that name no library are not one library");
+    update(&private_package().join("almanac.py"), &[]);
+    assert!(count() >= whole + 3);
+    // The package as a whole: what it does not have goes, other records stay.
+    update(&private_package(), &[]);
+    assert_eq!(count(), whole + 2);
+    update(&row, &["--prune"]);
+    assert_eq!(count(), 3);
+}
+
 #[test]
 fn canonical_solutions_of_the_private_library_all_pass() {
     let Some(python) = inhouse_tests::python_environment("python") else { return };

@@ -52,7 +52,8 @@ fn candle() -> Arc<dyn Model> {
 
 /// Logits after each token: fed one by one, or each prefix anew in one feed.
 fn all_logits(model: &Arc<dyn Model>, tokens: &[u32], incremental: bool) -> Vec<Vec<f32>> {
-    let mut decoder = Arc::clone(model).decoder(&DecoderOptions::default()).unwrap();
+    let mut decoder =
+        Arc::clone(model).decoder(&DecoderOptions { exact: true, ..DecoderOptions::default() }).unwrap();
     let mut rows = Vec::new();
     for i in 0..tokens.len() {
         let from = if incremental {
@@ -91,7 +92,8 @@ fn gguf_f32_logits_equal_those_of_transformers() {
     for incremental in [true, false] {
         let (worst, equal) = compare(&all_logits(&model, &reference.tokens, incremental), &reference.logits);
         println!("F32, incremental {incremental}: largest difference {worst:.2e}, argmax equal at {equal}");
-        assert!(worst <= 1e-3, "{worst}");
+        // What is left is llama.cpp's GELU, a table in f16.
+        assert!(worst <= 5e-4, "{worst}");
         assert_eq!(equal, reference.tokens.len());
     }
 }
@@ -124,7 +126,7 @@ fn candle_and_llama_agree() {
     let (worst, _) = compare(&candle, &reference.logits);
     assert!(worst < 1e-4, "candle against transformers: {worst}");
     let (worst, equal) = compare(&all_logits(&llama, &reference.tokens, true), &candle);
-    assert!(worst <= 1e-3 && equal == reference.tokens.len(), "llama.cpp against candle: {worst}, {equal}");
+    assert!(worst <= 5e-4 && equal == reference.tokens.len(), "llama.cpp against candle: {worst}, {equal}");
 }
 
 #[test]

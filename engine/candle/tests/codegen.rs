@@ -144,8 +144,13 @@ fn half_precision_stays_close() {
 fn limits_are_errors_that_change_nothing() {
     let (model, reference) = (load(DType::F32), reference());
     let tokens = &reference.tokens;
-    let options =
-        DecoderOptions { context_length: Some(24), sequences: 2, kv_cells: Some(30), threads: Some(1) };
+    let options = DecoderOptions {
+        context_length: Some(24),
+        sequences: 2,
+        kv_cells: Some(30),
+        threads: Some(1),
+        ..DecoderOptions::default()
+    };
     let mut decoder = Arc::clone(&model).decoder(&options).unwrap();
     let go = CancelToken::new();
     let mut kind = |feeds: &[Feed<'_>], cancel: &CancelToken| decoder.feed(feeds, cancel).unwrap_err().kind();

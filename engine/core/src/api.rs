@@ -81,6 +81,20 @@ impl ApiDoc {
         let description = fold(&self.description);
         if description.is_empty() { head } else { format!("{head}: {description}") }
     }
+
+    /// The library that a record belongs to: the first component of its module or qualified name, empty where it has
+    /// neither.
+    pub fn library(&self) -> &str {
+        let dotted = if self.module.is_empty() { &self.qualified_name } else { &self.module };
+        match dotted.split_once('.') {
+            Some((first, _)) => first,
+            // a bare `qualified_name` that only repeats the name says nothing of a library, unless it is the library itself
+            None if self.module.is_empty() && *dotted == self.name && self.kind != Some(ApiKind::Module) => {
+                ""
+            }
+            None => dotted,
+        }
+    }
 }
 
 /// Reads `apis.jsonl` (plain or gzip; `-` is standard input).

@@ -200,7 +200,7 @@ fn update_counts_and_leaves_other_libraries_alone() {
 #[test]
 fn update_of_records_alone_removes_nothing() {
     let (dir, _) = built(&loom());
-    let options = UpdateOptions { scope: UpdateScope::Records };
+    let options = UpdateOptions { scope: UpdateScope::Only(BTreeSet::new()) };
     let rows =
         [api("loom.weave", "(warp)", "Crosses."), api("loom.unpick", "()", "Opens."), loom().remove(0)];
     let report = update(dir.path(), &rows, &options, &Silent).unwrap();

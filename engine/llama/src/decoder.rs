@@ -139,6 +139,10 @@ impl Decoder for LlamaDecoder {
                     self.broken |= !undone;
                 }
                 self.logits.clear();
+                if self.broken && error.kind() != ErrorKind::Backend {
+                    let what = format!("llama.cpp cannot undo a pass that ended early ({error})");
+                    return Err(Error::with_source(ErrorKind::Backend, what, error));
+                }
                 return Err(error);
             }
         }

@@ -136,7 +136,7 @@ impl Plan {
                 usize::try_from(worth).unwrap_or(usize::MAX).clamp(1, physical_cores())
             }
         };
-        check_memory(n_cells, summary)?;
+        check_memory(n_cells, if options.exact { 4 } else { 2 }, summary)?;
         let context = ContextOptions {
             n_cells: n_cells as u32,
             n_batch: BATCH_TOKENS,
@@ -145,16 +145,18 @@ impl Plan {
             n_threads: n_threads as i32,
             // On a CPU it is faster over long contexts, but its sums depend on what else is in the batch enough to change
             // 2 to 4 of 30 random samples (none without it); a sample should not depend on its neighbours.
-            flash_attention: on_gpu,
+            flash_attention: on_gpu && !options.exact,
+            f32_cache: options.exact,
         };
         Ok(Self { context_length, context })
     }
 }
 
 /// Refuses a cache that the memory cannot hold: llama.cpp touches all of it, and the system would end the process.
-fn check_memory(n_cells: usize, summary: &GgufSummary) -> Result<()> {
-    // Keys and values of f16 in every block, at most as wide as the hidden state in the models this build knows.
-    let bytes = (n_cells as u64).saturating_mul(summary.n_blocks as u64 * summary.n_embd as u64 * 4);
+fn check_memory(n_cells: usize, bytes_per_value: u64, summary: &GgufSummary) -> Result<()> {
+    // A key and a value in every block, at most as wide as the hidden state in the models this build knows.
+    let bytes_per_cell = 2 * bytes_per_value * summary.n_blocks as u64 * summary.n_embd as u64;
+    let bytes = (n_cells as u64).saturating_mul(bytes_per_cell);
     let Some(available) = available_memory() else {
         return Ok(());
     };

@@ -189,6 +189,8 @@ pub(crate) struct ContextOptions {
     pub(crate) n_seq: u32,
     pub(crate) n_threads: i32,
     pub(crate) flash_attention: bool,
+    /// Keys and values in f32 instead of f16.
+    pub(crate) f32_cache: bool,
 }
 
 /// One token of a batch.
@@ -263,6 +265,10 @@ impl Context {
         } else {
             sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
         };
+        if options.f32_cache {
+            params.type_k = sys::GGML_TYPE_F32;
+            params.type_v = sys::GGML_TYPE_F32;
+        }
         params.no_perf = true;
         params.abort_callback = Some(should_abort);
         params.abort_callback_data = ptr::from_ref(&*cancel).cast_mut().cast();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use inhouse_core::index::{self, BuildOptions, Index, UpdateOptions};
+use inhouse_core::index::{self, BuildOptions, Index, UpdateOptions, UpdateScope};
 use inhouse_core::progress::Progress;
 
 use super::source;
@@ -31,12 +31,21 @@ enum Action {
         encoder: String,
     },
     /// Add, replace and remove what changed in the given libraries; readers keep working meanwhile
-    #[command(after_help = "Example:\n  inhouse index update mylib.index ./mylib")]
+    #[command(
+        long_about = "Add, replace and remove what changed in the given libraries; readers keep working meanwhile.\n\n\
+            Of a package given as a whole (folder, wheel, sdist, installed package, objects.inv), what is gone is removed. \
+            A module or sub-package alone, and the rows of an apis.jsonl, only add and replace, unless --prune says that \
+            they are all there is.",
+        after_help = "Examples:\n  inhouse index update mylib.index ./mylib\n  inhouse index update mylib.index changed.jsonl"
+    )]
     Update {
         /// Folder of the index
         dir: PathBuf,
         #[command(flatten)]
         source: source::Arguments,
+        /// Remove what the sources no longer name, also where they may be a part of their library
+        #[arg(long)]
+        prune: bool,
     },
     /// Describe an index
     Info {
@@ -59,9 +68,13 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
             progress.finish();
             eprintln!("{} APIs -> {}", info.apis, out.display());
         }
-        Action::Update { dir, source } => {
+        Action::Update { dir, source, prune } => {
             let documentation = source::read(source, progress)?;
-            let report = index::update(dir, &documentation.apis, &UpdateOptions::default(), progress)?;
+            let scope = match prune {
+                true => UpdateScope::Libraries,
+                false => UpdateScope::Only(documentation.whole_libraries),
+            };
+            let report = index::update(dir, &documentation.apis, &UpdateOptions { scope }, progress)?;
             progress.finish();
             eprintln!(
                 "{} added, {} replaced, {} removed, {} unchanged -> {}",

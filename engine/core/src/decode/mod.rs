@@ -2,12 +2,14 @@
 //! stop rules and the loop live here, so that every backend behaves the same.
 
 mod cancel;
+mod constraint;
 mod generate;
 mod sampler;
 mod stop;
 mod utf8;
 
 pub use cancel::CancelToken;
+pub use constraint::{Constraint, Guard};
 pub use generate::{Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate};
 pub use sampler::{Sampler, SamplingParams, TokenSet};
 pub use stop::{PAPER_STOPS, StopRules};
@@ -65,11 +67,14 @@ pub struct DecoderOptions {
     pub kv_cells: Option<usize>,
     /// Threads; `None`: the backend chooses by the size of the model and the cores.
     pub threads: Option<usize>,
+    /// Keys and values are kept in f32 instead of f16 where the backend rounds them: twice the memory and slower, for
+    /// comparing logits with a reference.
+    pub exact: bool,
 }
 
 impl Default for DecoderOptions {
     fn default() -> Self {
-        Self { context_length: None, sequences: 1, kv_cells: None, threads: None }
+        Self { context_length: None, sequences: 1, kv_cells: None, threads: None, exact: false }
     }
 }
 
@@ -132,7 +137,8 @@ pub trait Decoder: Send {
     ///
     /// # Errors
     /// A token or sequence out of range, a full context or cache ([`crate::ErrorKind::LimitExceeded`]), a cancel, or a
-    /// failing backend.
+    /// failing backend. Where what was fed cannot be taken out again, the error is [`crate::ErrorKind::Backend`]
+    /// whatever the cause.
     fn feed(&mut self, feeds: &[Feed<'_>], cancel: &CancelToken) -> Result<()>;
 
     /// Raw logits `[vocab] f32` after the last token of the `i`-th feed of the last call of [`Decoder::feed`].

@@ -90,7 +90,7 @@ pub(super) fn read(path: &Path, progress: &dyn Progress) -> Result<Documentation
         .collect();
     apis.sort_by(|a, b| (&a.module, &a.qualified_name).cmp(&(&b.module, &b.qualified_name)));
     apis.dedup_by(|b, a| a.qualified_name == b.qualified_name);
-    Ok(Documentation { apis, skipped, files_read: pages.len() + 1 })
+    Ok(Documentation { apis, skipped, files_read: pages.len() + 1, ..Documentation::default() })
 }
 
 /// The longest module that a name begins with; else all but the parts that a class begins.

@@ -29,8 +29,11 @@ mod registered;
 mod scope;
 mod signature;
 mod source;
+mod statements;
 mod text;
+mod value;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use docstring::first_sentence;
@@ -47,6 +50,9 @@ pub struct Documentation {
     pub skipped: Vec<Skipped>,
     /// Files looked at, skipped ones included.
     pub files_read: usize,
+    /// Libraries that were read as a whole: what is not among `apis` is not in them. A module or sub-package alone is
+    /// a part of its library, and rows of an apis.jsonl may be.
+    pub whole_libraries: BTreeSet<String>,
 }
 
 /// A file that was passed over.
@@ -81,6 +87,17 @@ pub struct ReadOptions {
 /// entries that point out of it, or beyond the limits of size), or holds no Python module. A file inside that does not
 /// parse is no error: it is listed in [`Documentation::skipped`].
 pub fn read(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
+    let mut documentation = read_part(source, options, progress)?;
+    let name = source.to_string_lossy().to_lowercase();
+    let rows = name == "-" || name.ends_with(".jsonl") || name.ends_with(".jsonl.gz");
+    if !rows && !source::is_inside_package(source) {
+        documentation.whole_libraries =
+            documentation.apis.iter().map(|api| api.library().to_owned()).collect();
+    }
+    Ok(documentation)
+}
+
+fn read_part(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
     if source == Path::new("-") {
         return rows(source);
     }
@@ -141,10 +158,11 @@ pub fn read_all(
         all.apis.append(&mut one.apis);
         all.skipped.append(&mut one.skipped);
         all.files_read += one.files_read;
+        all.whole_libraries.append(&mut one.whole_libraries);
     }
     Ok(all)
 }
 
 fn rows(source: &Path) -> Result<Documentation> {
-    Ok(Documentation { apis: api::read_jsonl(source)?, skipped: Vec::new(), files_read: 1 })
+    Ok(Documentation { apis: api::read_jsonl(source)?, files_read: 1, ..Documentation::default() })
 }

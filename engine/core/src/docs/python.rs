@@ -49,7 +49,7 @@ pub(super) fn read(
         let program = Program::new(&parsed);
         let library = Library::new(&program);
         let apis = records::all(&library, options.include_private);
-        Documentation { apis, skipped, files_read }
+        Documentation { apis, skipped, files_read, ..Documentation::default() }
     });
     progress.finish();
     Ok(found)

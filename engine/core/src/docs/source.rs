@@ -165,6 +165,11 @@ pub(super) fn is_package(folder: &Path) -> bool {
     folder.join("__init__.py").is_file() || folder.join("__init__.pyi").is_file()
 }
 
+/// Whether a file or folder is a part of a package rather than a whole one.
+pub(super) fn is_inside_package(path: &Path) -> bool {
+    path.canonicalize().ok().and_then(|path| path.parent().map(is_package)).unwrap_or(false)
+}
+
 /// The dotted name of a package folder: the names of the packages it lies in come first.
 fn package_name(folder: &Path) -> String {
     let mut parts = Vec::new();

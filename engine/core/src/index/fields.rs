@@ -127,18 +127,6 @@ pub(super) fn bare(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-/// The library that a record belongs to: the first component of its module or qualified name, empty where it has
-/// neither.
-pub(super) fn library(api: &ApiDoc) -> &str {
-    let dotted = if api.module.is_empty() { &api.qualified_name } else { &api.module };
-    match dotted.split_once('.') {
-        Some((first, _)) => first,
-        // a bare `qualified_name` that only repeats the name says nothing of a library, unless it is the library itself
-        None if api.module.is_empty() && *dotted == api.name && api.kind != Some(ApiKind::Module) => "",
-        None => dotted,
-    }
-}
-
 /// `datapipes.iter` of `torchdata.datapipes.iter.Batcher`.
 fn qualifier(api: &ApiDoc) -> &str {
     let path = if api.qualified_name.is_empty() { &api.module } else { &api.qualified_name };
@@ -230,12 +218,12 @@ mod tests {
             module: module.into(),
             ..ApiDoc::default()
         };
-        assert_eq!(library(&api("f", "lib.sub.C.f", "")), "lib");
-        assert_eq!(library(&api("f", "lib.sub.C.f", "lib.sub")), "lib");
-        assert_eq!(library(&api("f", "", "lib")), "lib");
-        assert_eq!(library(&api("lib", "lib.core", "")), "lib");
-        assert_eq!(library(&api("f", "f", "")), "");
-        assert_eq!(library(&api("f", "", "")), "");
+        assert_eq!(api("f", "lib.sub.C.f", "").library(), "lib");
+        assert_eq!(api("f", "lib.sub.C.f", "lib.sub").library(), "lib");
+        assert_eq!(api("f", "", "lib").library(), "lib");
+        assert_eq!(api("lib", "lib.core", "").library(), "lib");
+        assert_eq!(api("f", "f", "").library(), "");
+        assert_eq!(api("f", "", "").library(), "");
         assert_eq!(qualifier(&api("f", "lib.sub.C.f", "lib.sub")), "sub.C");
         assert_eq!(qualifier(&api("f", "lib.f", "lib")), "");
         assert_eq!(qualifier(&api("f", "", "lib.sub")), "sub");

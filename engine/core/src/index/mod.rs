@@ -28,7 +28,7 @@ mod section_file;
 mod segment;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -60,13 +60,16 @@ pub struct UpdateOptions {
 }
 
 /// What the records given to [`update`] stand for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+///
+/// Given records are always added or take the place of their namesakes. What differs is what an absent record means.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum UpdateScope {
-    /// Their whole libraries: records of these libraries that are not given are removed.
+    /// Every library that occurs in them is given as a whole: its records that are not given are removed. Records of
+    /// no library (neither module nor dotted qualified name) count as one library.
     #[default]
     Libraries,
-    /// Themselves: they are added or take the place of their namesakes, nothing else changes.
-    Records,
+    /// These libraries are given as a whole, the others in part. With none, nothing is removed.
+    Only(BTreeSet<String>),
 }
 
 /// What an update did, in records.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::fields::{bare, library};
+use super::fields::bare;
 use super::section_file::{FileEntry, SectionFile, SectionWriter, StringTable, offsets, u32_at, u64_at};
 use crate::{ApiDoc, Error, ErrorKind, Result};
 
@@ -73,10 +73,10 @@ pub(super) fn write(dir: &Path, name: &str, apis: &[&ApiDoc]) -> Result<FileEntr
     out.u32s(first_doc)?;
     out.u32s(name_of)?;
 
-    let mut libraries: BTreeMap<&str, u32> = apis.iter().map(|api| (library(api), 0)).collect();
+    let mut libraries: BTreeMap<&str, u32> = apis.iter().map(|api| (api.library(), 0)).collect();
     (0u32..).zip(libraries.values_mut()).for_each(|(i, number)| *number = i);
     StringTable::write(&mut out, libraries.keys().copied())?;
-    out.u32s(apis.iter().map(|api| libraries[library(api)]))?;
+    out.u32s(apis.iter().map(|api| libraries[api.library()]))?;
 
     let mut keys: Vec<(u64, u32)> = Vec::with_capacity(apis.len() * 3);
     for (doc, api) in (0u32..).zip(apis) {

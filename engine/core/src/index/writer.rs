@@ -8,7 +8,6 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
-use super::fields::library;
 use super::manifest::{MANIFEST, Manifest, file_name, generation_of};
 use super::reader::Index;
 use super::records::encode;
@@ -58,10 +57,10 @@ pub fn build(
 
 /// Brings the index in `dir` up to date with `apis`, a fresh reading of some libraries.
 ///
-/// Records are told apart by qualified name (by name where they have none). With [`UpdateScope::Libraries`] the
-/// libraries that occur in `apis` (first component of module or qualified name) are compared as a whole: records that
-/// `apis` no longer has are removed. Other libraries stay. Unchanged records are not rewritten; the cost follows the
-/// size of the libraries read and of the change, not that of the index.
+/// Records are told apart by qualified name (by name where they have none). Of a library (first component of module or
+/// qualified name) that is given as a whole ([`UpdateScope`]), records that `apis` no longer has are removed. Other
+/// libraries stay. Unchanged records are not rewritten; the cost follows the size of the libraries read and of the
+/// change, not that of the index.
 ///
 /// # Errors
 /// `apis` is empty or has a record without a name; `dir` holds no index or a damaged one; another writer is at work
@@ -79,7 +78,7 @@ pub fn update(
     let index = Index::open(dir)?;
     remove_unnamed(dir, Some(index.manifest()))?;
     progress.start("index", Some(apis.len() as u64));
-    let change = Change::find(&index, apis, options.scope)?;
+    let change = Change::find(&index, apis, &options.scope)?;
     let report = change.report;
     if change.added.is_empty() && change.removed.is_empty() {
         progress.advance(apis.len() as u64);
@@ -203,19 +202,27 @@ fn key(api: &ApiDoc) -> &str {
 }
 
 impl<'a> Change<'a> {
-    fn find(index: &Index, apis: &'a [ApiDoc], scope: UpdateScope) -> Result<Self> {
+    fn find(index: &Index, apis: &'a [ApiDoc], scope: &UpdateScope) -> Result<Self> {
         let mut report = UpdateReport::default();
         // rows by content, so that what is stored already is found without parsing it
         let mut fresh: FxHashMap<Vec<u8>, Vec<&ApiDoc>> = FxHashMap::default();
         for api in apis {
             fresh.entry(encode(api)?).or_default().push(api);
         }
-        let libraries: BTreeSet<&str> = apis.iter().map(library).collect();
+        let libraries: BTreeSet<&str> = apis.iter().map(ApiDoc::library).collect();
         let keys: BTreeSet<&str> = apis.iter().map(key).collect();
         let mut outdated: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
         for (s, segment) in index.segments().iter().enumerate() {
             let names = segment.records.libraries()?;
+            // what may change at all, and what goes when it is not given
             let in_scope: Vec<bool> = names.iter().map(|name| libraries.contains(name)).collect();
+            let whole: Vec<bool> = names
+                .iter()
+                .map(|name| match scope {
+                    UpdateScope::Libraries => true,
+                    UpdateScope::Only(whole) => whole.contains(*name),
+                })
+                .collect();
             for (doc, library) in segment.records.library_of_docs()?.enumerate() {
                 if segment.deleted.contains(doc) || !in_scope.get(library).is_some_and(|wanted| *wanted) {
                     continue;
@@ -225,7 +232,7 @@ impl<'a> Change<'a> {
                     continue;
                 }
                 let old = segment.records.api(doc)?;
-                if scope == UpdateScope::Libraries || keys.contains(key(&old)) {
+                if whole.get(library).is_some_and(|whole| *whole) || keys.contains(key(&old)) {
                     outdated.entry(key(&old).to_owned()).or_default().push((s, doc));
                 }
             }

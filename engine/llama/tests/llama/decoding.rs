@@ -38,6 +38,7 @@ fn request(n: usize, temperature: f32) -> Request {
         seed: 5,
         max_tokens: 24,
         stops: StopRules::none(),
+        constraint: None,
     }
 }
 
@@ -147,6 +148,29 @@ fn batch_and_single_steps_give_the_same_logits() {
         assert_close(together.logits(0).unwrap(), &feed(&mut *decoder(&model, 1), 0, &tokens[..7]));
         assert_close(together.logits(2).unwrap(), &feed(&mut *decoder(&model, 1), 0, &tokens[3..4]));
         assert_eq!(together.logits(3).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+}
+
+#[test]
+fn an_exact_decoder_keeps_its_cache_in_f32() {
+    let tokens: Vec<TokenId> = (0..40).map(|i| (i * 37 + 11) % 256).collect();
+    for arch in ["phi2", "gpt2", "llama"] {
+        let model = crate::load(&tiny::model(arch, 5));
+        // A token at a time, what was read comes from the cache: rounded, or as it was computed.
+        let [rounded, exact] = [false, true].map(|exact| {
+            let options = DecoderOptions { exact, ..options(1) };
+            let mut decoder = Arc::clone(&model).decoder(&options).unwrap();
+            for token in &tokens[..39] {
+                feed(&mut *decoder, 0, &[*token]);
+            }
+            feed(&mut *decoder, 0, &tokens[39..])
+        });
+        let difference = rounded.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference > 0.0 && difference < 2e-2, "{arch}: {difference}");
+        let options = DecoderOptions { exact: true, ..options(1) };
+        let whole = feed(&mut *Arc::clone(&model).decoder(&options).unwrap(), 0, &tokens);
+        let difference = whole.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-4, "{arch}: {difference}");
     }
 }
 
