@@ -17,6 +17,7 @@ pub mod codegen;
 pub mod config;
 mod decoder;
 mod encoder_decoder;
+mod few_rows;
 pub mod gpt2;
 pub mod gpt_neo;
 mod layers;

@@ -123,7 +123,7 @@ impl Config {
             ));
         }
         if config.head_dim == 0 || !config.head_dim.is_multiple_of(2) {
-            return wrong(format!("heads of width {} cannot be rotated by halves", config.head_dim));
+            return wrong(format!("head_dim {} is odd: a head is rotated by halves", config.head_dim));
         }
         Ok(config)
     }

@@ -6,6 +6,8 @@
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::{ops, rotary_emb};
 
+use crate::few_rows;
+
 /// Which form of the operations a forward pass uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ops {
@@ -54,6 +56,10 @@ impl Ops {
 
     /// `x [rows, in]` times the transpose of `weight [out, in]`.
     pub fn project(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let few = x.device().is_cpu() && x.dim(0)? <= few_rows::MAX_ROWS && weight.is_contiguous();
+        if self == Self::Fused && few {
+            return few_rows::project(&x.contiguous()?, weight);
+        }
         x.matmul(&weight.t()?)
     }
 }

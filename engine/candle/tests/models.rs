@@ -142,7 +142,9 @@ fn one_feed_and_token_by_token_match_transformers() {
                 whole = whole.max(relative_error(decoder.logits(0).unwrap(), want));
             }
             let (n, case) = (case.logits.len(), case.name);
-            println!("{case}: {n} positions, largest relative difference {step_by_step:.2e} token by token, {whole:.2e} whole");
+            println!(
+                "{case}: {n} positions, largest relative difference {step_by_step:.2e} token by token, {whole:.2e} whole"
+            );
             assert!(step_by_step < 1e-4 && whole < 1e-4, "{case}: {step_by_step} {whole}");
         }
     }
@@ -205,7 +207,9 @@ fn half_precision_stays_close() {
                 equal += usize::from(argmax(got) == argmax(want));
             }
             let n = case.logits.len();
-            println!("{name} {dtype:?}: largest relative difference {worst:.2e}, argmax equal at {equal} of {n}");
+            println!(
+                "{name} {dtype:?}: largest relative difference {worst:.2e}, argmax equal at {equal} of {n}"
+            );
             assert!(worst < bound, "{name} {dtype:?}: {worst}");
         }
     }
@@ -229,7 +233,10 @@ fn tokenisations_match_hugging_face() {
             let plain = if sentencepiece { text.replace('\u{2581}', " ") } else { text.to_owned() };
             // Qwen2's tokenizer composes characters.
             let plain = if name == "qwen2" { plain.replace("e\u{301}", "é") } else { plain };
-            assert!(back == plain || sentencepiece && back == format!(" {plain}"), "{name}: {text:?} {back:?}");
+            assert!(
+                back == plain || sentencepiece && back == format!(" {plain}"),
+                "{name}: {text:?} {back:?}"
+            );
         }
         let end = (0..tokenizer.vocab_size() as u32).find(|&id| tokenizer.is_end(id)).unwrap();
         assert!(tokenizer.is_sampleable(end) && tokenizer.token_bytes(end).is_empty(), "{name}");
@@ -327,7 +334,9 @@ fn unknown_values_are_refused_by_name() {
             panic!("{name} with {key} {value} loads");
         };
         let text = error.to_string();
-        let names_it = text.contains(key) || text.contains("config.json asks for") || text.contains("tensor ")
+        let names_it = text.contains(key)
+            || text.contains("config.json asks for")
+            || text.contains("tensor ")
             || key == "rope_scaling" && (text.contains("type") || text.contains("rope scaling"));
         assert!(names_it && !text.contains('\n'), "{name} {key} {value}: {text}");
     }
