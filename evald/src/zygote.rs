@@ -179,9 +179,14 @@ fn slot(python: &Python, plan: &Plan, reseed: Code, socket: OwnedFd) -> Result<(
             remove_tree(&scratch);
         }
         match report? {
-            Some(report) => {
+            Some(mut report) => {
                 let failed = report.verdict == Some(Verdict::InfraError);
+                let mut output = std::mem::take(&mut report.output);
                 write_frame(&control, &SlotSays::Ended(report)).map_err(text)?;
+                (&control).write_all(&output).map_err(text)?;
+                // The next sample inherits this memory.
+                output.fill(0);
+                std::hint::black_box(&mut output);
                 // A sample that did not get as far as reading its texts has left them on the stream.
                 if failed {
                     return Ok(());
@@ -229,7 +234,9 @@ fn one_sample(
         Some(pid) => {
             drop((record_end, output_end));
             let tier = warm.plan.tier;
-            let watched = Watched { pid, record, output, nonce, limits: &job.limits, tier, begun };
+            let limits = &job.limits;
+            let watched =
+                Watched { pid, record, output, nonce, limits, keep_output: job.keep_output, tier, begun };
             watch(watched, control)
         }
     }

@@ -5,4 +5,5 @@ mod cli;
 mod ffi;
 mod generate;
 mod journal;
+mod naming;
 mod parity;
