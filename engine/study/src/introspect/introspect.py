@@ -56,6 +56,13 @@ def _introspect(library, max_records, max_text, max_bytes):
         yield library, top
         seen = {library}
         waiting = [(library, top)]
+        # Modules that the library's own namespace shows under another name (numpy.char).
+        for child, value in sorted(vars(top).items()):
+            if isinstance(value, types.ModuleType) and is_public(child) and child not in skipped_parts:
+                full, own = library + "." + child, attribute(value, "__name__")
+                if type(own) is str and own != full and own.split(".")[0] in (root, "_" + root):
+                    seen.add(full)
+                    yield full, value
         while waiting:
             name, module = waiting.pop(0)
             children = set()
@@ -230,7 +237,8 @@ def _introspect(library, max_records, max_text, max_bytes):
         for child, value, listed in names_of(module, name):
             kind = kind_of(value)
             if kind == "constant":
-                if not listed and not (child.isupper() and isinstance(value, (int, float, str, tuple, frozenset))):
+                plain = child.isupper() and isinstance(value, (int, float, str, tuple, frozenset))
+                if not (listed or plain or name == library and is_owned(type(value))):
                     continue
                 key = (name, child)
             else:
@@ -255,7 +263,8 @@ def _introspect(library, max_records, max_text, max_bytes):
     def members(name, cls, deep=True):
         for child in sorted(n for n in dir(cls) if is_public(n)):
             owner = next((c for c in cls.__mro__ if child in c.__dict__), None)
-            if owner is None or not (is_owned(owner) or owner is cls):
+            # What object, BaseException and their like give to every class says nothing of this one.
+            if owner is None or attribute(owner, "__module__") in ("builtins", "abc", "enum", "typing"):
                 continue
             raw = owner.__dict__[child]
             record = {"name": child, "qualified_name": name + "." + child}
