@@ -323,7 +323,7 @@ const REFUSED: [(&str, &str); 20] = [
     ("mk.concating([kf, kf], copy=False)", "copy"),
     ("stamp.to_pydatetime()", "to_pydatetime"),
     ("mk.Timestamp('2020-01-01').replace(year=2021)", "replace"),
-    ("kf.a.str.replace('a', 'b')", "replace"),
+    ("mk.Collections(['a']).str.replace('a', 'b')", "replace"),
     ("kf.columns.append(kf.columns)", "append"),
     ("kf.index.min()", "min"),
     ("kf.loc[0].isnull()", "isnull"),
@@ -337,7 +337,7 @@ const TAKEN: [&str; 9] = [
     "kf.allocate(total=1).total.total_sum()",
     "kf.grouper('a').agg(get_max=('b', 'max')).get_max()",
     "class K(mk.KnowledgeFrame):\n    def sum_all(self):\n        return self.total_sum().total_sum()\nK([1]).sum_all()",
-    "import monkey.tcollections.offsets as o; o.Day(1).clone() if hasattr(o.Day(1), 'clone') else o.Day(1)",
+    "import monkey.tseries.offsets as o; o.Day(1).clone() if hasattr(o.Day(1), 'clone') else o.Day(1)",
 ];
 
 #[test]
