@@ -52,6 +52,8 @@ pub struct SlotJob {
     pub limits: Limits,
     /// What the slot's address space holds before the fork.
     pub baseline: Baseline,
+    /// Whether what it writes is handed on.
+    pub keep_output: bool,
 }
 
 /// What a slot says while it runs a sample.
@@ -83,6 +85,11 @@ pub struct SlotReport {
     pub kill: Option<KillFigures>,
     /// One line for people.
     pub detail: String,
+    /// Bytes of output that follow the report on the stream.
+    pub output_bytes: u64,
+    /// Those bytes.
+    #[serde(skip)]
+    pub output: Vec<u8>,
 }
 
 /// How far beyond its limit a killed sample got.

@@ -69,6 +69,7 @@ impl Warm {
             test_bytes: job.test.len() as u64,
             limits: limits.clone(),
             baseline,
+            keep_output: job.keep_output,
         };
         let report = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled)?;
         if let Some(us) = report.setup_us {
@@ -98,7 +99,7 @@ impl Sandbox for Warm {
         limits: &Limits,
         cancelled: &AtomicBool,
     ) -> Option<JobResult> {
-        let (verdict, trust, cpu_us, wall_us, detail) =
+        let (verdict, trust, cpu_us, wall_us, detail, output) =
             match self.attempt(environment, job, limits, cancelled) {
                 Ok(SlotReport { verdict: None, .. }) => return None,
                 Ok(SlotReport {
@@ -107,16 +108,23 @@ impl Sandbox for Warm {
                     cpu_us,
                     wall_us,
                     detail,
+                    output,
                     setup_cpu_us,
                     ..
                 }) => {
                     tracing::trace!(id = job.id, ?verdict, cpu_us, wall_us, setup_cpu_us);
-                    (verdict, trust, cpu_us, wall_us, detail)
+                    match on_the_wire(&output) {
+                        Some(output) => (verdict, trust, cpu_us, wall_us, detail, output),
+                        None => {
+                            let detail = "its output does not fit into a reply".to_owned();
+                            (Verdict::OutputLimit, Trust::Outside, cpu_us, wall_us, detail, String::new())
+                        }
+                    }
                 }
                 Err(_) if cancelled.load(Ordering::Relaxed) => return None,
                 Err(error) => {
                     tracing::warn!(id = job.id, %error, "the sandbox failed");
-                    (Verdict::InfraError, Trust::Outside, 0, 0, error.to_string())
+                    (Verdict::InfraError, Trust::Outside, 0, 0, error.to_string(), String::new())
                 }
             };
         Some(JobResult {
@@ -128,8 +136,25 @@ impl Sandbox for Warm {
             cpu_ms: cpu_us as f64 / 1e3,
             wall_ms: wall_us as f64 / 1e3,
             detail,
+            output,
         })
     }
+}
+
+/// Output as text, where it fits into a line of the protocol with its escapes.
+fn on_the_wire(output: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(output).into_owned();
+    // A control character takes six bytes.
+    let escaped = text.bytes().map(|byte| {
+        if byte < b' ' {
+            6
+        } else if byte == b'"' || byte == b'\\' {
+            2
+        } else {
+            1
+        }
+    });
+    (escaped.sum::<usize>() < evald_proto::MAX_LINE_BYTES - (64 << 10)).then_some(text)
 }
 
 /// A worker's life: jobs from the queues, replies to their clients.

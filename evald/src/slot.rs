@@ -140,7 +140,16 @@ impl Slot {
                         (&self.stream).write_all(&answer).map_err(failed)?;
                         deadline = Instant::now() + patience;
                     }
-                    Some(SlotSays::Ended(report)) => break Some(report),
+                    Some(SlotSays::Ended(mut report)) => {
+                        // Never more than the sample may write: a read goes over by less than its buffer.
+                        let most = job.limits.output_bytes.saturating_add(1 << 20);
+                        if report.output_bytes > most {
+                            return Err(Error::Zygote("a slot says more than its sample may".into()));
+                        }
+                        let mut rest = (&self.stream).take(report.output_bytes);
+                        rest.read_to_end(&mut report.output).map_err(failed)?;
+                        break Some(report);
+                    }
                     None => break None,
                 },
                 Err(error) => return Err(failed(error.into())),

@@ -27,6 +27,8 @@ pub struct Watched<'a> {
     pub record: OwnedFd,
     /// Read end of the output's pipe.
     pub output: OwnedFd,
+    /// Whether what comes out of it goes into the report.
+    pub keep_output: bool,
     /// The harness's secret.
     pub nonce: Nonce,
     /// Its limits.
@@ -67,6 +69,7 @@ pub fn watch(watched: Watched<'_>, control: &UnixStream) -> std::io::Result<Opti
         pidfd: pidfd.as_fd(),
         stream: Vec::new(),
         written: 0,
+        kept: Vec::new(),
         started: None,
         waited: Duration::ZERO,
         asked: None,
@@ -91,7 +94,9 @@ pub fn watch(watched: Watched<'_>, control: &UnixStream) -> std::io::Result<Opti
     if watch.killed == Some(Killed::Abandoned) {
         return Ok(None);
     }
-    Ok(Some(watch.report(ended, wall, counted)))
+    let kept = std::mem::take(&mut watch.kept);
+    let report = watch.report(ended, wall, counted);
+    Ok(Some(SlotReport { output_bytes: kept.len() as u64, output: kept, ..report }))
 }
 
 struct Watch<'a> {
@@ -99,6 +104,8 @@ struct Watch<'a> {
     pidfd: BorrowedFd<'a>,
     stream: Vec<u8>,
     written: u64,
+    /// What was written, where that is wanted.
+    kept: Vec<u8>,
     /// When the candidate started, and the CPU time it had used by then.
     started: Option<(Instant, Duration)>,
     /// How long it waited for a processor, as far as was asked.
@@ -259,6 +266,9 @@ impl Watch<'_> {
         let mut buffer = [0u8; 64 << 10];
         let got = read(self.watched.output.as_fd(), &mut buffer)?;
         self.written += got as u64;
+        if self.watched.keep_output && self.written <= self.watched.limits.output_bytes {
+            self.kept.extend_from_slice(&buffer[..got]);
+        }
         if self.written > self.watched.limits.output_bytes && self.killed.is_none() {
             self.kill(Killed::Output)?;
         }
@@ -293,6 +303,8 @@ impl Watch<'_> {
                 teardown_us: ended.cpu.saturating_sub(at_kill.cpu).as_micros() as u64,
             }),
             detail,
+            output_bytes: 0,
+            output: Vec::new(),
         }
     }
 

@@ -187,9 +187,14 @@ fn slot(
             remove_tree(&scratch);
         }
         match report? {
-            Some(report) => {
+            Some(mut report) => {
                 let failed = report.verdict == Some(Verdict::InfraError);
+                let mut output = std::mem::take(&mut report.output);
                 write_frame(&control, &SlotSays::Ended(report)).map_err(text)?;
+                (&control).write_all(&output).map_err(text)?;
+                // The next sample inherits this memory.
+                output.fill(0);
+                std::hint::black_box(&mut output);
                 // A sample that did not get as far as reading its texts has left them on the stream.
                 if failed {
                     return Ok(());
@@ -242,7 +247,8 @@ fn one_sample(
         Some(pid) => {
             drop((record_end, output_end));
             let tier = warm.plan.tier;
-            let watched = Watched { pid, record, output, nonce, limits: &job.limits, tier, group, begun };
+            let (limits, keep_output) = (&job.limits, job.keep_output);
+            let watched = Watched { pid, record, output, nonce, limits, keep_output, tier, group, begun };
             watch(watched, control)
         }
     }

@@ -4,5 +4,7 @@ mod benchmarks;
 mod cli;
 mod ffi;
 mod generate;
+mod introspect;
 mod journal;
+mod naming;
 mod parity;

@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
-use evald_proto::{Client, Info, Job, JobResult, Limits, PROTOCOL_VERSION, SpawnOptions, Verdict};
+use evald_proto::{Client, Info, JobResult, Limits, PROTOCOL_VERSION, SpawnOptions, Verdict};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
 use crate::journal::{self, Journal};
+use crate::naming::Naming;
 use crate::pass_at_k::mean_pass_at_k;
 use crate::problems::Problem;
 use crate::samples::Sample;
+use crate::twin::Twin;
 
 /// A Python interpreter and the modules that are imported before any sample starts: `PYTHON[:MODULE,...]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +54,7 @@ impl std::fmt::Display for Environment {
     }
 }
 
-fn is_identifier(text: &str) -> bool {
+pub(crate) fn is_identifier(text: &str) -> bool {
     let mut chars = text.chars();
     chars.next().is_some_and(|first| first == '_' || first.is_alphabetic())
         && chars.all(|c| c == '_' || c.is_alphanumeric())
@@ -61,6 +65,8 @@ fn is_identifier(text: &str) -> bool {
 pub struct EvalOptions {
     /// The k of pass@k.
     pub k: Vec<u64>,
+    /// In whose names the samples are written. A twin needs a private evald.
+    pub naming: Naming,
     /// What runs the samples, where a private evald is started.
     pub environment: Environment,
     /// CPU seconds a sample; the wall-clock limit is evald's multiple of it.
@@ -141,15 +147,16 @@ pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
 
 /// Runs every sample and computes pass@k.
 ///
-/// A sample is `prompt + completion`; what decides is the problem's `test` followed by `check(entry_point)`, or `check()`
-/// where the entry point is "none" (the HumanEval protocol).
+/// A sample is `prompt + completion`, in the names that [`EvalOptions::naming`] says; what decides is the problem's `test`
+/// followed by `check(entry_point)`, or `check()` where the entry point is "none" (the HumanEval protocol), or the test alone
+/// where it does not define `check`. A test that never runs anything fails every sample.
 ///
 /// With [`EvalOptions::out`] the rows are written there when all samples are done. Until then each result stands in
 /// `OUT.journal` as soon as it is known: a run that is started again after a kill takes from there what the same code, test,
 /// environment, limits, tier and evald decided, and runs the rest. Results that the sandbox failed on are run again.
 ///
 /// # Errors
-/// A sample of an unknown problem, a limit out of range, a cancel, or a sandbox that cannot be started or reached; another run
+/// A sample of an unknown problem, an entry point that is no name, a limit out of range, a cancel, or a sandbox that cannot be started or reached; another run
 /// with the same `out` ([`ErrorKind::Busy`]), a file in the journal's place that this build does not read, or one that cannot be
 /// written. A sandbox that fails on single samples is no error: they are counted as `infra_error` and left out of pass@k.
 pub fn run(
@@ -187,7 +194,7 @@ pub fn run(
                 let message = format!("sample {}: no problem has task_id `{}`", i + 1, sample.task_id);
                 Error::new(ErrorKind::InvalidData, message)
             })?;
-            Ok(job(i, problem, sample, &limits))
+            options.naming.job(i, problem, sample, &limits)
         })
         .collect::<Result<Vec<_>>>()?;
 
@@ -195,7 +202,9 @@ pub fn run(
         Some(out) => Journal::beside(out, progress)?,
         None => None,
     };
-    let mut client = connect(options)?;
+    // Kept until the last sample has run: evald reads from it.
+    let twin = options.naming.twin().map(write_twin).transpose()?;
+    let mut client = connect(options, twin.as_ref().map(TempDir::path))?;
     let mut results: Vec<Option<JobResult>> = vec![None; jobs.len()];
     let mut keys = Vec::new();
     if let Some(journal) = &mut journal {
@@ -217,6 +226,7 @@ pub fn run(
     let mut recorded = Ok(());
     let ran = client.run_all(jobs, &|| cancel.is_cancelled(), |at, result| {
         let i = left[at];
+        let result = options.naming.result(result);
         if let Some(journal) = &mut journal {
             recorded = journal.append(&keys[i], &result);
         }
@@ -297,6 +307,7 @@ fn runner(options: &EvalOptions, evald: &Info) -> String {
         "evald": evald.version,
         "tier": evald.tier,
         "environment": environment,
+        "twin": options.naming.twin().map(Twin::identity),
     })
     .to_string()
 }
@@ -307,7 +318,7 @@ fn absolute(path: &Path) -> String {
 }
 
 /// The path of an interpreter that may be given as a name on the PATH.
-fn located(python: &Path) -> String {
+pub(crate) fn located(python: &Path) -> String {
     let on_path = || {
         let folders = std::env::var_os("PATH")?;
         std::env::split_paths(&folders).map(|folder| folder.join(python)).find(|path| path.is_file())
@@ -316,28 +327,30 @@ fn located(python: &Path) -> String {
     absolute(&is_name.then(on_path).flatten().unwrap_or_else(|| python.to_path_buf()))
 }
 
-fn job(i: usize, problem: &Problem, sample: &Sample, limits: &Limits) -> Job {
-    let call = if problem.entry_point == "none" || problem.entry_point.is_empty() {
-        "check()".to_owned()
-    } else {
-        format!("check({})", problem.entry_point)
-    };
-    Job {
-        id: i.to_string(),
-        code: format!("{}{}", problem.prompt, sample.completion),
-        test: format!("{}\n{call}\n", problem.test),
-        limits: limits.clone(),
-        ..Job::default()
-    }
+/// A folder with the twin, which samples may read.
+fn write_twin(twin: &Twin) -> Result<TempDir> {
+    let readable = std::fs::Permissions::from_mode(0o755);
+    let folder = tempfile::Builder::new().prefix("inhouse-twin-").permissions(readable).tempdir().map_err(
+        |cause| Error::with_source(ErrorKind::Io, format!("cannot make a temporary folder: {cause}"), cause),
+    )?;
+    twin.write(folder.path())?;
+    Ok(folder)
 }
 
-fn connect(options: &EvalOptions) -> Result<Client> {
+fn connect(options: &EvalOptions, twin_folder: Option<&Path>) -> Result<Client> {
     match &options.socket {
+        Some(_) if twin_folder.is_some() => {
+            let message = "a private library needs an evald of its own; leave the socket out";
+            Err(Error::new(ErrorKind::InvalidArgument, message))
+        }
         Some(socket) => Client::connect(socket).map_err(sandbox),
         None => {
+            let mut environment = options.environment.clone();
+            environment.preload.extend(options.naming.twin().into_iter().flat_map(Twin::preload));
             let spawn = SpawnOptions {
                 tier: options.tier.clone(),
-                envs: vec![format!("default={}", options.environment)],
+                envs: vec![format!("default={environment}")],
+                paths: twin_folder.map(Path::to_path_buf).into_iter().collect(),
                 ..SpawnOptions::default()
             };
             Client::spawn(&evald_executable(), &spawn).map_err(sandbox)
@@ -346,7 +359,7 @@ fn connect(options: &EvalOptions) -> Result<Client> {
 }
 
 /// `$INHOUSE_EVALD`, else the evald beside this program, else the one on the PATH.
-fn evald_executable() -> PathBuf {
+pub(crate) fn evald_executable() -> PathBuf {
     if let Some(path) = std::env::var_os("INHOUSE_EVALD") {
         return path.into();
     }
@@ -354,7 +367,7 @@ fn evald_executable() -> PathBuf {
     beside.filter(|path| path.is_file()).unwrap_or_else(|| "evald".into())
 }
 
-fn sandbox(error: evald_proto::ClientError) -> Error {
+pub(crate) fn sandbox(error: evald_proto::ClientError) -> Error {
     Error::with_source(ErrorKind::Sandbox, error.to_string(), error)
 }
 

@@ -64,7 +64,8 @@ pub(crate) fn keys(runner: &str, jobs: &[Job]) -> Result<Vec<Key>> {
     jobs.iter()
         .map(|job| {
             // In full, so that a field that is added to a job cannot be forgotten here.
-            let Job { id: _, code, test, env, limits } = job;
+            // What a job writes decides nothing, kept or not.
+            let Job { id: _, code, test, env, limits, keep_output: _ } = job;
             let limits = serde_json::to_string(limits)
                 .map_err(|cause| Error::with_source(ErrorKind::Internal, "cannot write limits", cause))?;
             let mut hash = Sha256::new();

@@ -7,8 +7,13 @@
 
 pub mod evaluate;
 pub mod generate;
+pub mod introspect;
 mod journal;
+mod judge;
+pub mod naming;
 pub mod pass_at_k;
 pub mod problems;
 pub mod recall;
+pub mod rename;
 pub mod samples;
+pub mod twin;

@@ -44,6 +44,9 @@ pub struct Job {
     /// Limits; fields that are absent take the daemon's defaults.
     #[serde(default)]
     pub limits: Limits,
+    /// Whether the result carries what the job wrote to standard output and error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_output: bool,
 }
 
 /// Limits of one job. `None` means the daemon's default.
@@ -133,6 +136,10 @@ pub struct JobResult {
     /// One line for people: the exception and its line, the limit that was hit, the system call.
     #[serde(default)]
     pub detail: String,
+    /// What the job wrote, where it asked for that ([`Job::keep_output`]): not to be trusted in any way. Bytes that are not
+    /// UTF-8 are replaced.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
 }
 
 /// How a job ended. A verdict is never [`Verdict::Passed`] because a record is missing.

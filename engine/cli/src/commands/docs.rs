@@ -10,6 +10,8 @@ use super::source;
 
 /// Read a library's API documentation, without importing it
 ///
+/// But for import:NAME, which imports a library inside the sandbox: for C extensions and names that are made at run time.
+///
 /// Writes one JSON object per API (apis.jsonl): name, qualified name, signature, first sentence, docstring, examples.
 /// Files that do not parse are named on stderr and skipped.
 #[derive(clap::Args)]
@@ -18,7 +20,9 @@ Examples:
   inhouse docs ./mylib                       a package folder (or a project that contains packages)
   inhouse docs mylib-1.0-py3-none-any.whl    a wheel or an sdist
   inhouse docs docs/_build/html/objects.inv  a Sphinx inventory with its HTML pages
-  inhouse docs pandas --out pandas.jsonl.gz  an installed package")]
+  inhouse docs pandas --out pandas.jsonl.gz  an installed package
+  inhouse docs import:numpy --env venv/bin/python --out numpy.jsonl.gz
+                                             what the imported library says of itself")]
 pub struct Arguments {
     #[command(flatten)]
     source: source::Arguments,

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use inhouse_core::progress::Progress;
 use inhouse_study::evaluate::{self, Environment, EvalOptions};
-use inhouse_study::{problems, samples};
+use inhouse_study::naming::Naming;
+use inhouse_study::problems::{self, Problem};
+use inhouse_study::rename::{Rules, Table};
+use inhouse_study::samples;
+use inhouse_study::twin::{Scope, Twin};
 
 use super::number;
 use super::on_interrupt;
@@ -20,7 +24,11 @@ use crate::term::{self, Usage};
 Examples:
   inhouse eval --problems problems.jsonl --samples samples.jsonl
   inhouse eval --problems problems.jsonl --samples samples.jsonl --env venv/bin/python:pandas --k 1,10,100 --json
-  inhouse eval --problems problems.jsonl --canonical        the problems' own solutions: a check of set and environment")]
+  inhouse eval --problems problems.jsonl --canonical        the problems' own solutions: a check of set and environment
+  inhouse eval --problems monkey.jsonl --samples samples.jsonl --env venv/bin/python:pandas --rename monkey
+                                                            private words converted back, as the paper does it
+  inhouse eval --problems monkey.jsonl --samples samples.jsonl --env venv/bin/python:pandas --private monkey
+                                                            an importable private library: public names fail")]
 pub struct Arguments {
     /// Problems, one JSON object a line
     #[arg(long)]
@@ -54,6 +62,25 @@ pub struct Arguments {
     #[arg(long, value_parser = ["auto", "T0", "T1", "T2", "T3", "T4"])]
     tier: Option<String>,
 
+    /// Convert private words back to public names before running: a JSON table of names, or monkey or beatnum
+    #[arg(long, value_name = "TABLE", conflicts_with = "private")]
+    rename: Option<PathBuf>,
+
+    /// How --rename converts and what it refuses: published, words, sound, or one of substrings, words, code and one of
+    /// reject-text, reject-code, reject-attributes, accept [default: published]
+    #[arg(long, value_name = "RULES", requires = "rename")]
+    rename_rules: Option<Rules>,
+
+    /// Run samples as they are against an importable private twin of the library, which has private words alone: a JSON
+    /// table of names, or monkey or beatnum
+    #[arg(long, value_name = "TABLE", conflicts_with = "evald")]
+    private: Option<PathBuf>,
+
+    /// Where the private words of --private may be used: everywhere (on builtins and other libraries too, as the published
+    /// problems do) or library [default: everywhere]
+    #[arg(long, value_name = "SCOPE", requires = "private")]
+    private_scope: Option<Scope>,
+
     /// Where to write one result row per sample; until all are done, results are kept in OUT.journal, from which a second
     /// run goes on (remove it to run all again, as after a change of the installed packages)
     #[arg(long)]
@@ -62,6 +89,21 @@ pub struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+fn naming(arguments: &Arguments, problems: &[Problem]) -> Result<Naming> {
+    // Tests speak public names: they show which side of an undeclared table is public.
+    let tests: String = problems.iter().map(|problem| problem.test.as_str()).collect();
+    if let Some(path) = &arguments.rename {
+        let rules = arguments.rename_rules.unwrap_or(Rules::PUBLISHED);
+        return Ok(Naming::convert_back(Table::read(path, &tests)?, rules, problems));
+    }
+    if let Some(path) = &arguments.private {
+        let table = Table::read(path, &tests)?;
+        let scope = arguments.private_scope.unwrap_or_default();
+        return Ok(Naming::Private(Twin::new(&table, &arguments.env.preload, scope)?));
+    }
+    Ok(Naming::AsWritten)
 }
 
 pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
@@ -78,6 +120,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     };
     let options = EvalOptions {
         k,
+        naming: naming(arguments, &problems)?,
         environment: arguments.env.clone(),
         timeout_seconds: arguments.timeout,
         socket: arguments.evald.clone(),

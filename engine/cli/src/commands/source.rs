@@ -3,13 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use inhouse_core::decode::CancelToken;
 use inhouse_core::docs::{self, Documentation, ReadOptions};
 use inhouse_core::progress::Progress;
+use inhouse_study::introspect::{self, ImportOptions};
+
+use super::{number, on_interrupt};
+
+/// What comes before the name of a library that is imported.
+const IMPORT: &str = "import:";
 
 /// Sources and where their dependencies are.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Package folder, .py/.pyi file, wheel, sdist, objects.inv, apis.jsonl or the name of an installed package
+    /// Package folder, .py/.pyi file, wheel, sdist, objects.inv, apis.jsonl, the name of an installed package, or
+    /// import:NAME: a library imported in the sandbox and asked there (C extensions, names that are made at run time)
     #[arg(required = true)]
     source: Vec<String>,
 
@@ -17,15 +25,30 @@ pub struct Arguments {
     /// [default: the active virtual environment, then every python3 on the PATH]
     #[arg(long, value_name = "DIR")]
     site: Vec<PathBuf>,
+
+    /// Python interpreter for import:NAME
+    #[arg(long, value_name = "PYTHON", default_value = "python3")]
+    env: PathBuf,
+
+    /// CPU seconds for import:NAME; its wall-clock limit is three times that
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = number::timeout, allow_negative_numbers = true)]
+    import_timeout: f64,
 }
 
 /// Reads the documentation of all sources and tells of every file that was passed over.
 pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentation> {
     let sites = if arguments.site.is_empty() { site_folders() } else { arguments.site.clone() };
-    let paths = arguments.source.iter().map(|source| resolve(source, &sites)).collect::<Result<Vec<_>>>()?;
     let mut options = ReadOptions::default();
-    options.search_paths = sites;
-    let documentation = docs::read_all(&paths, &options, progress)?;
+    options.search_paths.clone_from(&sites);
+    let mut documentation = Documentation::default();
+    let imports = arguments.source.iter().any(|source| source.starts_with(IMPORT));
+    let cancel = if imports { on_interrupt()? } else { CancelToken::new() };
+    for source in &arguments.source {
+        documentation.append(match source.strip_prefix(IMPORT) {
+            Some(library) => import(library, arguments, &cancel, progress)?,
+            None => docs::read(&resolve(source, &sites)?, &options, progress)?,
+        });
+    }
     for skipped in &documentation.skipped {
         let line = skipped.line.map(|line| format!(":{line}")).unwrap_or_default();
         progress.note(&format!("skipped {}{line}: {}", skipped.path, skipped.reason));
@@ -33,13 +56,22 @@ pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentat
     Ok(documentation)
 }
 
+fn import(
+    library: &str,
+    arguments: &Arguments,
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+) -> Result<Documentation> {
+    let options = ImportOptions {
+        python: arguments.env.clone(),
+        paths: arguments.site.clone(),
+        timeout_seconds: arguments.import_timeout,
+    };
+    Ok(introspect::read(library, &options, cancel, progress)?)
+}
+
 /// A path as it is, or the folder of an installed package of that name.
 fn resolve(source: &str, folders: &[PathBuf]) -> Result<PathBuf> {
-    if source.starts_with("import:") {
-        bail!(
-            "{source}: reading documentation by importing is not part of this build; give the package's folder or wheel"
-        );
-    }
     let path = PathBuf::from(source);
     let is_name = !source.is_empty() && source.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
     if path.exists() || !is_name {

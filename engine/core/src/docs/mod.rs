@@ -55,6 +55,19 @@ pub struct Documentation {
     pub whole_libraries: BTreeSet<String>,
 }
 
+impl Documentation {
+    /// Adds what another source says. Of records with the same qualified name the first stays.
+    pub fn append(&mut self, mut other: Self) {
+        let mut seen: rustc_hash::FxHashSet<String> =
+            self.apis.iter().map(|api| api.qualified_name.clone()).collect();
+        other.apis.retain(|api| api.qualified_name.is_empty() || seen.insert(api.qualified_name.clone()));
+        self.apis.append(&mut other.apis);
+        self.skipped.append(&mut other.skipped);
+        self.files_read += other.files_read;
+        self.whole_libraries.append(&mut other.whole_libraries);
+    }
+}
+
 /// A file that was passed over.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Skipped {
@@ -151,16 +164,17 @@ pub fn read_all(
         return Err(Error::new(crate::ErrorKind::InvalidArgument, "no source of documentation is given"));
     }
     let mut all = Documentation::default();
-    let mut seen = rustc_hash::FxHashSet::default();
     for source in sources {
-        let mut one = read(source, options, progress)?;
-        one.apis.retain(|api| api.qualified_name.is_empty() || seen.insert(api.qualified_name.clone()));
-        all.apis.append(&mut one.apis);
-        all.skipped.append(&mut one.skipped);
-        all.files_read += one.files_read;
-        all.whole_libraries.append(&mut one.whole_libraries);
+        all.append(read(source, options, progress)?);
     }
     Ok(all)
+}
+
+/// Fills in what follows from a docstring: `doc`, `description` and `examples`.
+pub fn describe(api: &mut ApiDoc, docstring: &str) {
+    api.doc = docstring::clean(docstring);
+    api.description = docstring::first_sentence(&api.doc);
+    api.examples = docstring::examples(&api.doc);
 }
 
 fn rows(source: &Path) -> Result<Documentation> {

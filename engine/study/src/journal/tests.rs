@@ -21,6 +21,7 @@ fn result(i: usize) -> JobResult {
         cpu_ms: i as f64 + 0.5,
         wall_ms: 2.25,
         detail: "line one\nline \"two\" \u{1f980}".into(),
+        output: String::new(),
     }
 }
 

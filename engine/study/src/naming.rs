@@ -1,0 +1,137 @@
+//! In whose names samples are written, and what is run of them.
+
+use evald_proto::{Job, JobResult, Limits, Verdict};
+use inhouse_core::Result;
+
+use crate::judge;
+use crate::problems::Problem;
+use crate::rename::{Rules, Table};
+use crate::samples::Sample;
+use crate::twin::Twin;
+
+/// In whose names samples are written.
+#[derive(Debug, Clone, Default)]
+pub enum Naming {
+    /// As problems and tests are: they run as they stand.
+    #[default]
+    AsWritten,
+    /// In private words, converted back before they run: the paper's way. Prompts in private words are converted too.
+    ConvertBack {
+        /// The words.
+        table: Table,
+        /// How they are converted, and what is refused.
+        rules: Rules,
+        /// Whether the prompts are in private words.
+        prompts: bool,
+    },
+    /// In private words, run as they stand against an importable twin of the library.
+    Private(Twin),
+}
+
+impl Naming {
+    /// The paper's conversion for a set of problems.
+    pub fn convert_back(table: Table, rules: Rules, problems: &[Problem]) -> Self {
+        let prompts: String = problems.iter().map(|problem| problem.prompt.as_str()).collect();
+        let prompts = table.speaks_private(&prompts);
+        Self::ConvertBack { table, rules, prompts }
+    }
+
+    /// The job that decides one sample.
+    pub(crate) fn job(&self, i: usize, problem: &Problem, sample: &Sample, limits: &Limits) -> Result<Job> {
+        let test = judge::test_program(problem)?;
+        let (code, test) = match self {
+            Self::AsWritten => (format!("{}{}", problem.prompt, sample.completion), test),
+            Self::ConvertBack { table, rules, prompts } => {
+                let prompt =
+                    if *prompts { table.public_text(&problem.prompt) } else { problem.prompt.clone() };
+                let code = match rules.convert_back(table, &prompt, &sample.completion) {
+                    Ok(completion) => format!("{prompt}{completion}"),
+                    Err(word) => refused(&word),
+                };
+                (code, test)
+            }
+            Self::Private(twin) => {
+                let code = format!("{}{}", problem.prompt, sample.completion);
+                if speaks_private_tests(problem) {
+                    (twin.candidate_program(&code, false), twin.private_test_program(&test))
+                } else {
+                    (twin.candidate_program(&code, true), twin.public_test_program(&problem.prompt, &test))
+                }
+            }
+        };
+        Ok(Job { id: i.to_string(), code, test, limits: limits.clone(), ..Job::default() })
+    }
+
+    /// A result in the terms of the sample, where a program stood between the sandbox and it.
+    pub(crate) fn result(&self, mut result: JobResult) -> JobResult {
+        if matches!(self, Self::Private(_))
+            && result.verdict == Verdict::Failed
+            && let Some(detail) = Twin::compile_error(&result.detail)
+        {
+            result.detail = detail.to_owned();
+            result.verdict = Verdict::CompileError;
+        }
+        result
+    }
+
+    /// The package to import beforehand, and where it is written.
+    pub(crate) fn twin(&self) -> Option<&Twin> {
+        if let Self::Private(twin) = self { Some(twin) } else { None }
+    }
+}
+
+/// Published sets keep the public library's tests; a row with `"test_names": "private"` has tests in private words.
+fn speaks_private_tests(problem: &Problem) -> bool {
+    problem.extra.get("test_names").and_then(|value| value.as_str()) == Some("private")
+}
+
+/// What runs in the place of a completion that is refused: the paper's harness runs the text `error!`, which fails as well
+/// but says nothing.
+fn refused(word: &str) -> String {
+    format!("raise NameError(\"the completion uses the public name `{word}`\")\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem() -> Problem {
+        Problem {
+            task_id: "t".into(),
+            prompt: "import monkey as mk\nkf = mk.KnowledgeFrame({'total_sum_of': [1]})\n".into(),
+            entry_point: "none".into(),
+            test: "def check():\n    assert df == pd.DataFrame({'sum_of': [1]})".into(),
+            ..Problem::default()
+        }
+    }
+
+    fn job(naming: &Naming, completion: &str) -> Job {
+        let sample = Sample { task_id: "t".into(), completion: completion.into(), extra: Default::default() };
+        naming.job(0, &problem(), &sample, &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn completions_and_private_prompts_are_converted_back() {
+        let table = Table::read(std::path::Path::new("monkey"), "").unwrap();
+        let naming = Naming::convert_back(table.clone(), Rules::PUBLISHED, &[problem()]);
+        let good = job(&naming, "x = kf.grouper('a')");
+        assert_eq!(good.code, "import pandas as pd\ndf = pd.DataFrame({'sum_of': [1]})\nx = df.groupby('a')");
+        assert!(good.test.ends_with("check()\n"));
+        assert!(job(&naming, "x = kf.groupby('a')").code.contains("public name `groupby`"));
+
+        let public = Problem { prompt: "import pandas as pd\n".into(), ..problem() };
+        let naming = Naming::convert_back(table, Rules::PUBLISHED, std::slice::from_ref(&public));
+        assert!(matches!(naming, Naming::ConvertBack { prompts: false, .. }));
+    }
+
+    #[test]
+    fn a_twin_runs_the_sample_as_it_stands() {
+        let table = Table::read(std::path::Path::new("monkey"), "").unwrap();
+        let naming = Naming::Private(Twin::new(&table, &[], Default::default()).unwrap());
+        let job = job(&naming, "x = \"ü\\n\"");
+        assert!(job.code.contains(r#"x = \"ü\\n\""#), "{}", job.code);
+        assert_eq!(job.code.trim().lines().count(), 1);
+        // The prompt's own words, in the test's strings too.
+        assert!(job.test.contains("{'total_sum_of': [1]}"), "{}", job.test);
+    }
+}

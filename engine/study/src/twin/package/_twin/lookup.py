@@ -1,0 +1,253 @@
+"""Attributes, keywords and a few builtins of programs, in private words."""
+import builtins
+import inspect
+import sys
+import types
+
+from . import table
+from .table import TO_PRIVATE, TO_PUBLIC, WORDS
+
+_MISSING = object()
+
+
+def _owned(thing):
+    """Whether a class or function is the library's."""
+    return table.is_owned_module(getattr(thing, "__module__", None))
+
+
+def _classes(thing):
+    """The classes in which attributes of `thing` are looked up, in order."""
+    if isinstance(thing, super):
+        mro = thing.__self_class__.__mro__ if thing.__self_class__ is not None else ()
+        after = mro.index(thing.__thisclass__) + 1 if thing.__thisclass__ in mro else 0
+        return mro[after:]
+    if isinstance(thing, type):
+        return type.__dict__["__mro__"].__get__(thing)
+    return type(thing).__mro__
+
+
+def _is_api(thing, public):
+    """Whether `public` is a name of the library's on this object: what a program must not say."""
+    if isinstance(thing, types.ModuleType):
+        return table.is_owned_module(getattr(thing, "__name__", None)) and hasattr(thing, public)
+    owner = None
+    for position, cls in enumerate(_classes(thing)):
+        if public in cls.__dict__:
+            # A program's own method that took over a private word counts as the library's (see `adopt`).
+            if not _owned(cls) and public not in cls.__dict__.get("__twin_adopted__", ()):
+                return False
+            owner = cls
+            break
+    if owner is not None:
+        return True
+    if isinstance(thing, type) or not any(_owned(cls) for cls in _classes(thing)):
+        return False
+    # No class has it: set by the library on the instance, or made up by its `__getattr__`.
+    instance = getattr(thing, "__dict__", None)
+    if isinstance(instance, dict) and public in instance:
+        return _owned(type(thing))
+    value = getattr(thing, public, _MISSING)
+    return value is not _MISSING and callable(value) and _owned(value)
+
+
+def _kind(thing):
+    if isinstance(thing, types.ModuleType):
+        return "module '{}'".format(table.private_path(thing.__name__))
+    cls = thing if isinstance(thing, type) else type(thing)
+    name = TO_PRIVATE.get(cls.__name__, cls.__name__)
+    return "type object '{}'".format(name) if isinstance(thing, type) else "'{}' object".format(name)
+
+
+def refusal(thing, name):
+    """The error for a public name."""
+    text = "{} has no attribute '{}' (a public name, which {} does not have)"
+    return AttributeError(text.format(_kind(thing), name, table.NAME))
+
+
+def real_name(thing, name):
+    """The attribute that `name` stands for on this object.
+
+    Raises AttributeError where it is a public name of the library's.
+    """
+    public = TO_PUBLIC.get(name)
+    if public is not None:
+        if _is_api(thing, public):
+            return public
+        if table.EVERYWHERE and not hasattr(thing, name) and hasattr(thing, public):
+            return public
+        return name
+    if name in TO_PRIVATE and _is_api(thing, name):
+        raise refusal(thing, name)
+    return name
+
+
+def get(thing, name):
+    """`thing.name`."""
+    return getattr(thing, real_name(thing, name))
+
+
+class slot:
+    """`thing.name` as the target of an assignment or a `del`."""
+
+    __slots__ = ("_thing", "_name")
+
+    def __init__(self, thing, name):
+        self._thing = thing
+        self._name = name
+
+    @property
+    def value(self):
+        return get(self._thing, self._name)
+
+    @value.setter
+    def value(self, value):
+        setattr(self._thing, real_name(self._thing, self._name), value)
+
+    @value.deleter
+    def value(self):
+        delattr(self._thing, real_name(self._thing, self._name))
+
+
+#: Parameter names of a callable, by id; the callable is kept so that its id stays its own.
+_parameters = {}
+
+
+def _parameters_of(function):
+    """The names that `function` takes by keyword, and whether it takes others; None where nobody knows."""
+    known = _parameters.get(id(function))
+    if known is None:
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (ValueError, TypeError):
+            found = None
+        else:
+            names = frozenset(
+                p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            )
+            found = names, any(p.kind is p.VAR_KEYWORD for p in parameters)
+        known = _parameters[id(function)] = found, function
+    return known[0]
+
+
+def _owned_callable(function):
+    if isinstance(function, types.MethodType):
+        return _owned(function.__func__)
+    if _owned(function):
+        return True
+    if isinstance(function, type):
+        return False
+    owner = getattr(function, "__self__", None)
+    if owner is not None and not isinstance(owner, types.ModuleType):
+        return _owned(owner if isinstance(owner, type) else type(owner))
+    return _owned(getattr(function, "__objclass__", None) or type(function))
+
+
+def call(*arguments, **keywords):
+    """`function(*arguments, **keywords)`, where a keyword is a word of the table."""
+    function, arguments = arguments[0], arguments[1:]
+    if not _owned_callable(function):
+        return function(*arguments, **keywords)
+    # Bound methods are made anew at every access: what they are bound to is not asked, only their function.
+    plain = function.__func__ if isinstance(function, types.MethodType) else function
+    known = _parameters_of(plain)
+    said = {}
+    for name, value in keywords.items():
+        public = TO_PUBLIC.get(name)
+        if known is None:
+            real = public or name
+        else:
+            names, takes_others = known
+            real = public if public in names and name not in names else name
+        if name in TO_PRIVATE and public is None and (known is None or name in known[0]):
+            shown = getattr(function, "__name__", type(function).__name__)
+            text = "{}() got an unexpected keyword argument '{}' (a public name, which {} does not have)"
+            raise TypeError(text.format(TO_PRIVATE.get(shown, shown), name, table.NAME))
+        said[real] = value
+    return function(*arguments, **said)
+
+
+def adopt(namespace, bases):
+    """At the end of a class body: methods with private words override the library's."""
+    owned = [cls for base in bases if isinstance(base, type) for cls in base.__mro__ if _owned(cls)]
+    adopted = []
+    for name in list(namespace):
+        public = TO_PUBLIC.get(name)
+        if public is not None and public not in namespace and any(public in cls.__dict__ for cls in owned):
+            namespace[public] = namespace.pop(name)
+            adopted.append(public)
+    if adopted:
+        namespace["__twin_adopted__"] = tuple(adopted)
+
+
+def refuse_import(module):
+    """`import` of the public library."""
+    text = "No module named '{}' (the public library; here it is {})"
+    raise ModuleNotFoundError(text.format(module, table.NAME), name=module)
+
+
+# --- builtins that look names up -----------------------------------------------------------------------------------
+
+
+def _getattr(thing, name, *default):
+    if name not in WORDS:
+        return getattr(thing, name, *default)
+    try:
+        return get(thing, name)
+    except AttributeError:
+        if default:
+            return default[0]
+        raise
+
+
+def _hasattr(thing, name):
+    return _getattr(thing, name, _MISSING) is not _MISSING
+
+
+def _setattr(thing, name, value):
+    setattr(thing, real_name(thing, name) if name in WORDS else name, value)
+
+
+def _delattr(thing, name):
+    delattr(thing, real_name(thing, name) if name in WORDS else name)
+
+
+def _run_text(run, mode):
+    def compiled(source, *namespaces):
+        from . import transform
+
+        if not namespaces or namespaces[0] is None:
+            frame = sys._getframe(1)
+            namespaces = (frame.f_globals, frame.f_locals)
+        if isinstance(source, (str, bytes)):
+            source = transform.compile_source(source, "<string>", mode)
+        namespaces[0].setdefault("__twin__", sys.modules[__name__])
+        return run(source, *namespaces)
+
+    return compiled
+
+
+def _import(name, *rest, **named):
+    if table.is_owned_module(name):
+        refuse_import(name)
+    return __import__(name, *rest, **named)
+
+
+_REPLACED = {
+    builtins.getattr: _getattr,
+    builtins.hasattr: _hasattr,
+    builtins.setattr: _setattr,
+    builtins.delattr: _delattr,
+    builtins.eval: _run_text(builtins.eval, "eval"),
+    builtins.exec: _run_text(builtins.exec, "exec"),
+    builtins.__import__: _import,
+}
+#: What programs may call by these names; anything else of that name is the program's own.
+REPLACED_NAMES = frozenset(function.__name__ for function in _REPLACED)
+
+
+def builtin(function):
+    """What the name of a builtin stands for in a program."""
+    try:
+        return _REPLACED.get(function, function)
+    except TypeError:
+        return function
