@@ -4,5 +4,6 @@ mod benchmarks;
 mod cli;
 mod ffi;
 mod generate;
+mod gguf;
 mod journal;
 mod parity;
