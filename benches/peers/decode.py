@@ -8,6 +8,7 @@ those after the first: the reading of the prompt is left out on both sides.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from report import head, median, output
 
 ROOT = Path(__file__).resolve().parents[2]
+INHOUSE = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "release/inhouse")
 NEW_TOKENS, RUNS = 128, 5
 PROMPT = "# read the ledger and print every entry\nfor entry in ledger.entries():\n    print(entry.name)\n\n# the sum\ntotal ="
 
@@ -59,7 +61,7 @@ def peer(python, folder, threads):
 
 
 def ours(folder, threads):
-    command = [ROOT / "target/release/inhouse", "complete", "--model", folder, "--threads", threads, "--temperature", "0"]
+    command = [INHOUSE, "complete", "--model", folder, "--threads", threads, "--temperature", "0"]
     command += ["--max-tokens", NEW_TOKENS, "--json"]
     process = subprocess.run([str(word) for word in command], input=PROMPT, capture_output=True, text=True, check=True)
     report = json.loads(process.stdout)
@@ -78,7 +80,7 @@ def main():
             shutil.copy(ROOT / "tests/fixtures/codegen" / name, folder)
         version = "import torch, transformers; print('torch', torch.__version__ + ', transformers', transformers.__version__)"
         head("Decoding: candle against transformers + PyTorch", {
-            "inhouse": output([str(ROOT / "target/release/inhouse"), "--version"]),
+            "inhouse": output([str(INHOUSE), "--version"]),
             "peer": output([python, "-W", "ignore", "-c", version]),
             "model": f"CodeGen-shaped, random, f32, {parameters / 1e6:.1f} M parameters, 8 blocks of width 512, vocabulary 16384",
             "setting": f"{threads} threads, greedy, {NEW_TOKENS} tokens after a prompt of {len(PROMPT)} characters",
