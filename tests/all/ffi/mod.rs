@@ -4,6 +4,7 @@
 
 mod headers;
 mod hosts;
+mod package;
 mod symbols;
 
 use std::path::{Path, PathBuf};
