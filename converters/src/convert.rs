@@ -214,7 +214,7 @@ fn write<'a>(
             let count = chunk_rows.min(rows - begin);
             let mut values = vec![0f32; count * columns];
             read_rows(&tensor.source, checkpoint, begin, columns, &mut values).map_err(Failure::Input)?;
-            for bytes in encode(*kind, &values, columns, tensor, checkpoint).map_err(Failure::Input)? {
+            for bytes in encode(kind, &values, columns, tensor, checkpoint).map_err(Failure::Input)? {
                 writer.write(&bytes)?;
                 progress.advance(bytes.len() as u64);
             }
