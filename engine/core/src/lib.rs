@@ -4,9 +4,11 @@
 //! queries) ends in a value or an [`Error`]; nothing here aborts or panics on bad input.
 //!
 //! Reading order: [`api`] (the documentation record) -> [`docs`] (Python source to records) -> [`index`]
-//! (records on disk, searched) -> [`prompt`] (records in front of a context) -> [`decode`] (tokens out of a model).
+//! (records on disk, searched) -> [`prompt`] (records in front of a context) -> [`decode`] (tokens out of a model) ->
+//! [`constrain`] (only documented names in what is decoded).
 
 pub mod api;
+pub mod constrain;
 pub mod decode;
 pub mod docs;
 mod error;

@@ -6,7 +6,7 @@
 //!
 //! Reading order: `source`, `layout`, `archive` (which files are modules) -> `nesting`, `parse` (text to tree) ->
 //! `scope`, `program` (names and what they mean) -> `eval`, `calls`, `library`, `members` (docstrings and members that
-//! are made rather than written) -> `exports`, `signature`, `construct`, `registered`, `records` (what is public, and
+//! are made rather than written) -> `exports`, `signature`, `construct`, `registered`, `undocumented`, `records` (what is public, and
 //! the record of each) ; `docstring` and `text` work on strings, `inventory` and `html` read Sphinx's output.
 
 mod archive;
@@ -30,6 +30,7 @@ mod scope;
 mod signature;
 mod source;
 mod text;
+mod undocumented;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
