@@ -5,7 +5,8 @@
 //!
 //! Reading order: [`api`] (the documentation record) -> [`docs`] (Python source to records) -> [`index`]
 //! (records on disk, searched) -> [`prompt`] (records in front of a context) -> [`decode`] (tokens out of a model) ->
-//! [`constrain`] (only documented names in what is decoded).
+//! [`constrain`] (only names that the documentation has in what is decoded). [`gguf`] is the container of models that
+//! both the converter and the llama.cpp backend read.
 
 pub mod api;
 pub mod constrain;
@@ -13,6 +14,7 @@ pub mod decode;
 pub mod docs;
 mod error;
 pub mod files;
+pub mod gguf;
 pub mod index;
 pub mod progress;
 pub mod prompt;

@@ -9,13 +9,14 @@
 //!
 //! Reading order: `signature`, `library` (the names of an index) -> `scope`, `tracker`, `scanner` (what a text means at
 //! its end, byte by byte) -> `vocabulary`, `mask` (names against tokens) -> this file (the decode loop's
-//! [`Constraint`]). A free position costs no look at the vocabulary: the text of the one token drawn is scanned, and only
+//! [`Constraint`]); `report` judges finished text by its syntax tree. A free position costs no look at the vocabulary: the text of the one token drawn is scanned, and only
 //! where it refers to an unknown name is the exact set of tokens computed. A constrained position takes its mask from a
 //! cache, filled by walking the names and the tokens together.
 
 mod builtins;
 mod library;
 mod mask;
+mod report;
 mod scanner;
 mod scope;
 mod signature;
@@ -29,6 +30,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 pub use library::Library;
+pub use report::{ApiReport, ApiUse, Verdict, report};
 pub use vocabulary::Vocabulary;
 
 use crate::decode::{Constraint, Guard, TokenId, TokenSet};

@@ -29,13 +29,16 @@ mod registered;
 mod scope;
 mod signature;
 mod source;
+mod statements;
 mod text;
 mod undocumented;
+mod value;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use docstring::first_sentence;
+pub(crate) use nesting::check as check_nesting;
 
 use crate::api::{self, ApiDoc};
 use crate::{Error, Progress, Result};
