@@ -227,6 +227,10 @@ impl Guard for ApiGuard {
                 let size = vocabulary.size();
                 TokenSet::new(size, |token| mask.contains(token) && self.follows(token))
             }
+            None if self.scanner.has_spot() => {
+                let sampleable = vocabulary.sampleable();
+                TokenSet::new(vocabulary.size(), |token| sampleable.contains(token) && self.follows(token))
+            }
             None => {
                 // In a free place only a token with something constrained in it can go wrong, or one that goes on from a
                 // name to a `=`.

@@ -313,7 +313,7 @@ impl Scanner {
     fn lead_holds(&self, byte: u8) -> bool {
         let Some(spot) = &self.spot else { return true };
         let starts = is_name_byte(byte) && !byte.is_ascii_digit();
-        starts || byte == b'\r' || spot.lead.blanks().contains(&byte) || spot.lead.instead.contains(&byte)
+        starts || spot.lead.blanks().contains(&byte) || spot.lead.instead.contains(&byte)
     }
 
     fn operate(&mut self, byte: u8, before: u8) {
@@ -423,6 +423,12 @@ impl Scanner {
             Mode::Word => self.spot.as_ref().map(|spot| (spot, &self.word[..])),
             _ => None,
         }
+    }
+
+    /// Whether a constrained name is due, be it behind a comment or a continuation of the line, or will be once the word
+    /// in progress is complete.
+    pub fn has_spot(&self) -> bool {
+        self.spot.is_some() || self.tracker.in_from()
     }
 
     /// Whether the next byte must be a second `=`.

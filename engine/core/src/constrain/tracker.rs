@@ -200,6 +200,11 @@ impl Tracker {
         Some(Place { key, lead: Lead { lines, instead: b"" } })
     }
 
+    /// Between `from` and `import`.
+    pub fn in_from(&self) -> bool {
+        self.line.kind == Statement::From
+    }
+
     /// Something else than a name came where one was due.
     pub fn drop_place(&mut self) {
         self.after_dot = false;

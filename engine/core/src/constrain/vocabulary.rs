@@ -104,12 +104,9 @@ impl Vocabulary {
     }
 }
 
-/// Names are constrained after a dot, before a `=`, and in imports; only a token that holds one of these whole, with
-/// something after or before it, or that may complete one, can go wrong from a free place.
+/// Names are constrained after a dot, before a `=`, and in imports: from a place where nothing is constrained yet, only a
+/// token that holds one of these and goes on can go wrong.
 fn is_risky(text: &[u8]) -> bool {
-    let dotted = text
-        .windows(2)
-        .any(|pair| pair[0] == b'.' && (is_name_byte(pair[1]) || pair[1].is_ascii_whitespace()));
-    let imports = |word: &[u8]| text.windows(word.len() + 1).any(|part| part.starts_with(word));
-    dotted || text.contains(&b'=') || imports(b"import") || imports(b"from")
+    let holds = |word: &[u8]| text.windows(word.len()).any(|part| part == word);
+    text.iter().rev().skip(1).any(|&byte| byte == b'.') || text.contains(&b'=') || holds(b"import") || holds(b"from")
 }
