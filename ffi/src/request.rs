@@ -88,9 +88,8 @@ pub struct inhouse_complete_params {
     pub temperature: f32,
     /// Nucleus sampling: the smallest set of tokens whose probability reaches this, above 0 and at most 1. Default: 0.9.
     pub top_p: f32,
-    /// 1: where a completion refers to a library of the index, only names that its documentation has can follow; needs
-    /// an open index. 0: they are not looked at. Default: 0.
-    pub constrain: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: `repr(C)`; twelve 8-byte words (on 64-bit machines; on 32-bit ones the pointers and sizes before `seed` are
@@ -121,7 +120,7 @@ unsafe impl Params for inhouse_complete_params {
             top_k: request.params.top_k as u32,
             temperature: request.params.temperature,
             top_p: request.params.top_p,
-            constrain: 0,
+            reserved: 0,
         }
     }
 }
@@ -132,9 +131,8 @@ impl inhouse_complete_params {
     /// # Safety
     /// `context` and every view and array of the struct are as [`inhouse_str::read`] and [`read_list`] want them.
     pub(crate) unsafe fn request(&self, context: inhouse_str) -> Result<CompletionRequest, Failure> {
-        if self.constrain > 1 {
-            let fault = format!("`constrain` {} is neither 0 nor 1", self.constrain);
-            return Err(Failure::invalid(fault));
+        if self.reserved != 0 {
+            return Err(Failure::invalid("`reserved` is not 0: call inhouse_complete_params_init first"));
         }
         if !(1..=INHOUSE_MAX_COMPLETIONS).contains(&self.n_completions) {
             let fault =
@@ -170,7 +168,6 @@ impl inhouse_complete_params {
             seed: self.seed,
             max_tokens: self.max_tokens as usize,
             stops,
-            constrain: self.constrain == 1,
             ..CompletionRequest::new(context)
         })
     }
@@ -276,7 +273,7 @@ mod tests {
     fn bad_fields_are_named() {
         type Change = fn(&mut inhouse_complete_params);
         let cases: [(&str, Change); 10] = [
-            ("constrain", |params| params.constrain = 2),
+            ("reserved", |params| params.reserved = 1),
             ("n_completions", |params| params.n_completions = 0),
             ("n_completions", |params| params.n_completions = u32::MAX),
             ("max_tokens", |params| params.max_tokens = 0),

@@ -186,7 +186,7 @@ fn complete_params(draw: &mut Draw, handles: &Handles, texts: &[inhouse_str; 3])
         top_k: draw.number() as u32,
         temperature: f32::from_bits(draw.next() as u32),
         top_p: f32::from_bits(draw.next() as u32),
-        constrain: draw.one(&[0, 0, 1, 2]),
+        reserved: draw.one(&[0, 0, 0, 1]),
     }
 }
 

@@ -425,10 +425,10 @@ impl Scanner {
         }
     }
 
-    /// Whether a constrained name is due, be it behind a comment or a continuation of the line, or will be once the word
-    /// in progress is complete.
+    /// Whether a constrained name is due, be it behind a comment or a continuation of the line, or can
+    /// be within a token: in imports.
     pub fn has_spot(&self) -> bool {
-        self.spot.is_some() || self.tracker.in_from()
+        self.spot.is_some() || self.tracker.in_import()
     }
 
     /// Whether the next byte must be a second `=`.

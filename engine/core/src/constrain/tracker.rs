@@ -1,16 +1,18 @@
 //! From names and operators to what they mean: statements, brackets, and the type of the expression before a dot.
 
+mod frame;
+mod imports;
+
 use std::sync::Arc;
 
 use super::builtins::KEYWORDS;
-use super::library::{Kind, Library, NodeId, SetKey};
+use super::library::{Library, SetKey};
 use super::mask::Lead;
 use super::scope::{ScopeKind, Scopes, Ty};
+use frame::{Frame, Line, Param, Statement};
 
 /// Deeper brackets are not told apart.
 const MAX_DEPTH: usize = 512;
-/// Modules whose names say nothing about values.
-const HARMLESS: &[&str] = &["__future__", "typing", "typing_extensions"];
 /// Calls after which a name may be of a narrower type than was known, or another.
 const NARROWING: &[&str] = &[
     "isinstance",
@@ -29,85 +31,6 @@ const NARROWING: &[&str] = &[
 pub(super) struct Place {
     pub key: SetKey,
     pub lead: Lead,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Param {
-    Name,
-    Annotation,
-    Default,
-}
-
-/// An open bracket, or the statement itself.
-#[derive(Debug, Clone, Default)]
-struct Frame {
-    /// The byte that opened it; `f` for a replacement field, 0 for the statement.
-    open: u8,
-    /// It follows a value: a call or subscript of it.
-    applied: bool,
-    /// What stands here once it is closed; in a group what stands in it.
-    result: Option<Ty>,
-    /// The callable whose keywords are known.
-    callee: Option<NodeId>,
-    narrowing: bool,
-    /// In the parameters of a `def`.
-    param: Option<Param>,
-    param_name: Option<Box<str>>,
-    /// There is a value before this place.
-    operand: Option<Ty>,
-    /// That value is a bare name.
-    name: Option<Box<str>>,
-    /// Something else than one value stands in this element.
-    compound: bool,
-    /// Nothing stands before this place in this argument or element.
-    fresh: bool,
-    /// A comma came by.
-    many: bool,
-    in_for: bool,
-    in_lambda: bool,
-    format: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Statement {
-    #[default]
-    Plain,
-    /// `if`, `for`, `with`, ...: a block follows the colon.
-    Block,
-    Import,
-    /// Before the `import` of a `from`.
-    From,
-    FromNames,
-    Def,
-    Class,
-    /// `global`, `nonlocal`.
-    Global,
-    Case,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Line {
-    kind: Statement,
-    indent: usize,
-    /// Nothing of the statement is there yet.
-    start: bool,
-    /// It stands on the line of its own block.
-    conditional: bool,
-    targets: Vec<Box<str>>,
-    loose_targets: Vec<Box<str>>,
-    tuple: bool,
-    assigned: bool,
-    /// After `x:`; without a name where the target is no bare name.
-    annotated: Option<Option<Box<str>>>,
-    annotation: Option<Ty>,
-    /// In imports: the top-level name, the module so far, an alias is due, after a dot.
-    top: Option<Box<str>>,
-    module: Option<NodeId>,
-    relative: bool,
-    imported: Option<(Box<str>, Ty)>,
-    alias: bool,
-    /// The next bare names are bound: after `as`.
-    binds: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -200,9 +123,9 @@ impl Tracker {
         Some(Place { key, lead: Lead { lines, instead: b"" } })
     }
 
-    /// Between `from` and `import`.
-    pub fn in_from(&self) -> bool {
-        self.line.kind == Statement::From
+    /// In an import, where names come after words and commas.
+    pub fn in_import(&self) -> bool {
+        matches!(self.line.kind, Statement::Import | Statement::From | Statement::FromNames)
     }
 
     /// Something else than a name came where one was due.
@@ -272,17 +195,6 @@ impl Tracker {
         }
         for name in std::mem::take(&mut self.line.loose_targets) {
             self.bind(&name, Ty::Free);
-        }
-    }
-
-    fn bind_import(&mut self) {
-        if let Some((name, ty)) = self.line.imported.take() {
-            self.bind(&name, ty);
-        }
-        self.line.alias = false;
-        if self.line.kind == Statement::Import {
-            self.line.top = None;
-            self.line.module = None;
         }
     }
 
@@ -434,59 +346,6 @@ impl Tracker {
         frame.operand = None;
         frame.name = None;
         frame.fresh = false;
-    }
-
-    fn import_word(&mut self, word: &str, after_dot: bool) {
-        let library = Arc::clone(&self.library);
-        if self.line.kind == Statement::From && word == "import" {
-            self.line.kind = Statement::FromNames;
-            self.top().operand = None;
-            if self.line.relative || (self.line.module.is_none() && !self.is_harmless()) {
-                self.foreign = true;
-            }
-            return;
-        }
-        if word == "as" {
-            self.line.alias = true;
-            return;
-        }
-        if self.line.alias {
-            if let Some((name, _)) = &mut self.line.imported {
-                *name = word.into();
-            }
-            if self.line.kind == Statement::Import {
-                let ty = self.line.module.map_or(Ty::Free, |id| Ty::of(&library, id));
-                self.line.imported = Some((word.into(), ty));
-            }
-            self.line.alias = false;
-            return;
-        }
-        if self.line.kind == Statement::FromNames {
-            let child = self.line.module.and_then(|module| library.child(module, word));
-            let ty = child.map_or(Ty::Free, |id| Ty::of(&library, id));
-            if child.is_some_and(|id| library.kind(id) == Kind::Value) {
-                // A name that the documentation cannot tell anything of may be of another library.
-                self.foreign |= library.signature(child.unwrap_or_default()).is_none() && ty == Ty::Free;
-            }
-            self.line.imported = Some((word.into(), ty));
-            self.top().operand = Some(Ty::Free);
-            return;
-        }
-        if after_dot {
-            self.line.module = self.line.module.and_then(|module| library.child(module, word));
-            return;
-        }
-        self.line.top = Some(word.into());
-        self.line.module = library.top(word);
-        if self.line.kind == Statement::Import {
-            let ty = self.line.module.map_or(Ty::Free, Ty::Module);
-            self.foreign |= self.line.module.is_none() && !self.is_harmless();
-            self.line.imported = Some((word.into(), ty));
-        }
-    }
-
-    fn is_harmless(&self) -> bool {
-        self.line.top.as_deref().is_some_and(|top| HARMLESS.contains(&top))
     }
 
     /// An operator or bracket, but for `=`.

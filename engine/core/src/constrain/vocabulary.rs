@@ -4,8 +4,6 @@ use std::ops::Range;
 
 use crate::decode::{TokenId, TokenSet, Tokenizer};
 
-use super::mask::is_name_byte;
-
 /// The sampleable tokens with their bytes; made once per tokenizer.
 #[derive(Debug)]
 pub struct Vocabulary {
@@ -108,5 +106,8 @@ impl Vocabulary {
 /// token that holds one of these and goes on can go wrong.
 fn is_risky(text: &[u8]) -> bool {
     let holds = |word: &[u8]| text.windows(word.len()).any(|part| part == word);
-    text.iter().rev().skip(1).any(|&byte| byte == b'.') || text.contains(&b'=') || holds(b"import") || holds(b"from")
+    text.iter().rev().skip(1).any(|&byte| byte == b'.')
+        || text.contains(&b'=')
+        || holds(b"import")
+        || holds(b"from")
 }
