@@ -11,13 +11,20 @@ cut anywhere, so the longest part of its lines that parses is judged, with brack
 import ast
 import importlib
 import json
+import re
 import sys
+
+
+def is_name(character):
+    return character == "_" or character.isalnum()
 
 
 def parse(prompt, completion):
     """The tree of prompt + the longest beginning of completion that parses, trying the ends that a cut leaves open."""
     text = prompt + completion
     for end in range(len(text), len(prompt), -1):
+        if end < len(text) and is_name(text[end - 1]) and is_name(text[end]):
+            continue  # within a name
         for tail in ("", ")", "]", "}'", '}"', "}\n", "'", '"'):
             try:
                 return ast.parse(text[:end] + tail)
@@ -45,7 +52,11 @@ def main():
     wrong = []
     for row in map(json.loads, open(samples_file)):
         samples += 1
-        tree = parse(prompts[row["task_id"]], row["completion"])
+        completion = row["completion"]
+        if row.get("finish_reason") in ("length", "context_full"):
+            # The limit of tokens cuts names, too: the last one may not be whole.
+            completion = completion[: len(completion) - len(re.search(r"\w*\Z", completion).group())]
+        tree = parse(prompts[row["task_id"]], completion)
         if tree is None:
             continue
         judged += 1
