@@ -5,6 +5,7 @@
 mod headers;
 mod hosts;
 mod package;
+mod sanitizers;
 mod symbols;
 
 use std::path::{Path, PathBuf};
