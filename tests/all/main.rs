@@ -5,6 +5,7 @@ mod cli;
 mod ffi;
 mod generate;
 mod introspect;
+mod gguf;
 mod journal;
 mod naming;
 mod parity;

@@ -4,6 +4,7 @@
 
 mod headers;
 mod hosts;
+mod neovim;
 mod package;
 mod sanitizers;
 mod symbols;
