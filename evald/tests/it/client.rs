@@ -133,3 +133,26 @@ fn a_private_daemon_ends_with_its_client() {
     drop(client);
     assert!(begun.elapsed() < Duration::from_secs(30) + started, "dropping waits for its end");
 }
+
+#[test]
+fn output_comes_back_where_it_is_asked_for_and_is_bounded() {
+    let Some(setting) = any_setting() else { return };
+    let mut client = private(setting, Vec::new());
+    let mut run = |code: &str, keep_output, output_bytes| {
+        let limits = evald_proto::Limits { output_bytes: Some(output_bytes), ..crate::support::short() };
+        client.run(Job { keep_output, limits, ..job(code, "") }).expect("a result")
+    };
+    let hello = "import os\nos.write(1, b'out \\xff ')\nos.write(2, b'err')";
+    let result = run(hello, true, 1 << 20);
+    assert_eq!((result.verdict, result.output.as_str()), (Verdict::Passed, "out \u{fffd} err"));
+    assert_eq!(run(hello, false, 1 << 20).output, "");
+    let large = run("print('x' * 3_000_000, end='')", true, 4 << 20);
+    assert_eq!((large.verdict, large.output.len()), (Verdict::Passed, 3_000_000));
+    let flood = run("import os\nwhile True: os.write(1, b'x' * 4096)", true, 100_000);
+    assert_eq!(flood.verdict, Verdict::OutputLimit);
+    assert!(flood.output.len() <= 100_000, "{}", flood.output.len());
+    // Six bytes on the wire for each: more than a line holds.
+    let escapes = run("print('\\x01' * 3_000_000)", true, 4 << 20);
+    assert_eq!((escapes.verdict, escapes.output.as_str()), (Verdict::OutputLimit, ""));
+    assert_eq!(run(hello, true, 1 << 20).output, "out \u{fffd} err");
+}

@@ -249,12 +249,15 @@ def _introspect(library, max_records, max_text, max_bytes):
                     continue
                 key = id(value)
                 keep.append(value)
+            home = attribute(value, "__module__")
+            elsewhere = type(home) is str and not (home + ".").startswith(name + ".")
             homes.setdefault(key, (kind, value, []))[2].append(
-                (name.count("."), not listed, attribute(value, "__name__") != child, len(name), name, child))
+                (name.count("."), not listed, elsewhere, attribute(value, "__name__") != child, len(name), name, child))
 
     by_module = {}
     for kind, value, places in homes.values():
-        # The path with the fewest parts; at equal length, one that is listed in an __all__ under the thing's own name.
+        # The path with the fewest parts; at equal length, one that is listed in an __all__, by the module that the thing
+        # says it is of, under its own name.
         places.sort()
         name, child = places[0][-2:]
         aliases = ["{}.{}".format(*p[-2:]) for p in places[1:9]]
