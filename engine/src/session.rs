@@ -149,6 +149,7 @@ impl Session {
                 seed: request.seed,
                 max_tokens: request.max_tokens,
                 stops: request.stops.clone(),
+                constraint: None,
             },
             cancel,
             on_event,

@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: 0,
         max_tokens: 100,
         stops: StopRules::paper(),
+        constraint: None,
     };
     let generation =
         generate(&mut *decoder, model.tokenizer(), &request, &CancelToken::new(), &mut |event| {

@@ -8,11 +8,13 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::constraint::{self, Constraint, Guard};
 use super::sampler::TokenSet;
 use super::stop::{Scanned, StopScanner};
 use super::utf8::Utf8Stream;
@@ -37,6 +39,8 @@ pub struct Request {
     pub max_tokens: usize,
     /// Where a completion is cut.
     pub stops: StopRules,
+    /// What narrows the tokens of every sample by the text before them; `None`: nothing does.
+    pub constraint: Option<Arc<dyn Constraint>>,
 }
 
 /// Why a completion ended.
@@ -199,12 +203,23 @@ fn check(decoder: &dyn Decoder, tokenizer: &dyn Tokenizer, request: &Request) ->
 struct Sample<'r> {
     index: usize,
     sampler: Sampler,
+    guard: Option<Box<dyn Guard>>,
     utf8: Utf8Stream,
     scanner: StopScanner<'r>,
     text: String,
     tokens: Vec<TokenId>,
     /// How many of `tokens` are in the KV cache.
     fed: usize,
+}
+
+impl Sample<'_> {
+    /// Draws a token from `logits` among the `allowed` ones, and among those that the request's constraint leaves.
+    fn draw(&mut self, logits: &[f32], allowed: &TokenSet) -> Result<TokenId> {
+        match &mut self.guard {
+            Some(guard) => constraint::draw(guard.as_mut(), &mut self.sampler, logits, allowed),
+            None => self.sampler.sample(logits, allowed),
+        }
+    }
 }
 
 /// A sequence of the decoder; it holds the prompt, and after it the tokens of its sample.
@@ -339,7 +354,7 @@ impl<'r> Run<'r, '_> {
             .zip(rows)
             .map(|(sample, row)| {
                 sample.fed = sample.tokens.len();
-                sample.sampler.sample(row, allowed)
+                sample.draw(row, allowed)
             })
             .collect()
     }
@@ -354,7 +369,7 @@ impl<'r> Run<'r, '_> {
                 } else if self.started < self.request.n {
                     let mut sample = self.new_sample(self.started)?;
                     self.started += 1;
-                    let token = sample.sampler.sample(&self.prompt_logits, &self.allowed)?;
+                    let token = sample.draw(&self.prompt_logits, &self.allowed)?;
                     self.slots[i].sample = Some(sample);
                     self.accept(i, token)?;
                 } else {
@@ -369,6 +384,7 @@ impl<'r> Run<'r, '_> {
         Ok(Sample {
             index,
             sampler: Sampler::new(&self.request.params, self.request.seed, index)?,
+            guard: self.request.constraint.as_ref().map(|constraint| constraint.begin()),
             utf8: Utf8Stream::default(),
             scanner: StopScanner::new(&self.request.stops),
             text: String::new(),

@@ -2,12 +2,14 @@
 //! stop rules and the loop live here, so that every backend behaves the same.
 
 mod cancel;
+mod constraint;
 mod generate;
 mod sampler;
 mod stop;
 mod utf8;
 
 pub use cancel::CancelToken;
+pub use constraint::{Constraint, Guard};
 pub use generate::{Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate};
 pub use sampler::{Sampler, SamplingParams, TokenSet};
 pub use stop::{PAPER_STOPS, StopRules};

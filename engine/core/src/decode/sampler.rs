@@ -53,6 +53,39 @@ impl TokenSet {
         token < self.vocab && self.words[token / 64] >> (token % 64) & 1 == 1
     }
 
+    /// No token of a vocabulary of `vocab`.
+    pub fn empty(vocab: usize) -> Self {
+        Self { words: vec![0; vocab.div_ceil(64)], vocab }
+    }
+
+    /// Puts a token in; one beyond the vocabulary is left out.
+    pub fn insert(&mut self, token: TokenId) {
+        let token = token as usize;
+        if token < self.vocab {
+            self.words[token / 64] |= 1 << (token % 64);
+        }
+    }
+
+    /// Takes a token out.
+    pub fn remove(&mut self, token: TokenId) {
+        let token = token as usize;
+        if token < self.vocab {
+            self.words[token / 64] &= !(1 << (token % 64));
+        }
+    }
+
+    /// The tokens that are in both, of the smaller vocabulary of the two.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let words = self.words.iter().zip(&other.words).map(|(a, b)| a & b).collect();
+        Self { words, vocab: self.vocab.min(other.vocab) }
+    }
+
+    /// Number of tokens in the set.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// Tokens of the vocabulary, in the set or not: the length of the rows of logits it goes with.
     pub fn vocab_size(&self) -> usize {
         self.vocab

@@ -8,11 +8,12 @@ use ruff_python_ast::{Decorator, Expr};
 use rustc_hash::FxHashMap;
 
 use super::docstring;
-use super::eval::{Frame, Val};
+use super::eval::Frame;
 use super::members::{Member, Members};
 use super::program::{Base, ClassId, Function, Program, Target, Value};
 use super::scope::{Binding, last_name};
 use super::text;
+use super::value::Val;
 
 /// Steps of static evaluation for one library; beyond, values are unknown.
 const FUEL: u64 = 20_000_000;

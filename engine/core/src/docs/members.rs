@@ -5,10 +5,11 @@ use std::rc::Rc;
 use ruff_python_ast::{Decorator, Expr};
 use rustc_hash::FxHashMap;
 
-use super::eval::{Frame, Val};
+use super::eval::Frame;
 use super::library::Library;
 use super::program::{ClassId, Function, Target, Value};
 use super::scope::{Assigned, Binding, last_name};
+use super::value::Val;
 
 /// What a function made elsewhere is in the class it was put into.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -29,7 +29,9 @@ mod registered;
 mod scope;
 mod signature;
 mod source;
+mod statements;
 mod text;
+mod value;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -38,6 +38,7 @@ fn request(n: usize, temperature: f32) -> Request {
         seed: 5,
         max_tokens: 24,
         stops: StopRules::none(),
+        constraint: None,
     }
 }
 

@@ -18,6 +18,7 @@ fn request(n: usize) -> Request {
         seed: 11,
         max_tokens: 20,
         stops: StopRules::none(),
+        constraint: None,
     }
 }
 
