@@ -46,6 +46,8 @@ pub struct CompletionRequest {
     pub max_tokens: usize,
     /// What ends a completion.
     pub stops: StopRules,
+    /// Whether the completions' log-probabilities are wanted.
+    pub log_probabilities: bool,
 }
 
 impl CompletionRequest {
@@ -60,6 +62,7 @@ impl CompletionRequest {
             seed: 0,
             max_tokens: 100,
             stops: StopRules::paper(),
+            log_probabilities: false,
         }
     }
 }
@@ -149,6 +152,7 @@ impl Session {
                 seed: request.seed,
                 max_tokens: request.max_tokens,
                 stops: request.stops.clone(),
+                log_probabilities: request.log_probabilities,
                 constraint: None,
             },
             cancel,

@@ -13,10 +13,20 @@ pub(crate) struct LlamaDecoder {
     context_length: usize,
     n_vocab: usize,
     lengths: Vec<usize>,
-    /// Rows of the last call of `feed`, `[feeds, vocab]`: copied, since a call may take several passes.
+    rows: Rows,
+    /// Rows of the last call of `feed`, `[feeds, vocab]`, where [`Rows::Copied`].
     logits: Vec<f32>,
     /// Set when the cache is in an unknown state.
     broken: bool,
+}
+
+/// Where the logits of the last call of `feed` are.
+enum Rows {
+    None,
+    /// Still in the context, since one batch was enough: the place in the batch that each feed ended at.
+    InContext(Vec<usize>),
+    /// Copied one after the other.
+    Copied,
 }
 
 impl LlamaDecoder {
@@ -30,7 +40,15 @@ impl LlamaDecoder {
         let lengths = vec![0; options.n_seq as usize];
         let context = Context::new(model, options)?;
         let context_length = context_length.min(context.n_cells());
-        Ok(Self { context, context_length, n_vocab, lengths, logits: Vec::new(), broken: false })
+        Ok(Self {
+            context,
+            context_length,
+            n_vocab,
+            lengths,
+            rows: Rows::None,
+            logits: Vec::new(),
+            broken: false,
+        })
     }
 
     fn check_sequence(&self, seq: SeqId) -> Result<()> {
@@ -89,6 +107,9 @@ impl LlamaDecoder {
                 return Err(Error::new(ErrorKind::Backend, what));
             }
         }
+        if matches!(self.rows, Rows::InContext(_)) {
+            return Ok(());
+        }
         let mut rows = rows.iter();
         for (i, _) in part.iter().enumerate().filter(|(_, item)| item.output) {
             let (Some(row), Some(&feed)) = (self.context.logits(i), rows.next()) else {
@@ -116,8 +137,6 @@ impl Decoder for LlamaDecoder {
 
     fn feed(&mut self, feeds: &[Feed<'_>], cancel: &CancelToken) -> Result<()> {
         self.check_feeds(feeds)?;
-        self.logits.clear();
-        self.logits.resize(feeds.len() * self.n_vocab, 0.0);
         let mut batch = Vec::with_capacity(feeds.iter().map(|feed| feed.tokens.len()).sum());
         for feed in feeds {
             let start = self.lengths[feed.seq as usize];
@@ -127,6 +146,15 @@ impl Decoder for LlamaDecoder {
             }
         }
         let n_batch = self.context.n_batch();
+        if batch.len() <= n_batch {
+            let ends = batch.iter().enumerate().filter(|(_, item)| item.output).map(|(i, _)| i).collect();
+            self.rows = Rows::InContext(ends);
+            self.logits = Vec::new();
+        } else {
+            self.rows = Rows::Copied;
+            // Every row is written.
+            self.logits.resize(feeds.len() * self.n_vocab, 0.0);
+        }
         let mut next_row = 0;
         for part in batch.chunks(n_batch) {
             let n_outputs = part.iter().filter(|item| item.output).count();
@@ -138,7 +166,7 @@ impl Decoder for LlamaDecoder {
                     let undone = self.context.truncate_sequence(feed.seq, self.lengths[feed.seq as usize]);
                     self.broken |= !undone;
                 }
-                self.logits.clear();
+                self.rows = Rows::None;
                 if self.broken && error.kind() != ErrorKind::Backend {
                     let what = format!("llama.cpp cannot undo a pass that ended early ({error})");
                     return Err(Error::with_source(ErrorKind::Backend, what, error));
@@ -153,16 +181,12 @@ impl Decoder for LlamaDecoder {
     }
 
     fn logits(&self, i: usize) -> Result<&[f32]> {
-        let start = i.saturating_mul(self.n_vocab);
-        self.logits.get(start..start.saturating_add(self.n_vocab)).filter(|row| !row.is_empty()).ok_or_else(
-            || {
-                let what = format!(
-                    "logits of feed {i}, the last call had {}",
-                    self.logits.len() / self.n_vocab.max(1)
-                );
-                Error::new(ErrorKind::InvalidArgument, what)
-            },
-        )
+        let row = match &self.rows {
+            Rows::None => None,
+            Rows::InContext(ends) => ends.get(i).and_then(|end| self.context.logits(*end)),
+            Rows::Copied => self.logits.chunks_exact(self.n_vocab).nth(i),
+        };
+        row.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("the last call had no feed {i}")))
     }
 
     fn fork(&mut self, from: SeqId, to: SeqId) -> Result<()> {

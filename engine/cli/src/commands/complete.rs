@@ -4,9 +4,10 @@ use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use inhouse::{ApiChoice, CompletionRequest, Engine, EngineOptions, Event, Query, SamplingParams};
+use inhouse::{ApiChoice, CompletionRequest, Engine, EngineOptions, Event, Query, SamplingParams, StopRules};
 use inhouse_core::{files, prompt};
 use serde_json::json;
 
@@ -43,6 +44,14 @@ pub struct Arguments {
     /// Print one JSON object instead of the text
     #[arg(long)]
     json: bool,
+
+    /// With --json: the logarithm of each token's probability, before temperature and the like
+    #[arg(long, requires = "json")]
+    logprobs: bool,
+
+    /// Stop after this many milliseconds with what is there
+    #[arg(long, value_name = "MS")]
+    deadline_ms: Option<u64>,
 
     /// Code before the cursor; `-` is stdin
     #[arg(default_value = "-")]
@@ -89,6 +98,23 @@ pub struct SamplingArguments {
     #[arg(long, default_value_t = 0.9, value_parser = number::top_p, allow_negative_numbers = true)]
     pub top_p: f32,
 
+    /// Only the K most probable tokens; 0: no such limit
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: u32,
+
+    /// Only tokens at least P times as probable as the most probable one; 0: no such limit
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = number::min_p, allow_negative_numbers = true)]
+    pub min_p: f32,
+
+    /// Divides the logits of tokens that are in the text already; 1: none
+    #[arg(long, default_value_t = 1.0, value_name = "R", value_parser = number::positive, allow_negative_numbers = true)]
+    pub repetition_penalty: f32,
+
+    /// End a completion at this text, which may hold \n, \t and \\; may be given again. Default: the paper's six; `none`
+    /// alone: only the end of text and --max-tokens
+    #[arg(long, value_name = "TEXT", value_parser = number::stop)]
+    pub stop: Vec<String>,
+
     /// Most new tokens a completion
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
@@ -100,7 +126,21 @@ pub struct SamplingArguments {
 
 impl SamplingArguments {
     pub fn params(&self) -> SamplingParams {
-        SamplingParams { temperature: self.temperature, top_p: self.top_p, ..SamplingParams::default() }
+        SamplingParams {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k as usize,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+        }
+    }
+
+    pub fn stops(&self) -> StopRules {
+        match self.stop.as_slice() {
+            [] => StopRules::paper(),
+            [none] if none == "none" => StopRules::none(),
+            stops => StopRules::new(stops.iter().cloned()),
+        }
     }
 }
 
@@ -156,9 +196,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         params: arguments.sampling.params(),
         seed: arguments.sampling.seed,
         max_tokens: arguments.sampling.max_tokens as usize,
+        stops: arguments.sampling.stops(),
+        log_probabilities: arguments.logprobs,
         ..CompletionRequest::new(context)
     };
-    let cancel = on_interrupt()?;
+    let mut cancel = on_interrupt()?;
+    if let Some(deadline) =
+        arguments.deadline_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)))
+    {
+        cancel = cancel.with_deadline(deadline);
+    }
 
     let mut out = std::io::stdout().lock();
     let mut write_error = None;
@@ -180,7 +227,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     if arguments.json {
         drop(out);
-        return term::json(&json!({
+        let mut object = json!({
             "completion": completion.text,
             "apis": result.apis.iter().map(|api| &api.name).collect::<Vec<_>>(),
             "finish_reason": completion.finish_reason.as_str(),
@@ -188,7 +235,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "completion_tokens": completion.completion_tokens,
             "tokens_per_second": result.tokens_per_second(),
             "context_truncated": result.context_truncated,
-        }));
+        });
+        if let Some(values) = &completion.log_probabilities {
+            object["logprobs"] = json!(values);
+        }
+        return term::json(&object);
     }
     writeln!(out)?;
     if result.context_truncated {

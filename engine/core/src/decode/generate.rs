@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::constraint::{self, Constraint, Guard};
-use super::sampler::TokenSet;
+use super::sampler::{TokenSet, log_probability};
 use super::stop::{Scanned, StopScanner};
 use super::utf8::Utf8Stream;
 use super::{CancelToken, Decoder, Feed, Sampler, SamplingParams, SeqId, StopRules, TokenId, Tokenizer};
@@ -39,6 +39,8 @@ pub struct Request {
     pub max_tokens: usize,
     /// Where a completion is cut.
     pub stops: StopRules,
+    /// Whether [`Completion::log_probabilities`] are wanted.
+    pub log_probabilities: bool,
     /// What narrows the tokens of every sample by the text before them; `None`: nothing does.
     pub constraint: Option<Arc<dyn Constraint>>,
 }
@@ -83,7 +85,7 @@ impl std::fmt::Display for FinishReason {
 }
 
 /// One sample.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
     /// Its number, below `Request::n`.
     pub index: usize,
@@ -93,6 +95,9 @@ pub struct Completion {
     pub finish_reason: FinishReason,
     /// Tokens that were generated for it, those of a stop string included, the end of text not.
     pub completion_tokens: usize,
+    /// Where asked for, the natural logarithm of the probability of each of these tokens as the model gives it, before
+    /// temperature and the other steps of sampling.
+    pub log_probabilities: Option<Vec<f32>>,
 }
 
 /// All samples of a request.
@@ -208,6 +213,8 @@ struct Sample<'r> {
     scanner: StopScanner<'r>,
     text: String,
     tokens: Vec<TokenId>,
+    /// Of `tokens`, where they are wanted.
+    log_probabilities: Option<Vec<f32>>,
     /// How many of `tokens` are in the KV cache.
     fed: usize,
 }
@@ -215,10 +222,15 @@ struct Sample<'r> {
 impl Sample<'_> {
     /// Draws a token from `logits` among the `allowed` ones, and among those that the request's constraint leaves.
     fn draw(&mut self, logits: &[f32], allowed: &TokenSet) -> Result<TokenId> {
-        match &mut self.guard {
+        let token = match &mut self.guard {
             Some(guard) => constraint::draw(guard.as_mut(), &mut self.sampler, logits, allowed),
             None => self.sampler.sample(logits, allowed),
+        }?;
+        self.sampler.observe(&[token]);
+        if let Some(values) = &mut self.log_probabilities {
+            values.push(log_probability(logits, allowed, token)?);
         }
+        Ok(token)
     }
 }
 
@@ -251,6 +263,7 @@ impl Output<'_> {
             text: sample.text,
             finish_reason,
             completion_tokens: sample.tokens.len(),
+            log_probabilities: sample.log_probabilities,
         };
         let flow = (self.on_event)(Event::Finished(&completion));
         self.completions.push(completion);
@@ -381,14 +394,17 @@ impl<'r> Run<'r, '_> {
     }
 
     fn new_sample(&self, index: usize) -> Result<Sample<'r>> {
+        let mut sampler = Sampler::new(&self.request.params, self.request.seed, index)?;
+        sampler.observe(&self.request.prompt);
         Ok(Sample {
             index,
-            sampler: Sampler::new(&self.request.params, self.request.seed, index)?,
+            sampler,
             guard: self.request.constraint.as_ref().map(|constraint| constraint.begin()),
             utf8: Utf8Stream::default(),
             scanner: StopScanner::new(&self.request.stops),
             text: String::new(),
             tokens: Vec::new(),
+            log_probabilities: self.request.log_probabilities.then(Vec::new),
             fed: 0,
         })
     }
@@ -418,6 +434,10 @@ impl<'r> Run<'r, '_> {
             return Ok(());
         };
         if self.tokenizer.is_end(token) {
+            // It is no token of the completion.
+            if let Some(values) = &mut sample.log_probabilities {
+                values.pop();
+            }
             return self.finish(i, FinishReason::EndOfText);
         }
         sample.tokens.push(token);

@@ -11,7 +11,7 @@ mod utf8;
 pub use cancel::CancelToken;
 pub use constraint::{Constraint, Guard};
 pub use generate::{Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate};
-pub use sampler::{Sampler, SamplingParams, TokenSet};
+pub use sampler::{Sampler, SamplingParams, TokenSet, log_probability};
 pub use stop::{PAPER_STOPS, StopRules};
 
 use std::sync::Arc;

@@ -34,10 +34,11 @@ fn request(n: usize, temperature: f32) -> Request {
     Request {
         prompt: vec![100, 101, 102, 32, 103],
         n,
-        params: SamplingParams { temperature, top_p: 0.9, top_k: 0 },
+        params: SamplingParams { temperature, ..SamplingParams::default() },
         seed: 5,
         max_tokens: 24,
         stops: StopRules::none(),
+        log_probabilities: false,
         constraint: None,
     }
 }
