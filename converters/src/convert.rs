@@ -11,9 +11,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::arch::{self, Plan, Source, Tensor};
-use crate::gguf::{TensorSpec, Value, Writer};
 use crate::quantize::Quantization;
 use crate::tokenizer;
+use inhouse_core::gguf::{TensorSpec, Value, Writer};
 
 /// Version of the quantised blocks' layouts (`GGML_QNT_VERSION` in `ggml.h`).
 const QUANTIZATION_VERSION: u32 = 2;

@@ -5,9 +5,9 @@ use std::fmt;
 use std::path::Path;
 
 use inhouse_core::Result;
+use inhouse_core::gguf::{self, Header, TensorEntry, Value};
 use serde::Serialize;
-
-use crate::gguf::{self, Header, Value};
+use serde_json::json;
 
 /// A summary of a GGUF file.
 #[derive(Debug, Serialize)]
@@ -55,13 +55,10 @@ pub struct TensorRow {
 /// Reads the header of a GGUF file.
 ///
 /// # Errors
-/// As [`gguf::read_header`].
+/// As [`gguf::read`].
 pub fn info(path: &Path) -> Result<Info> {
-    let header = gguf::read_header(path)?;
-    let text = |key: &str| match header.get(key) {
-        Some(Value::Text(text)) => Some(text.clone()),
-        _ => None,
-    };
+    let header = gguf::read(path)?;
+    let text = |key: &str| header.text(key).map(str::to_owned);
     let architecture = text("general.architecture");
     let prefix = architecture.clone().unwrap_or_default();
     let mut tensor_types = BTreeMap::new();
@@ -76,10 +73,10 @@ pub fn info(path: &Path) -> Result<Info> {
         file_type: number(&header, "general.file_type").and_then(|id| {
             gguf::FILE_TYPES.iter().find(|(known, _)| u64::from(*known) == id).map(|(_, name)| *name)
         }),
-        parameters: header.tensors.iter().map(|tensor| tensor.shape.iter().product::<u64>()).sum(),
+        parameters: header.tensors.iter().map(TensorEntry::n_elements).sum(),
         context_length: number(&header, &format!("{prefix}.context_length")),
         vocab_size: match header.get("tokenizer.ggml.tokens") {
-            Some(Value::Array(tokens)) => Some(tokens.len),
+            Some(Value::Texts(tokens)) => Some(tokens.len() as u64),
             _ => number(&header, &format!("{prefix}.vocab_size")),
         },
         architecture,
@@ -89,33 +86,47 @@ pub fn info(path: &Path) -> Result<Info> {
             .tensors
             .into_iter()
             .map(|tensor| TensorRow {
-                name: tensor.name,
                 kind: tensor.kind.name,
-                shape: tensor.shape,
-                bytes: tensor.bytes,
+                shape: tensor.dims().iter().rev().copied().collect(),
+                bytes: tensor.n_bytes(),
+                name: tensor.name,
             })
             .collect(),
     })
 }
 
-/// A value as JSON; an F32 as people wrote it (0.00001, not 0.000009999999747).
+/// Items shown of an array.
+const ARRAY_HEAD: usize = 8;
+
+/// A value as JSON; an F32 as people wrote it (0.00001, not 0.000009999999747); an array as its length and first items.
 fn json(value: &Value) -> serde_json::Value {
+    let array = |len: usize, items: Vec<serde_json::Value>| json!({ "len": len, "items": items });
     match value {
+        Value::U8(number) => (*number).into(),
+        Value::I8(number) => (*number).into(),
+        Value::U16(number) => (*number).into(),
+        Value::I16(number) => (*number).into(),
+        Value::U32(number) => (*number).into(),
+        Value::I32(number) => (*number).into(),
         Value::F32(number) => number.to_string().parse::<f64>().map_or(serde_json::Value::Null, Into::into),
-        other => serde_json::to_value(other).unwrap_or_default(),
+        Value::Bool(flag) => (*flag).into(),
+        Value::Text(text) => text.as_str().into(),
+        Value::U64(number) => (*number).into(),
+        Value::I64(number) => (*number).into(),
+        Value::F64(number) => (*number).into(),
+        Value::Texts(texts) => {
+            let head = texts.iter().take(ARRAY_HEAD).map(|text| String::from_utf8_lossy(text).into());
+            array(texts.len(), head.collect())
+        }
+        Value::Numbers(numbers) => {
+            let head = (0..ARRAY_HEAD).filter_map(|i| numbers.get(i)).map(|item| json(&item));
+            array(numbers.len(), head.collect())
+        }
     }
 }
 
 fn number(header: &Header, key: &str) -> Option<u64> {
-    match header.get(key)? {
-        Value::U8(number) => Some(u64::from(*number)),
-        Value::U16(number) => Some(u64::from(*number)),
-        Value::U32(number) => Some(u64::from(*number)),
-        Value::U64(number) => Some(*number),
-        Value::I32(number) => u64::try_from(*number).ok(),
-        Value::I64(number) => u64::try_from(*number).ok(),
-        _ => None,
-    }
+    header.get(key)?.as_u64()
 }
 
 /// The summary as people read it: facts, metadata, tensors.

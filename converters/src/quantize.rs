@@ -7,7 +7,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 
-use crate::gguf::{TENSOR_TYPES, TensorType};
+use inhouse_core::gguf::{TENSOR_TYPES, TensorType};
 
 /// A storage type for the matrices of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use inhouse_candle::vocabulary::{TokenKind, Vocabulary};
 
-use crate::gguf::Value;
+use inhouse_core::gguf::Value;
 
 /// `llama_token_type` in `llama.h`.
 fn token_type(kind: TokenKind) -> i32 {
@@ -16,7 +16,7 @@ fn token_type(kind: TokenKind) -> i32 {
 
 /// The `tokenizer.ggml.*` keys. The vocabulary was checked to be GPT-2's kind of BPE, so its pre-tokenizer is "gpt-2".
 pub fn metadata(vocabulary: &Vocabulary) -> Vec<(String, Value)> {
-    let tokens = Value::texts(vocabulary.tokens.iter().map(|token| token.text.clone()));
+    let tokens = Value::texts(vocabulary.tokens.iter().map(|token| &token.text));
     let types = Value::i32s(vocabulary.tokens.iter().map(|token| token_type(token.kind)));
     let merges = Value::texts(vocabulary.merges.iter().map(|(left, right)| format!("{left} {right}")));
     let entries = [

@@ -84,6 +84,30 @@ fn types_are_as_asked_and_fall_back_where_rows_do_not_fit() {
     assert_eq!(convert(&options(pickled.path(), &path, None), &Silent).unwrap().file_type, "F16");
 }
 
+/// candle's reader of GGUF, written by others, agrees with what was written.
+#[test]
+fn candle_reads_it_too() {
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("model.gguf");
+    convert(&options(&fixture(), &path, Some(Quantization::Q8_0)), &Silent).unwrap();
+    let mut file = std::fs::File::open(&path).unwrap();
+    let content = candle_core::quantized::gguf_file::Content::read(&mut file).unwrap();
+    let header = inhouse_core::gguf::read(&path).unwrap();
+    assert_eq!(content.metadata.len(), header.metadata.len());
+    assert_eq!(content.metadata["phi2.context_length"].to_u32().unwrap(), 128);
+    let bytes = std::fs::read(&path).unwrap();
+    for entry in &header.tensors {
+        let tensor = content.tensor(&mut file, &entry.name, &candle_core::Device::Cpu).unwrap();
+        let begin = (header.data_start + entry.offset) as usize;
+        assert_eq!(
+            tensor.data().unwrap().as_ref(),
+            &bytes[begin..begin + entry.n_bytes() as usize],
+            "{}",
+            entry.name
+        );
+    }
+}
+
 /// Changes one file of a copy and converts; the error, after checking that nothing was written.
 fn failure(file: &str, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) -> Error {
     let dir = copy(&FILES);

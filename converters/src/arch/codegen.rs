@@ -11,7 +11,7 @@ use inhouse_candle::config::ConfigFile;
 use inhouse_core::Result;
 
 use super::{Plan, Source, Tensor};
-use crate::gguf::Value;
+use inhouse_core::gguf::Value;
 
 /// CodeGen's wavelengths, not in its `config.json`.
 const ROPE_BASE: f32 = 10_000.0;

@@ -9,7 +9,7 @@ use inhouse_candle::checkpoint::Checkpoint;
 use inhouse_candle::config::ConfigFile;
 use inhouse_core::{Error, ErrorKind, Result};
 
-use crate::gguf::Value;
+use inhouse_core::gguf::Value;
 
 /// An architecture of Hugging Face that this converter knows.
 pub struct Architecture {

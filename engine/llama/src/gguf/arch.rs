@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::Fault;
-use super::read::{Container, Tensor, TensorType, Value};
+use inhouse_core::gguf::{Header, MAX_DIMS, TensorEntry, Value};
+
+use super::{Fault, text};
 
 /// `LLAMA_MAX_LAYERS`.
 const MAX_BLOCKS: u64 = 512;
@@ -37,8 +38,8 @@ struct Sizes {
 }
 
 /// Checks hyperparameters and tensors of the file's architecture against each other.
-pub(super) fn check(file: &Container, vocab_size: usize) -> Result<Shape, Fault> {
-    let name = file.string("general.architecture")?;
+pub(super) fn check(file: &Header, vocab_size: usize) -> Result<Shape, Fault> {
+    let name = text(file, "general.architecture")?;
     let keys = Keys { file, arch: name };
     let sizes = match name {
         "phi2" | "gpt2" | "llama" | "bert" | "t5" => keys.sizes(vocab_size as u64)?,
@@ -69,7 +70,7 @@ pub(super) fn check(file: &Container, vocab_size: usize) -> Result<Shape, Fault>
 }
 
 struct Keys<'f> {
-    file: &'f Container,
+    file: &'f Header,
     arch: &'f str,
 }
 
@@ -83,7 +84,7 @@ impl Keys<'_> {
                 Err(Fault::data(format!("`{key}` is {size}, expected 1 to {MAX_SIZE}")))
             }
             (Some(other), _) => {
-                Err(Fault::data(format!("`{key}` is of type {}, expected u32", other.type_name())))
+                Err(Fault::data(format!("`{key}` is of type {}, expected u32", other.kind_name())))
             }
             (None, Some(default)) => Ok(default),
             (None, None) => Err(Fault::data(format!("`{key}` is missing"))),
@@ -192,7 +193,7 @@ impl Keys<'_> {
         let scaling = format!("{}.rope.scaling.type", self.arch);
         match self.file.get(&scaling) {
             None => {}
-            Some(Value::String(kind)) if matches!(kind.as_str(), "none" | "linear" | "yarn") => {}
+            Some(Value::Text(kind)) if matches!(kind.as_str(), "none" | "linear" | "yarn") => {}
             Some(other) => {
                 return Err(Fault::unsupported(format!(
                     "`{scaling}` is {other:?}, expected none, linear or yarn"
@@ -248,7 +249,7 @@ impl Keys<'_> {
                 continue;
             };
             if !KNOWN.contains(&short) && !own.contains(&short) {
-                return Err(Fault::unsupported(format!("`{key}` ({}) is not known", value.type_name())));
+                return Err(Fault::unsupported(format!("`{key}` ({}) is not known", value.kind_name())));
             }
         }
         if self.arch == "t5" && self.has("decoder_start_token_id") {
@@ -263,7 +264,7 @@ impl Keys<'_> {
 
 /// The tensors that no shape was asked of yet.
 struct Tensors<'f> {
-    tensors: HashMap<&'f str, &'f Tensor>,
+    tensors: HashMap<&'f str, &'f TensorEntry>,
 }
 
 impl Tensors<'_> {
@@ -276,18 +277,14 @@ impl Tensors<'_> {
         let Some(tensor) = self.tensors.remove(name) else {
             return Err(Fault::data(format!("tensor `{name}` is missing")));
         };
-        let mut expected = shape.to_vec();
-        while expected.len() > 1 && expected.last() == Some(&1) {
-            expected.pop();
+        // ggml knows no number of dimensions: [3, 1] is [3].
+        let dim = |dims: &[u64], i| dims.get(i).copied().unwrap_or(1);
+        if (0..MAX_DIMS).any(|i| dim(tensor.dims(), i) != dim(shape, i)) {
+            let dims = tensor.dims();
+            return Err(Fault::data(format!("tensor `{name}` has shape {dims:?}, expected {shape:?}")));
         }
-        if tensor.shape != expected {
-            return Err(Fault::data(format!(
-                "tensor `{name}` has shape {:?}, expected {expected:?}",
-                tensor.shape
-            )));
-        }
-        if shape.len() == 1 && tensor.kind != TensorType::F32 {
-            return Err(Fault::data(format!("tensor `{name}` is {}, expected F32", tensor.kind.name())));
+        if shape.len() == 1 && tensor.kind.name != "F32" {
+            return Err(Fault::data(format!("tensor `{name}` is {}, expected F32", tensor.kind.name)));
         }
         Ok(())
     }

@@ -1,23 +1,22 @@
 //! GGUF files, read strictly before llama.cpp sees them.
 //!
 //! llama.cpp answers a good part of what can be wrong with a file with `GGML_ASSERT`, which ends the process. So a file
-//! is accepted only when everything in it is known and fits together: the container ([`read`]), the tokenizer
-//! ([`vocab`]) and the tensors against the hyperparameters of its architecture ([`arch`]). What this build does not
+//! is accepted only when everything in it is known and fits together: the container ([`inhouse_core::gguf`]), the
+//! tokenizer ([`vocab`]) and the tensors against the hyperparameters of its architecture ([`arch`]). What this build does not
 //! know is refused rather than tried.
 //!
 //! Followed: the specification in ggml's `docs/gguf.md`, and what llama.cpp (the version that llama-cpp-sys-2 0.1.161
 //! bundles) asserts in `gguf.cpp`, `llama-model.cpp`, `llama-vocab.cpp` and the graphs in `src/models`.
 
 mod arch;
-mod read;
+mod charsmap;
 mod vocab;
 
 use std::path::Path;
 
+use inhouse_core::gguf::{self, Header, TensorEntry, TensorType, Value};
 use inhouse_core::{Error, ErrorKind, Result};
 use serde::Serialize;
-
-use read::{Container, Value};
 
 /// What a valid GGUF file holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,44 +56,80 @@ pub struct GgufSummary {
 /// architecture, tokenizer, tensor types or options are not among those this build knows ([`ErrorKind::Unsupported`]).
 /// The message names the file and the key, tensor or byte.
 pub fn validate(path: &Path) -> Result<GgufSummary> {
-    let file = read::read(path)?;
+    let file = gguf::read(path)?;
     check(&file).map_err(|fault| fault.at(path))
 }
 
-fn check(file: &Container) -> Result<GgufSummary, Fault> {
+fn check(file: &Header) -> Result<GgufSummary, Fault> {
     for (key, _) in &file.metadata {
         if key.starts_with("split.") {
             return Err(Fault::unsupported(format!("`{key}`: the model is split over several files")));
         }
     }
+    check_container(file)?;
     let vocab_size = vocab::check(file)?;
     let shape = arch::check(file, vocab_size)?;
-    let mut by_type: Vec<(read::TensorType, u64)> = Vec::new();
+    let mut by_type: Vec<(&TensorType, u64)> = Vec::new();
     let mut parameters = 0u64;
     for tensor in &file.tensors {
-        parameters = parameters.saturating_add(tensor.n_elements);
+        let n_elements = tensor.n_elements();
+        parameters = parameters.saturating_add(n_elements);
         match by_type.iter_mut().find(|(kind, _)| *kind == tensor.kind) {
-            Some((_, n)) => *n = n.saturating_add(tensor.n_elements),
-            None => by_type.push((tensor.kind, tensor.n_elements)),
+            Some((_, n)) => *n = n.saturating_add(n_elements),
+            None => by_type.push((tensor.kind, n_elements)),
         }
     }
     Ok(GgufSummary {
         version: file.version,
-        architecture: file.string("general.architecture")?.to_owned(),
-        name: match file.get("general.name") {
-            Some(Value::String(name)) => name.clone(),
-            _ => String::new(),
-        },
+        architecture: text(file, "general.architecture")?.to_owned(),
+        name: file.text("general.name").unwrap_or_default().to_owned(),
         file_bytes: file.file_bytes,
         n_tensors: file.tensors.len(),
         parameters,
-        dtype: by_type.iter().max_by_key(|(_, n)| *n).map_or("", |(kind, _)| kind.name()),
+        dtype: by_type.iter().max_by_key(|(_, n)| *n).map_or("", |(kind, _)| kind.name),
         n_blocks: shape.n_blocks,
         n_embd: shape.n_embd,
         vocab_size,
         context_length: shape.context_length,
         generates: shape.generates,
     })
+}
+
+/// Types of tensors that llama.cpp computes with on every backend.
+const RUNNABLE: &[&str] = &[
+    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+    "IQ4_NL", "IQ4_XS",
+];
+
+/// What llama.cpp asks of a container beyond what makes it one.
+fn check_container(file: &Header) -> Result<(), Fault> {
+    if file.tensors.is_empty() {
+        return Err(Fault::data("0 tensors: the file holds no model"));
+    }
+    // Tensors are read where they lie, so they must be aligned for ggml's vector loads too.
+    if file.alignment < gguf::ALIGNMENT {
+        let least = gguf::ALIGNMENT;
+        return Err(Fault::data(format!(
+            "`general.alignment` is {}, expected at least {least}",
+            file.alignment
+        )));
+    }
+    match file.tensors.iter().find(|tensor| !RUNNABLE.contains(&tensor.kind.name)) {
+        Some(TensorEntry { name, kind, .. }) => Err(Fault::unsupported(format!(
+            "tensor `{name}` has ggml type {} ({}), which this build does not run",
+            kind.id, kind.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The text under `key`, which must be there.
+fn text<'f>(file: &'f Header, key: &str) -> Result<&'f str, Fault> {
+    match file.get(key) {
+        Some(Value::Text(text)) => Ok(text),
+        Some(other) => Err(Fault::data(format!("`{key}` is of type {}, expected a text", other.kind_name()))),
+        None => Err(Fault::data(format!("`{key}` is missing"))),
+    }
 }
 
 /// What is wrong with a file, before its name is put in front.

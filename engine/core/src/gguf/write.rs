@@ -2,7 +2,7 @@
 
 use std::io::{Error, Result, Write};
 
-use super::{ALIGNMENT, TensorType, VERSION, Value, kind};
+use super::{ALIGNMENT, Kind, TensorType, VERSION, Value};
 
 /// A tensor to be written.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl<'a> Writer<'a> {
         head.extend_from_slice(&(metadata.len() as u64).to_le_bytes());
         for (key, value) in metadata {
             put_text(&mut head, key);
-            head.extend_from_slice(&value.kind().to_le_bytes());
+            head.extend_from_slice(&(value.kind() as u32).to_le_bytes());
             put_value(&mut head, value);
         }
         let mut offset = 0u64;
@@ -137,15 +137,21 @@ fn put_value(head: &mut Vec<u8>, value: &Value) {
         Value::F64(number) => head.extend_from_slice(&number.to_le_bytes()),
         Value::Bool(flag) => head.push(u8::from(*flag)),
         Value::Text(text) => put_text(head, text),
-        Value::Array(array) => {
-            debug_assert!(
-                array.kind != kind::ARRAY && array.items.iter().all(|item| item.kind() == array.kind)
-            );
-            head.extend_from_slice(&array.kind.to_le_bytes());
-            head.extend_from_slice(&(array.items.len() as u64).to_le_bytes());
-            for item in &array.items {
-                put_value(head, item);
+        Value::Texts(texts) => {
+            put_array(head, Kind::Text, texts.len());
+            for text in texts.iter() {
+                head.extend_from_slice(&(text.len() as u64).to_le_bytes());
+                head.extend_from_slice(text);
             }
         }
+        Value::Numbers(numbers) => {
+            put_array(head, numbers.kind, numbers.len());
+            head.extend_from_slice(&numbers.bytes);
+        }
     }
+}
+
+fn put_array(head: &mut Vec<u8>, kind: Kind, len: usize) {
+    head.extend_from_slice(&(kind as u32).to_le_bytes());
+    head.extend_from_slice(&(len as u64).to_le_bytes());
 }

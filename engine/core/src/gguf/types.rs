@@ -1,113 +1,11 @@
-//! The GGUF format (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>): typed metadata, then tensors.
+//! How the elements of tensors are stored.
 
-mod read;
-mod write;
-
-pub use read::{Header, TensorEntry, read_header};
-pub use write::{TensorSpec, Writer};
-
-use serde::Serialize;
-
-/// The version that is written. Version 2 differs only in the number; 1 had 32-bit lengths.
-pub const VERSION: u32 = 3;
-/// Tensors begin at multiples of this.
-pub const ALIGNMENT: u64 = 32;
-
-/// A metadata value.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Value {
-    /// Unsigned 8-bit.
-    U8(u8),
-    /// Signed 8-bit.
-    I8(i8),
-    /// Unsigned 16-bit.
-    U16(u16),
-    /// Signed 16-bit.
-    I16(i16),
-    /// Unsigned 32-bit.
-    U32(u32),
-    /// Signed 32-bit.
-    I32(i32),
-    /// 32-bit float.
-    F32(f32),
-    /// True or false.
-    Bool(bool),
-    /// UTF-8 text.
-    Text(String),
-    /// Values of one kind.
-    Array(Array),
-    /// Unsigned 64-bit.
-    U64(u64),
-    /// Signed 64-bit.
-    I64(i64),
-    /// 64-bit float.
-    F64(f64),
-}
-
-/// An array of the metadata. As read, `items` are only its first few.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Array {
-    /// Kind of the items, as numbered by the format.
-    #[serde(skip)]
-    pub kind: u32,
-    /// Number of items in the file.
-    pub len: u64,
-    /// The items: all of them when written, the first few when read.
-    pub items: Vec<Value>,
-}
-
-impl Value {
-    /// The kind as numbered by the format.
-    pub fn kind(&self) -> u32 {
-        match self {
-            Self::U8(_) => 0,
-            Self::I8(_) => 1,
-            Self::U16(_) => 2,
-            Self::I16(_) => 3,
-            Self::U32(_) => 4,
-            Self::I32(_) => 5,
-            Self::F32(_) => 6,
-            Self::Bool(_) => 7,
-            Self::Text(_) => kind::TEXT,
-            Self::Array(_) => kind::ARRAY,
-            Self::U64(_) => 10,
-            Self::I64(_) => 11,
-            Self::F64(_) => 12,
-        }
-    }
-
-    /// An array of texts.
-    pub fn texts(items: impl IntoIterator<Item = String>) -> Self {
-        let items: Vec<Value> = items.into_iter().map(Value::Text).collect();
-        Self::Array(Array { kind: kind::TEXT, len: items.len() as u64, items })
-    }
-
-    /// An array of signed 32-bit numbers.
-    pub fn i32s(items: impl IntoIterator<Item = i32>) -> Self {
-        let items: Vec<Value> = items.into_iter().map(Value::I32).collect();
-        Self::Array(Array { kind: 5, len: items.len() as u64, items })
-    }
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-/// Numbers of the kinds that are not fixed in size.
-mod kind {
-    pub const TEXT: u32 = 8;
-    pub const ARRAY: u32 = 9;
-}
-
-/// How a tensor's elements are stored.
+/// A storage type (`ggml_type`).
 #[derive(Debug, PartialEq, Eq)]
 pub struct TensorType {
     /// `F32`, `Q8_0`, ...
     pub name: &'static str,
-    /// The number of the type in the file (`ggml_type`).
+    /// The number of the type in the file.
     pub id: u32,
     /// Elements per block.
     pub block_len: usize,
@@ -125,9 +23,14 @@ impl TensorType {
     pub fn by_id(id: u32) -> Option<&'static Self> {
         TENSOR_TYPES.iter().find(|kind| kind.id == id)
     }
+
+    /// The type with this name, where it is one of [`TENSOR_TYPES`].
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        TENSOR_TYPES.iter().find(|kind| kind.name == name)
+    }
 }
 
-/// Every type that llama.cpp reads; blocks as in `ggml.c`.
+/// Every type that files hold; blocks as in `ggml-common.h`.
 pub const TENSOR_TYPES: &[TensorType] = &[
     TensorType { name: "F32", id: 0, block_len: 1, block_bytes: 4 },
     TensorType { name: "F16", id: 1, block_len: 1, block_bytes: 2 },
@@ -156,9 +59,15 @@ pub const TENSOR_TYPES: &[TensorType] = &[
     TensorType { name: "F64", id: 28, block_len: 1, block_bytes: 8 },
     TensorType { name: "IQ1_M", id: 29, block_len: 256, block_bytes: 56 },
     TensorType { name: "BF16", id: 30, block_len: 1, block_bytes: 2 },
+    TensorType { name: "TQ1_0", id: 34, block_len: 256, block_bytes: 54 },
+    TensorType { name: "TQ2_0", id: 35, block_len: 256, block_bytes: 66 },
+    TensorType { name: "MXFP4", id: 39, block_len: 32, block_bytes: 17 },
+    TensorType { name: "NVFP4", id: 40, block_len: 64, block_bytes: 36 },
+    TensorType { name: "Q1_0", id: 41, block_len: 128, block_bytes: 18 },
+    TensorType { name: "Q2_0", id: 42, block_len: 64, block_bytes: 18 },
 ];
 
-/// Names of `general.file_type` (`llama_ftype` in `llama.h`), for what is written here and what is common.
+/// Names of `general.file_type` (`llama_ftype` in `llama.h`): what llama.cpp's users call a file of these types.
 pub const FILE_TYPES: &[(u32, &str)] = &[
     (0, "F32"),
     (1, "F16"),
@@ -176,8 +85,24 @@ pub const FILE_TYPES: &[(u32, &str)] = &[
     (16, "Q5_K_S"),
     (17, "Q5_K_M"),
     (18, "Q6_K"),
+    (19, "IQ2_XXS"),
+    (20, "IQ2_XS"),
+    (21, "Q2_K_S"),
+    (22, "IQ3_XS"),
+    (23, "IQ3_XXS"),
+    (24, "IQ1_S"),
+    (25, "IQ4_NL"),
+    (26, "IQ3_S"),
+    (27, "IQ3_M"),
+    (28, "IQ2_S"),
+    (29, "IQ2_M"),
+    (30, "IQ4_XS"),
+    (31, "IQ1_M"),
     (32, "BF16"),
+    (36, "TQ1_0"),
+    (37, "TQ2_0"),
+    (38, "MXFP4_MOE"),
+    (39, "NVFP4"),
+    (40, "Q1_0"),
+    (41, "Q2_0"),
 ];
-
-#[cfg(test)]
-mod tests;
