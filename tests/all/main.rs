@@ -6,3 +6,4 @@ mod ffi;
 mod generate;
 mod journal;
 mod parity;
+mod prefixes;

@@ -214,4 +214,28 @@ impl Decoder for LlamaDecoder {
         self.lengths[seq as usize] = len;
         Ok(())
     }
+
+    fn save(&self, seq: SeqId) -> Result<Vec<u8>> {
+        self.check_sequence(seq)?;
+        self.context.save_sequence(seq).ok_or_else(|| {
+            Error::new(ErrorKind::Backend, format!("llama.cpp cannot save the cells of sequence {seq}"))
+        })
+    }
+
+    fn restore(&mut self, seq: SeqId, len: usize, bytes: &[u8]) -> Result<()> {
+        self.check_sequence(seq)?;
+        if len > self.context_length {
+            let what = format!("{len} tokens to restore, the context holds {}", self.context_length);
+            return Err(Error::new(ErrorKind::LimitExceeded, what));
+        }
+        self.lengths[seq as usize] = 0;
+        self.rows = Rows::None;
+        if !self.context.restore_sequence(seq, len, bytes) {
+            let what =
+                format!("the cells of {len} tokens are of another model, or there is no room for them");
+            return Err(Error::new(ErrorKind::InvalidData, what));
+        }
+        self.lengths[seq as usize] = len;
+        Ok(())
+    }
 }

@@ -16,6 +16,9 @@ use super::on_interrupt;
 use super::retrieve::listing;
 use crate::term::{self, Usage};
 
+/// Tokens of the prompts in a `--prefix-cache` file.
+const PREFIX_TOKENS: usize = 4096;
+
 /// Complete code with the APIs of a library in front of it
 ///
 /// Reads the code before the cursor from FILE (or stdin) and writes the completion to stdout. The APIs that stand in
@@ -40,6 +43,11 @@ pub struct Arguments {
 
     #[command(flatten)]
     sampling: SamplingArguments,
+
+    /// Keep what the model made of the prompt in FILE, and go on from it where the next prompt begins alike. A file of
+    /// another model, or a damaged one, is an error
+    #[arg(long, value_name = "FILE")]
+    prefix_cache: Option<PathBuf>,
 
     /// Print one JSON object instead of the text
     #[arg(long)]
@@ -77,7 +85,13 @@ pub struct ModelArguments {
 impl ModelArguments {
     /// The engine with this model and, where one is given, an index.
     pub fn open(&self, index: Option<&Path>) -> inhouse::Result<Engine> {
+        self.open_with(index, 0)
+    }
+
+    /// The same, with sessions that keep prompts of so many tokens.
+    fn open_with(&self, index: Option<&Path>, prefix_tokens: usize) -> inhouse::Result<Engine> {
         Engine::open(&EngineOptions {
+            prefix_tokens,
             index: index.map(Path::to_path_buf),
             model: Some(self.model.clone()),
             gpu_layers: self.gpu_layers,
@@ -184,7 +198,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Err(Usage("--apis needs --index DIR").into());
     }
     let context = files::read_text(&arguments.file)?;
-    let engine = arguments.model.open(arguments.index.as_deref())?;
+    let prefix_tokens = if arguments.prefix_cache.is_some() { PREFIX_TOKENS } else { 0 };
+    let engine = arguments.model.open_with(arguments.index.as_deref(), prefix_tokens)?;
     let apis = match &arguments.apis {
         Apis::None => ApiChoice::None,
         Apis::Top(n) => ApiChoice::Top(*n),
@@ -209,7 +224,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
     let mut out = std::io::stdout().lock();
     let mut write_error = None;
-    let result = engine.session(1)?.complete(&request, &cancel, &mut |event| {
+    let mut session = engine.session(1)?;
+    if let Some(file) = arguments.prefix_cache.as_deref().filter(|file| file.exists()) {
+        session.load_prefixes(file)?;
+    }
+    let result = session.complete(&request, &cancel, &mut |event| {
         if let Event::Text { text, .. } = event
             && !arguments.json
             && let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
@@ -222,6 +241,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(error) = write_error {
         return Err(error.into());
     }
+    if let Some(file) = &arguments.prefix_cache {
+        session.save_prefixes(file)?;
+    }
     let Some(completion) = result.completions.first() else {
         bail!("the model gave no completion");
     };
@@ -232,6 +254,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "apis": result.apis.iter().map(|api| &api.name).collect::<Vec<_>>(),
             "finish_reason": completion.finish_reason.as_str(),
             "prompt_tokens": result.prompt_tokens,
+            "prompt_tokens_shared": result.prompt_tokens_shared,
             "completion_tokens": completion.completion_tokens,
             "tokens_per_second": result.tokens_per_second(),
             "context_truncated": result.context_truncated,

@@ -12,7 +12,7 @@ use inhouse_core::decode::{
 
 use crate::tiny::{self, CONTEXT, END, FIRST_PADDING, N_VOCAB, SPACES};
 
-fn options(sequences: usize) -> DecoderOptions {
+pub fn options(sequences: usize) -> DecoderOptions {
     DecoderOptions { sequences, threads: Some(1), ..DecoderOptions::default() }
 }
 

@@ -152,6 +152,43 @@ fn a_repetition_penalty_counts_the_prompt_and_the_sample() {
 }
 
 #[test]
+fn a_prompt_is_read_only_past_what_an_earlier_one_shares() {
+    let tokenizer = letters();
+    let mut decoder = ToyDecoder::new(&tokenizer, 6);
+    let mut cache = PrefixCache::new(2, 6, 100);
+    let prompt = |shared: usize, own: usize| -> Vec<TokenId> {
+        (0..shared).map(|i| (i % 9) as TokenId).chain((0..own).map(|i| (i * 3 % 7) as TokenId)).collect()
+    };
+    // Length of the shared and the own part, tokens expected from the cache, tokens held afterwards.
+    for (shared, own, expected, held) in
+        [(30, 5, 0, 35), (30, 5, 34, 35), (20, 8, 20, 63), (30, 6, 30, 64), (5, 9, 0, 50), (40, 90, 30, 50)]
+    {
+        let request = Request { prompt: prompt(shared, own), ..request(7) };
+        let fed = decoder.n_fed;
+        let none = &mut |_: Event<'_>| ControlFlow::Continue(());
+        let cached =
+            generate_cached(&mut decoder, &mut cache, &tokenizer, &request, &CancelToken::new(), none)
+                .unwrap();
+        let fresh = run(&mut ToyDecoder::new(&tokenizer, 4), &tokenizer, &request);
+        assert_eq!(cached.completions, fresh.completions, "{shared} + {own}");
+        assert_eq!((cached.prompt_tokens_shared, cache.tokens()), (expected, held), "{shared} + {own}");
+        assert_eq!(decoder.n_fed - fed, shared + own - expected + 7 * 19);
+        assert!(decoder.peak_sequences <= 4);
+    }
+    // Too few cells for both: the samples come first.
+    decoder.cells = 60;
+    let request = Request { prompt: prompt(3, 2), ..request(7) };
+    let none = &mut |_: Event<'_>| ControlFlow::Continue(());
+    let cached =
+        generate_cached(&mut decoder, &mut cache, &tokenizer, &request, &CancelToken::new(), none).unwrap();
+    assert_eq!(
+        cached.completions,
+        run(&mut ToyDecoder::new(&tokenizer, 4), &tokenizer, &request).completions
+    );
+    assert_eq!(cache.tokens(), 0);
+}
+
+#[test]
 fn finish_reasons() {
     let tokenizer = letters();
     let script = tokenizer.encode("ab\n\nx\n").unwrap();
