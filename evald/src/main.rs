@@ -1,5 +1,6 @@
 //! The `evald` command.
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use evald::activation::{self, Passed};
+use evald::cgroup::Group;
 use evald::check::Host;
 use evald::environment::{Common, Keeper, Spec, adopt, find_library};
 use evald::limits::Limits;
@@ -15,8 +17,8 @@ use evald::metrics::Metrics;
 use evald::sandbox::{Warm, work};
 use evald::scheduler::Scheduler;
 use evald::server::{Server, listen};
-use evald::tier::Wish;
-use evald::{frame, sys};
+use evald::tier::{Tier, Wish};
+use evald::{frame, landlock, sys};
 use evald_proto::Client;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
@@ -31,7 +33,7 @@ struct Cli {
 enum Command {
     /// What this host gives, which tier would run, and why not a higher one
     Check {
-        /// auto, T2 or T3
+        /// auto, T0, T1, T2 or T3
         #[arg(long, default_value = "auto")]
         tier: Wish,
     },
@@ -46,7 +48,11 @@ enum Command {
     #[command(name = "__frame", hide = true)]
     Frame { config: String },
     #[command(name = "__probe", hide = true)]
-    Probe,
+    Probe {
+        /// Join the cgroup whose cgroup.procs is descriptor 0
+        #[arg(long)]
+        join: bool,
+    },
 }
 
 #[derive(Args)]
@@ -60,7 +66,7 @@ struct Serve {
     /// Listen on the socket that systemd passes (socket activation; see evald/systemd)
     #[arg(long, conflicts_with_all = ["socket", "stdio"])]
     systemd: bool,
-    /// auto, T2 or T3
+    /// auto, T0, T1, T2 or T3
     #[arg(long, default_value = "auto", env = "EVALD_TIER")]
     tier: Wish,
     /// An environment: its name, its interpreter, modules to import beforehand; the first is the default
@@ -81,7 +87,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Frame { config } => become_frame(&config),
-        Command::Probe => probe(),
+        Command::Probe { join } => probe(join),
         Command::Check { tier } => check(tier),
         Command::Metrics { socket } => metrics(&socket),
         Command::Serve(serve) => {
@@ -116,8 +122,9 @@ fn executable() -> anyhow::Result<PathBuf> {
 }
 
 /// Makes a frame's namespaces in this short-lived process, and a sample's on top.
-fn probe() -> anyhow::Result<ExitCode> {
-    frame::try_out()?;
+fn probe(join: bool) -> anyhow::Result<ExitCode> {
+    let joining = if join { Some(adopt(0).context("descriptor 0 is not open")?.into()) } else { None };
+    frame::try_out(joining.as_ref())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -138,23 +145,59 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
     let passed = serve.systemd.then(|| activation::listener(&Passed::from_env())).transpose()?;
     let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&stop), None)?;
+    let executable = executable()?;
+    let (tier, group) = choose(&serve, &executable)?;
+    let outcome = run(&serve, tier, group.clone(), passed, executable, &stop);
+    if let Some(group) = group {
+        group.remove();
+    }
+    outcome?;
+    // Runs no destructors; the zygotes, and what a sample still runs, end with this process.
+    sys::exit_now(0)
+}
+
+/// The tier, and the groups of those that have them.
+fn choose(serve: &Serve, executable: &Path) -> anyhow::Result<(Tier, Option<Arc<Group>>)> {
+    let mut host = Host::probe(executable);
+    loop {
+        let tier = host.choose(serve.tier).map_err(anyhow::Error::msg)?;
+        let Some(place) = host.cgroup.as_ref().ok().filter(|_| tier.has_cgroups()) else {
+            return Ok((tier, None));
+        };
+        match Group::set_up(place, executable) {
+            Ok(group) => return Ok((tier, Some(Arc::new(group)))),
+            Err(error) => {
+                tracing::warn!(%error, "{tier} cannot be had after all");
+                host.cgroup = Err(error.to_string());
+            }
+        }
+    }
+}
+
+/// Serves until told to stop, and until what then runs has ended.
+fn run(
+    serve: &Serve,
+    tier: Tier,
+    group: Option<Arc<Group>>,
+    passed: Option<UnixListener>,
+    executable: PathBuf,
+    stop: &SigSet,
+) -> anyhow::Result<()> {
     let paths = serve
         .paths
         .iter()
         .map(|path| path.canonicalize().with_context(|| format!("cannot use --path {}", path.display())))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let executable = executable()?;
-    let host = Host::probe(&executable);
-    let tier = host.choose(serve.tier).map_err(anyhow::Error::msg)?;
     let scratch =
         tempfile::Builder::new().prefix("evald-").tempdir().context("cannot make a temporary folder")?;
     let common = Common {
         tier,
-        landlock: host.landlock.is_some(),
+        landlock: landlock::version().is_some(),
         library: find_library(&executable)?,
         executable,
         paths,
         scratch: scratch.path().to_path_buf(),
+        group,
     };
     let keeper = Keeper::start(&serve.environments, common)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -203,13 +246,12 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
         }
     }
     stop.wait().context("cannot wait for signals")?;
-    drain(&drained, &stop, Duration::from_secs(serve.drain))?;
+    drain(&drained, stop, Duration::from_secs(serve.drain))?;
     if let Some(path) = socket {
         std::fs::remove_file(path).ok();
     }
-    // exit_now runs no destructors; the zygotes, and what a sample still runs, end with this process.
     scratch.close().ok();
-    sys::exit_now(0)
+    Ok(())
 }
 
 /// Lets what runs come to its end and be answered, until `patience` is over or another signal comes.

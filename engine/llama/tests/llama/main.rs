@@ -3,6 +3,7 @@
 
 mod cycles;
 mod decoding;
+mod encoder_decoder;
 mod files;
 mod tiny;
 
