@@ -308,7 +308,9 @@ impl Context {
     }
 
     pub(crate) fn n_batch(&self) -> usize {
-        self.options.n_batch as usize
+        // SAFETY: the context is valid. llama.cpp makes batches smaller where the cache is, and aborts on a larger one.
+        let most = unsafe { sys::llama_n_batch(self.context.as_ptr()) };
+        most.min(self.options.n_batch) as usize
     }
 
     /// Cells of the cache; llama.cpp rounds them up.

@@ -163,7 +163,9 @@ pub fn generate_cached(
     cancel: &CancelToken,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    run(decoder, Some(cache), tokenizer, request, cancel, on_event)
+    // An encoder reads every prompt as a whole.
+    let cache = if decoder.reads_prompt_whole() { None } else { Some(cache) };
+    run(decoder, cache, tokenizer, request, cancel, on_event)
 }
 
 fn run(

@@ -189,6 +189,23 @@ fn a_batch_larger_than_a_pass_is_cut() {
 }
 
 #[test]
+fn a_cache_smaller_than_a_batch_takes_smaller_batches() {
+    let model = crate::load(&tiny::model("phi2", 6));
+    let tokens: Vec<TokenId> = (0..200).map(|i| (i * 31 + 7) % 256).collect();
+    for cells in [1, 9, 100, 200] {
+        let small = DecoderOptions { kv_cells: Some(cells), ..options(2) };
+        let mut decoder = Arc::clone(&model).decoder(&small).unwrap();
+        match decoder.feed(&[Feed { seq: 0, tokens: &tokens }], &CancelToken::new()) {
+            Ok(()) => assert_close(
+                decoder.logits(0).unwrap(),
+                &feed(&mut *self::decoder(&model, 1), 0, &tokens),
+            ),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{cells} cells"),
+        }
+    }
+}
+
+#[test]
 fn fork_and_rewind() {
     let model = crate::load(&tiny::model("phi2", 7));
     let mut decoder = decoder(&model, 3);
