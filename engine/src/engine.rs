@@ -29,6 +29,10 @@ pub struct EngineOptions {
     pub threads: Option<usize>,
     /// Tokens of context per sequence; `None`: as the model was trained.
     pub context_length: Option<usize>,
+    /// Tokens of prompts that a session keeps from one call to the next, so that what a new prompt shares with them (the
+    /// APIs, the beginning of a file) is not read again; 0: none. The logits after a shared beginning may differ in their
+    /// last bits from those of an empty session, so that a draw may rarely come out otherwise.
+    pub prefix_tokens: usize,
 }
 
 /// An open index and a loaded model. Cloning is cheap and shares both; every method may be called from any thread.
@@ -39,6 +43,7 @@ pub struct Engine {
     model_path: Option<PathBuf>,
     threads: Option<usize>,
     context_length: Option<usize>,
+    prefix_tokens: usize,
     names: Arc<Names>,
 }
 
@@ -75,6 +80,7 @@ impl Engine {
             threads: options.threads,
             context_length: options.context_length,
             names: Arc::default(),
+            prefix_tokens: options.prefix_tokens,
         })
     }
 
@@ -161,12 +167,9 @@ impl Engine {
             .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no model is loaded"))?;
         let options = DecoderOptions {
             context_length: self.context_length,
-            sequences: sequences.max(1),
-            kv_cells: None,
             threads: self.threads,
             ..DecoderOptions::default()
         };
-        let decoder = Arc::clone(model).decoder(&options)?;
-        Ok(Session::new(self.clone(), Arc::clone(model), decoder))
+        Session::new(self.clone(), Arc::clone(model), options, sequences.max(1), self.prefix_tokens)
     }
 }

@@ -21,6 +21,7 @@
 
 mod backend;
 mod engine;
+mod prefix_file;
 mod session;
 
 pub use backend::{Backend, available_backends};

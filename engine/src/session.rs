@@ -1,17 +1,20 @@
 //! [`Session`]: a context in, completions out.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use inhouse_core::constrain::{ApiConstraint, ConstraintStatistics};
 use inhouse_core::decode::{
-    self, CancelToken, Completion, Constraint, Decoder, Event, Model, Request, SamplingParams, StopRules,
+    self, CancelToken, Completion, Constraint, Decoder, DecoderOptions, Event, Model, PrefixCache, Request,
+    SamplingParams, StopRules,
 };
 use inhouse_core::index::Query;
 use inhouse_core::prompt::{self, Budget};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
 use crate::engine::Engine;
+use crate::prefix_file;
 
 /// Which APIs go in front of the context.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,6 +52,8 @@ pub struct CompletionRequest {
     pub stops: StopRules,
     /// Where a completion refers to a library of the index, lets only names follow that its documentation has.
     pub constrain: bool,
+    /// Whether the completions' log-probabilities are wanted.
+    pub log_probabilities: bool,
 }
 
 impl CompletionRequest {
@@ -64,6 +69,7 @@ impl CompletionRequest {
             max_tokens: 100,
             stops: StopRules::paper(),
             constrain: false,
+            log_probabilities: false,
         }
     }
 }
@@ -81,6 +87,8 @@ pub struct CompletionResult {
     pub context_truncated: bool,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of these, the tokens that the session still held from earlier calls.
+    pub prompt_tokens_shared: usize,
     /// Seconds spent reading the prompt.
     pub prefill_seconds: f64,
     /// Seconds spent writing the completions.
@@ -101,16 +109,100 @@ impl CompletionResult {
     }
 }
 
-/// One KV cache of an [`Engine`]'s model; used by one thread at a time.
+/// Prompts that a session keeps at most.
+const PREFIXES: usize = 8;
+/// Sequences that a backend has at most (llama.cpp's limit).
+const MAX_SEQUENCES: usize = 256;
+/// Cells that a sample is given at first, however many tokens it may have; when they run short, samples wait for others.
+const CELLS_PER_SAMPLE: usize = 512;
+
+/// One KV cache of an [`Engine`]'s model; used by one thread at a time. The cache is as large as the largest request so
+/// far needed.
 pub struct Session {
     engine: Engine,
     model: Arc<dyn Model>,
+    options: DecoderOptions,
+    prefix_tokens: usize,
+    n_prefixes: usize,
+    /// `None` only after the memory for a larger one was not to be had.
+    cache: Option<Cache>,
+}
+
+struct Cache {
     decoder: Box<dyn Decoder>,
+    cells: usize,
+    prefixes: PrefixCache,
 }
 
 impl Session {
-    pub(crate) fn new(engine: Engine, model: Arc<dyn Model>, decoder: Box<dyn Decoder>) -> Self {
-        Self { engine, model, decoder }
+    pub(crate) fn new(
+        engine: Engine,
+        model: Arc<dyn Model>,
+        options: DecoderOptions,
+        sequences: usize,
+        prefix_tokens: usize,
+    ) -> Result<Self> {
+        let n_prefixes =
+            if prefix_tokens == 0 { 0 } else { PREFIXES.min(MAX_SEQUENCES.saturating_sub(sequences)) };
+        let options = DecoderOptions { sequences: sequences + n_prefixes, ..options };
+        let mut session = Self { engine, model, options, prefix_tokens, n_prefixes, cache: None };
+        // Small, and enough to know that the options are sound.
+        session.reserve(1)?;
+        Ok(session)
+    }
+
+    /// Tokens that one sequence may hold.
+    fn context_length(&self) -> usize {
+        self.options.context_length.unwrap_or(self.model.info().context_length)
+    }
+
+    /// The cache, with at least `cells` cells beside those of the prompts kept from other calls. Where it has to grow it
+    /// is made anew.
+    fn reserve(&mut self, cells: usize) -> Result<&mut Cache> {
+        let cells = cells + self.prefix_tokens;
+        if self.cache.as_ref().is_none_or(|cache| cache.cells < cells) {
+            // A session whose prompts grow with every call should not begin anew with every call.
+            let grown = self.cache.take().map_or(0, |cache| cache.cells + cache.cells / 4);
+            let cells = if grown > 1024 { cells.max(grown) } else { cells };
+            let options = DecoderOptions { kv_cells: Some(cells), ..self.options.clone() };
+            let decoder = Arc::clone(&self.model).decoder(&options)?;
+            let prefixes = PrefixCache::new(self.n_prefixes, self.options.sequences, self.prefix_tokens);
+            self.cache = Some(Cache { decoder, cells, prefixes });
+        }
+        self.cache.as_mut().ok_or_else(|| Error::new(ErrorKind::Internal, "no cache"))
+    }
+
+    /// Writes the prompts that the session keeps, with what the model made of them, to a file for
+    /// [`Session::load_prefixes`].
+    ///
+    /// # Errors
+    /// The session keeps none (`EngineOptions::prefix_tokens`), the backend cannot save them, or the file cannot be
+    /// written.
+    pub fn save_prefixes(&self, path: &Path) -> Result<()> {
+        let (Some(cache), Some(model)) = (&self.cache, self.engine.model_path()) else {
+            return Err(Error::new(ErrorKind::InvalidArgument, "there is nothing to save"));
+        };
+        prefix_file::save(path, model, cache.decoder.as_ref(), &cache.prefixes)
+    }
+
+    /// Takes in the prompts of a file that [`Session::save_prefixes`] wrote with the same model; returns how many. What
+    /// the session kept before is dropped.
+    ///
+    /// # Errors
+    /// No such file, or one that is damaged or of another model ([`ErrorKind::InvalidData`]); the session then keeps no
+    /// prompt.
+    pub fn load_prefixes(&mut self, path: &Path) -> Result<usize> {
+        let model = self.engine.model_path().map(Path::to_path_buf);
+        let model = model.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no model is loaded"))?;
+        let vocab = self.model.tokenizer().vocab_size();
+        let most = self.context_length();
+        self.cache = None;
+        let cache = self.reserve(most.min(CELLS_PER_SAMPLE))?;
+        let loaded = prefix_file::load(path, &model, vocab, cache.decoder.as_mut(), &mut cache.prefixes);
+        if loaded.is_err() {
+            self.cache = None;
+        }
+        loaded
     }
 
     /// Completes a context. `on_event` sees text as it is written and may end the work by `Break`.
@@ -126,19 +218,20 @@ impl Session {
         if request.n == 0 || request.max_tokens == 0 {
             return Err(Error::new(ErrorKind::InvalidArgument, "n and max_tokens must be at least 1"));
         }
-        let room = self.decoder.context_length().checked_sub(request.max_tokens).filter(|room| *room > 0);
+        let room = self.context_length().checked_sub(request.max_tokens).filter(|room| *room > 0);
         let room = room.ok_or_else(|| {
             Error::new(
                 ErrorKind::LimitExceeded,
                 format!(
                     "max_tokens {} leaves no room for a prompt in a context of {} tokens",
                     request.max_tokens,
-                    self.decoder.context_length()
+                    self.context_length()
                 ),
             )
         })?;
         let apis = self.choose(request)?;
-        let tokenizer = self.model.tokenizer();
+        let model = Arc::clone(&self.model);
+        let tokenizer = model.tokenizer();
         let count = |text: &str| tokenizer.encode(text).map(|tokens| tokens.len());
         let prompt = prompt::assemble(&apis, &request.context, Some(Budget { tokens: room }), &count)?;
         let tokens = tokenizer.encode(&prompt.text)?;
@@ -152,21 +245,26 @@ impl Session {
             }
             false => None,
         };
-        let generation = decode::generate(
-            self.decoder.as_mut(),
-            tokenizer,
-            &Request {
-                prompt: tokens,
-                n: request.n,
-                params: request.params.clone(),
-                seed: request.seed,
-                max_tokens: request.max_tokens,
-                stops: request.stops.clone(),
-                constraint: constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>),
-            },
-            cancel,
-            on_event,
-        )?;
+        let side_by_side = request.n.min(self.options.sequences - self.n_prefixes);
+        let cells = tokens.len()
+            + request.max_tokens.max(side_by_side.saturating_mul(request.max_tokens.min(CELLS_PER_SAMPLE)));
+        let decode_request = Request {
+            prompt: tokens,
+            n: request.n,
+            params: request.params.clone(),
+            seed: request.seed,
+            max_tokens: request.max_tokens,
+            stops: request.stops.clone(),
+            log_probabilities: request.log_probabilities,
+            constraint: constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>),
+        };
+        let Cache { decoder, prefixes, .. } = self.reserve(cells)?;
+        let generation =
+            decode::generate_cached(decoder.as_mut(), prefixes, tokenizer, &decode_request, cancel, on_event);
+        if generation.as_ref().is_err_and(|error| error.kind() == ErrorKind::Backend) {
+            self.cache = None;
+        }
+        let generation = generation?;
         let mut apis = apis;
         apis.truncate(prompt.apis_used);
         Ok(CompletionResult {
@@ -175,6 +273,7 @@ impl Session {
             prompt: prompt.text,
             context_truncated: prompt.context_truncated,
             prompt_tokens: generation.prompt_tokens,
+            prompt_tokens_shared: generation.prompt_tokens_shared,
             prefill_seconds: generation.seconds_prefill,
             decode_seconds: generation.seconds_decode,
             constraint: constraint.map(|constraint| constraint.statistics()),

@@ -97,6 +97,7 @@ impl inhouse_engine_params {
             gpu_layers: self.gpu_layers,
             threads: at_most("threads", self.threads, INHOUSE_MAX_THREADS)?,
             context_length: at_most("context_length", self.context_length, INHOUSE_MAX_CONTEXT_LENGTH)?,
+            ..EngineOptions::default()
         })
     }
 }

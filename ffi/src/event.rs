@@ -162,6 +162,7 @@ mod tests {
             text: "".into(),
             finish_reason: FinishReason::EndOfText,
             completion_tokens: 5,
+            log_probabilities: None,
         };
         // SAFETY: `record` is given its vector.
         unsafe {

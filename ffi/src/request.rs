@@ -164,6 +164,7 @@ impl inhouse_complete_params {
                 temperature: self.temperature,
                 top_p: self.top_p,
                 top_k: self.top_k as usize,
+                ..SamplingParams::default()
             },
             seed: self.seed,
             max_tokens: self.max_tokens as usize,
@@ -263,7 +264,10 @@ mod tests {
         assert_eq!(asked.stops, StopRules::new(["load"]));
         assert_eq!(asked.query.as_deref(), Some("close the ledger"));
         assert_eq!((asked.seed, asked.n, asked.max_tokens), (9, 3, 7));
-        assert_eq!(asked.params, SamplingParams { temperature: 0.5, top_p: 0.25, top_k: 11 });
+        assert_eq!(
+            asked.params,
+            SamplingParams { temperature: 0.5, top_p: 0.25, top_k: 11, ..SamplingParams::default() }
+        );
         let top = request(|params| (params.api_choice, params.n_apis) = (1, 4)).unwrap();
         assert_eq!(top.apis, ApiChoice::Top(4));
         assert_eq!(request(|params| params.stop_choice = 1).unwrap().stops, StopRules::none());

@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: 0,
         max_tokens: 100,
         stops: StopRules::paper(),
+        log_probabilities: false,
         constraint: None,
     };
     let generation =

@@ -13,10 +13,20 @@ pub(crate) struct LlamaDecoder {
     context_length: usize,
     n_vocab: usize,
     lengths: Vec<usize>,
-    /// Rows of the last call of `feed`, `[feeds, vocab]`: copied, since a call may take several passes.
+    rows: Rows,
+    /// Rows of the last call of `feed`, `[feeds, vocab]`, where [`Rows::Copied`].
     logits: Vec<f32>,
     /// Set when the cache is in an unknown state.
     broken: bool,
+}
+
+/// Where the logits of the last call of `feed` are.
+enum Rows {
+    None,
+    /// Still in the context, since one batch was enough: the place in the batch that each feed ended at.
+    InContext(Vec<usize>),
+    /// Copied one after the other.
+    Copied,
 }
 
 impl LlamaDecoder {
@@ -30,7 +40,15 @@ impl LlamaDecoder {
         let lengths = vec![0; options.n_seq as usize];
         let context = Context::new(model, options)?;
         let context_length = context_length.min(context.n_cells());
-        Ok(Self { context, context_length, n_vocab, lengths, logits: Vec::new(), broken: false })
+        Ok(Self {
+            context,
+            context_length,
+            n_vocab,
+            lengths,
+            rows: Rows::None,
+            logits: Vec::new(),
+            broken: false,
+        })
     }
 
     fn check_sequence(&self, seq: SeqId) -> Result<()> {
@@ -111,6 +129,9 @@ impl LlamaDecoder {
                 return Err(Error::new(ErrorKind::Backend, what));
             }
         }
+        if matches!(self.rows, Rows::InContext(_)) {
+            return Ok(());
+        }
         let mut rows = rows.iter();
         for (i, _) in part.iter().enumerate().filter(|(_, item)| item.output) {
             let (Some(row), Some(&feed)) = (self.context.logits(i), rows.next()) else {
@@ -138,8 +159,6 @@ impl Decoder for LlamaDecoder {
 
     fn feed(&mut self, feeds: &[Feed<'_>], cancel: &CancelToken) -> Result<()> {
         self.check_feeds(feeds)?;
-        self.logits.clear();
-        self.logits.resize(feeds.len() * self.n_vocab, 0.0);
         let mut batch = Vec::with_capacity(feeds.iter().map(|feed| feed.tokens.len()).sum());
         for feed in feeds {
             let start = self.lengths[feed.seq as usize];
@@ -149,6 +168,15 @@ impl Decoder for LlamaDecoder {
             }
         }
         let n_batch = self.context.n_batch();
+        if batch.len() <= n_batch {
+            let ends = batch.iter().enumerate().filter(|(_, item)| item.output).map(|(i, _)| i).collect();
+            self.rows = Rows::InContext(ends);
+            self.logits = Vec::new();
+        } else {
+            self.rows = Rows::Copied;
+            // Every row is written.
+            self.logits.resize(feeds.len() * self.n_vocab, 0.0);
+        }
         let mut next_row = 0;
         for part in batch.chunks(n_batch) {
             let n_outputs = part.iter().filter(|item| item.output).count();
@@ -160,7 +188,7 @@ impl Decoder for LlamaDecoder {
                     let undone = self.context.truncate_sequence(feed.seq, self.lengths[feed.seq as usize]);
                     self.broken |= !undone;
                 }
-                self.logits.clear();
+                self.rows = Rows::None;
                 if self.broken && error.kind() != ErrorKind::Backend {
                     let what = format!("llama.cpp cannot undo a pass that ended early ({error})");
                     return Err(Error::with_source(ErrorKind::Backend, what, error));
@@ -175,16 +203,12 @@ impl Decoder for LlamaDecoder {
     }
 
     fn logits(&self, i: usize) -> Result<&[f32]> {
-        let start = i.saturating_mul(self.n_vocab);
-        self.logits.get(start..start.saturating_add(self.n_vocab)).filter(|row| !row.is_empty()).ok_or_else(
-            || {
-                let what = format!(
-                    "logits of feed {i}, the last call had {}",
-                    self.logits.len() / self.n_vocab.max(1)
-                );
-                Error::new(ErrorKind::InvalidArgument, what)
-            },
-        )
+        let row = match &self.rows {
+            Rows::None => None,
+            Rows::InContext(ends) => ends.get(i).and_then(|end| self.context.logits(*end)),
+            Rows::Copied => self.logits.chunks_exact(self.n_vocab).nth(i),
+        };
+        row.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("the last call had no feed {i}")))
     }
 
     fn fork(&mut self, from: SeqId, to: SeqId) -> Result<()> {
@@ -208,6 +232,30 @@ impl Decoder for LlamaDecoder {
                 ErrorKind::Backend,
                 format!("llama.cpp cannot rewind sequence {seq} to {len} tokens"),
             ));
+        }
+        self.lengths[seq as usize] = len;
+        Ok(())
+    }
+
+    fn save(&self, seq: SeqId) -> Result<Vec<u8>> {
+        self.check_sequence(seq)?;
+        self.context.save_sequence(seq).ok_or_else(|| {
+            Error::new(ErrorKind::Backend, format!("llama.cpp cannot save the cells of sequence {seq}"))
+        })
+    }
+
+    fn restore(&mut self, seq: SeqId, len: usize, bytes: &[u8]) -> Result<()> {
+        self.check_sequence(seq)?;
+        if len > self.context_length {
+            let what = format!("{len} tokens to restore, the context holds {}", self.context_length);
+            return Err(Error::new(ErrorKind::LimitExceeded, what));
+        }
+        self.lengths[seq as usize] = 0;
+        self.rows = Rows::None;
+        if !self.context.restore_sequence(seq, len, bytes) {
+            let what =
+                format!("the cells of {len} tokens are of another model, or there is no room for them");
+            return Err(Error::new(ErrorKind::InvalidData, what));
         }
         self.lengths[seq as usize] = len;
         Ok(())

@@ -308,7 +308,9 @@ impl Context {
     }
 
     pub(crate) fn n_batch(&self) -> usize {
-        self.options.n_batch as usize
+        // SAFETY: the context is valid. llama.cpp makes batches smaller where the cache is, and aborts on a larger one.
+        let most = unsafe { sys::llama_n_batch(self.context.as_ptr()) };
+        most.min(self.options.n_batch) as usize
     }
 
     /// Cells of the cache; llama.cpp rounds them up.
@@ -436,6 +438,45 @@ impl Context {
             let memory = sys::llama_get_memory(self.context.as_ptr());
             sys::llama_memory_seq_rm(memory, to as i32, -1, -1);
             sys::llama_memory_seq_cp(memory, from as i32, to as i32, -1, -1);
+        }
+    }
+
+    /// The cells of `seq` in llama.cpp's own format; `None` where it gives none.
+    pub(crate) fn save_sequence(&self, seq: SeqId) -> Option<Vec<u8>> {
+        if seq >= self.options.n_seq {
+            return None;
+        }
+        // SAFETY: the context is valid and the sequence below its maximum; llama.cpp only reads the cells.
+        let size = unsafe { sys::llama_state_seq_get_size(self.context.as_ptr(), seq as i32) };
+        let mut bytes = vec![0u8; size];
+        // SAFETY: as above; the buffer has `size` bytes.
+        let written = unsafe {
+            sys::llama_state_seq_get_data(self.context.as_ptr(), bytes.as_mut_ptr(), size, seq as i32)
+        };
+        (written > 0 && written == size).then_some(bytes)
+    }
+
+    /// Makes `seq` hold what [`Context::save_sequence`] gave: `length` tokens from position 0. Otherwise it is empty, and
+    /// the answer false.
+    pub(crate) fn restore_sequence(&mut self, seq: SeqId, length: usize, bytes: &[u8]) -> bool {
+        if seq >= self.options.n_seq || length == 0 {
+            return false;
+        }
+        // SAFETY: the context is valid and the sequence below its maximum; the bytes are read up to their length, where
+        // llama.cpp gives up (it answers 0). Ranges are of positions; -1 is the end.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            sys::llama_memory_seq_rm(memory, seq as i32, -1, -1);
+            let read =
+                sys::llama_state_seq_set_data(self.context.as_ptr(), bytes.as_ptr(), bytes.len(), seq as i32);
+            let fits = read == bytes.len()
+                && sys::llama_memory_seq_pos_min(memory, seq as i32) == 0
+                && usize::try_from(sys::llama_memory_seq_pos_max(memory, seq as i32)).ok()
+                    == Some(length - 1);
+            if !fits {
+                sys::llama_memory_seq_rm(memory, seq as i32, -1, -1);
+            }
+            fits
         }
     }
 

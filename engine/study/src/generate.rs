@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use inhouse::{
     ApiChoice, CancelToken, CompletionRequest, Engine, Error, ErrorKind, Progress, Result, SamplingParams,
-    Session,
+    Session, StopRules,
 };
 use inhouse_core::files;
 use inhouse_core::prompt::{self, PromptApi};
@@ -74,6 +74,8 @@ pub struct GenerateOptions {
     pub n: usize,
     /// How tokens are drawn.
     pub params: SamplingParams,
+    /// What ends a sample.
+    pub stops: StopRules,
     /// Most new tokens a sample.
     pub max_tokens: usize,
     /// Seed; each problem and sample draws from a stream of its own.
@@ -242,6 +244,7 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
         seed: problem_seed(options.seed, &problem.task_id),
         max_tokens: options.max_tokens,
         constrain: options.constrain,
+        stops: options.stops.clone(),
         ..CompletionRequest::new(context)
     })
 }
@@ -281,6 +284,9 @@ struct Header {
     temperature: f32,
     top_p: f32,
     top_k: usize,
+    min_p: f32,
+    repetition_penalty: f32,
+    stops: Vec<String>,
     max_tokens: usize,
     seed: u64,
     #[serde(default)]
@@ -311,6 +317,9 @@ impl Header {
             temperature: options.params.temperature,
             top_p: options.params.top_p,
             top_k: options.params.top_k,
+            min_p: options.params.min_p,
+            repetition_penalty: options.params.repetition_penalty,
+            stops: options.stops.strings().to_vec(),
             max_tokens: options.max_tokens,
             seed: options.seed,
             constrain: options.constrain,

@@ -4,9 +4,10 @@ use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use inhouse::{ApiChoice, CompletionRequest, Engine, EngineOptions, Event, Query, SamplingParams};
+use inhouse::{ApiChoice, CompletionRequest, Engine, EngineOptions, Event, Query, SamplingParams, StopRules};
 use inhouse_core::{files, prompt};
 use serde_json::json;
 
@@ -14,6 +15,9 @@ use super::number;
 use super::on_interrupt;
 use super::retrieve::listing;
 use crate::term::{self, Usage};
+
+/// Tokens of the prompts in a `--prefix-cache` file.
+const PREFIX_TOKENS: usize = 4096;
 
 /// Complete code with the APIs of a library in front of it
 ///
@@ -41,9 +45,22 @@ pub struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
 
+    /// Keep what the model made of the prompt in FILE, and go on from it where the next prompt begins alike. A file of
+    /// another model, or a damaged one, is an error
+    #[arg(long, value_name = "FILE")]
+    prefix_cache: Option<PathBuf>,
+
     /// Print one JSON object instead of the text
     #[arg(long)]
     json: bool,
+
+    /// With --json: the logarithm of each token's probability, before temperature and the like
+    #[arg(long, requires = "json")]
+    logprobs: bool,
+
+    /// Stop after this many milliseconds with what is there
+    #[arg(long, value_name = "MS")]
+    deadline_ms: Option<u64>,
 
     /// Code before the cursor; `-` is stdin
     #[arg(default_value = "-")]
@@ -69,7 +86,13 @@ pub struct ModelArguments {
 impl ModelArguments {
     /// The engine with this model and, where one is given, an index.
     pub fn open(&self, index: Option<&Path>) -> inhouse::Result<Engine> {
+        self.open_with(index, 0)
+    }
+
+    /// The same, with sessions that keep prompts of so many tokens.
+    fn open_with(&self, index: Option<&Path>, prefix_tokens: usize) -> inhouse::Result<Engine> {
         Engine::open(&EngineOptions {
+            prefix_tokens,
             index: index.map(Path::to_path_buf),
             model: Some(self.model.clone()),
             gpu_layers: self.gpu_layers,
@@ -90,6 +113,23 @@ pub struct SamplingArguments {
     #[arg(long, default_value_t = 0.9, value_parser = number::top_p, allow_negative_numbers = true)]
     pub top_p: f32,
 
+    /// Only the K most probable tokens; 0: no such limit
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: u32,
+
+    /// Only tokens at least P times as probable as the most probable one; 0: no such limit
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = number::min_p, allow_negative_numbers = true)]
+    pub min_p: f32,
+
+    /// Divides the logits of tokens that are in the text already; 1: none
+    #[arg(long, default_value_t = 1.0, value_name = "R", value_parser = number::positive, allow_negative_numbers = true)]
+    pub repetition_penalty: f32,
+
+    /// End a completion at this text, which may hold \n, \t and \\; may be given again. Default: the paper's six; `none`
+    /// alone: only the end of text and --max-tokens
+    #[arg(long, value_name = "TEXT", value_parser = number::stop)]
+    pub stop: Vec<String>,
+
     /// Most new tokens a completion
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
@@ -105,7 +145,21 @@ pub struct SamplingArguments {
 
 impl SamplingArguments {
     pub fn params(&self) -> SamplingParams {
-        SamplingParams { temperature: self.temperature, top_p: self.top_p, ..SamplingParams::default() }
+        SamplingParams {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k as usize,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+        }
+    }
+
+    pub fn stops(&self) -> StopRules {
+        match self.stop.as_slice() {
+            [] => StopRules::paper(),
+            [none] if none == "none" => StopRules::none(),
+            stops => StopRules::new(stops.iter().cloned()),
+        }
     }
 }
 
@@ -152,7 +206,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Err(Usage("--constrain needs --index DIR").into());
     }
     let context = files::read_text(&arguments.file)?;
-    let engine = arguments.model.open(arguments.index.as_deref())?;
+    let prefix_tokens = if arguments.prefix_cache.is_some() { PREFIX_TOKENS } else { 0 };
+    let engine = arguments.model.open_with(arguments.index.as_deref(), prefix_tokens)?;
     let apis = match &arguments.apis {
         Apis::None => ApiChoice::None,
         Apis::Top(n) => ApiChoice::Top(*n),
@@ -165,13 +220,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         seed: arguments.sampling.seed,
         max_tokens: arguments.sampling.max_tokens as usize,
         constrain: arguments.sampling.constrain,
+        stops: arguments.sampling.stops(),
+        log_probabilities: arguments.logprobs,
         ..CompletionRequest::new(context)
     };
-    let cancel = on_interrupt()?;
+    let mut cancel = on_interrupt()?;
+    if let Some(deadline) =
+        arguments.deadline_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)))
+    {
+        cancel = cancel.with_deadline(deadline);
+    }
 
     let mut out = std::io::stdout().lock();
     let mut write_error = None;
-    let result = engine.session(1)?.complete(&request, &cancel, &mut |event| {
+    let mut session = engine.session(1)?;
+    if let Some(file) = arguments.prefix_cache.as_deref().filter(|file| file.exists()) {
+        session.load_prefixes(file)?;
+    }
+    let result = session.complete(&request, &cancel, &mut |event| {
         if let Event::Text { text, .. } = event
             && !arguments.json
             && let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
@@ -184,6 +250,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(error) = write_error {
         return Err(error.into());
     }
+    if let Some(file) = &arguments.prefix_cache {
+        session.save_prefixes(file)?;
+    }
     let Some(completion) = result.completions.first() else {
         bail!("the model gave no completion");
     };
@@ -193,17 +262,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Some(_) => Some(engine.api_report(&request.context, &completion.text)?),
             None => None,
         };
-        return term::json(&json!({
+        let mut object = json!({
             "completion": completion.text,
             "apis": result.apis.iter().map(|api| &api.name).collect::<Vec<_>>(),
             "finish_reason": completion.finish_reason.as_str(),
             "prompt_tokens": result.prompt_tokens,
+            "prompt_tokens_shared": result.prompt_tokens_shared,
             "completion_tokens": completion.completion_tokens,
             "tokens_per_second": result.tokens_per_second(),
             "context_truncated": result.context_truncated,
             "constraint": result.constraint,
             "api_report": report,
-        }));
+        });
+        if let Some(values) = &completion.log_probabilities {
+            object["logprobs"] = json!(values);
+        }
+        return term::json(&object);
     }
     writeln!(out)?;
     if result.context_truncated {

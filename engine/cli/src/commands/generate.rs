@@ -67,6 +67,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         setting: arguments.apis,
         n: arguments.n as usize,
         params: arguments.sampling.params(),
+        stops: arguments.sampling.stops(),
         max_tokens: arguments.sampling.max_tokens as usize,
         seed: arguments.sampling.seed,
         parallel: arguments.parallel as usize,

@@ -15,7 +15,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::constraint::{self, Constraint, Guard};
-use super::sampler::TokenSet;
+use super::prefix::PrefixCache;
+use super::sampler::{TokenSet, log_probability};
 use super::stop::{Scanned, StopScanner};
 use super::utf8::Utf8Stream;
 use super::{CancelToken, Decoder, Feed, Sampler, SamplingParams, SeqId, StopRules, TokenId, Tokenizer};
@@ -39,6 +40,8 @@ pub struct Request {
     pub max_tokens: usize,
     /// Where a completion is cut.
     pub stops: StopRules,
+    /// Whether [`Completion::log_probabilities`] are wanted.
+    pub log_probabilities: bool,
     /// What narrows the tokens of every sample by the text before them; `None`: nothing does.
     pub constraint: Option<Arc<dyn Constraint>>,
 }
@@ -83,7 +86,7 @@ impl std::fmt::Display for FinishReason {
 }
 
 /// One sample.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
     /// Its number, below `Request::n`.
     pub index: usize,
@@ -93,6 +96,9 @@ pub struct Completion {
     pub finish_reason: FinishReason,
     /// Tokens that were generated for it, those of a stop string included, the end of text not.
     pub completion_tokens: usize,
+    /// Where asked for, the natural logarithm of the probability of each of these tokens as the model gives it, before
+    /// temperature and the other steps of sampling.
+    pub log_probabilities: Option<Vec<f32>>,
 }
 
 /// All samples of a request.
@@ -102,6 +108,8 @@ pub struct Generation {
     pub completions: Vec<Completion>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of these, the tokens that a [`PrefixCache`] held already.
+    pub prompt_tokens_shared: usize,
     /// Seconds for the prompt, once for all samples.
     pub seconds_prefill: f64,
     /// Seconds for everything after it.
@@ -139,8 +147,39 @@ pub fn generate(
     cancel: &CancelToken,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Generation> {
+    run(decoder, None, tokenizer, request, cancel, on_event)
+}
+
+/// The same with a cache of prompts: what `request.prompt` begins with is taken from it, and the prompt is kept in it.
+/// The sequences of the cache are left alone otherwise.
+///
+/// # Errors
+/// As [`generate`]; after a failure of the backend the cache must be dropped with the decoder.
+pub fn generate_cached(
+    decoder: &mut dyn Decoder,
+    cache: &mut PrefixCache,
+    tokenizer: &dyn Tokenizer,
+    request: &Request,
+    cancel: &CancelToken,
+    on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Generation> {
+    // An encoder reads every prompt as a whole.
+    let cache = if decoder.reads_prompt_whole() { None } else { Some(cache) };
+    run(decoder, cache, tokenizer, request, cancel, on_event)
+}
+
+fn run(
+    decoder: &mut dyn Decoder,
+    cache: Option<&mut PrefixCache>,
+    tokenizer: &dyn Tokenizer,
+    request: &Request,
+    cancel: &CancelToken,
+    on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Generation> {
     check(decoder, tokenizer, request)?;
     let mut run = Run {
+        n_seq: decoder.max_sequences() - cache.as_ref().map_or(0, |cache| cache.sequences()),
+        cache,
         decoder,
         tokenizer,
         request,
@@ -148,6 +187,7 @@ pub fn generate(
         out: Output { on_event, completions: Vec::with_capacity(request.n), halted: None },
         allowed: TokenSet::sampleable(tokenizer),
         prompt_logits: Vec::new(),
+        shared: 0,
         started: 0,
         parked: VecDeque::new(),
         slots: Vec::new(),
@@ -162,11 +202,13 @@ pub fn generate(
     if let Some(reason) = run.out.halted {
         run.abandon(reason)?;
     }
+    let prompt_tokens_shared = run.shared;
     let mut completions = run.out.completions;
     completions.sort_unstable_by_key(|completion| completion.index);
     Ok(Generation {
         completions,
         prompt_tokens: request.prompt.len(),
+        prompt_tokens_shared,
         seconds_prefill,
         seconds_decode: start.elapsed().as_secs_f64(),
     })
@@ -208,6 +250,8 @@ struct Sample<'r> {
     scanner: StopScanner<'r>,
     text: String,
     tokens: Vec<TokenId>,
+    /// Of `tokens`, where they are wanted.
+    log_probabilities: Option<Vec<f32>>,
     /// How many of `tokens` are in the KV cache.
     fed: usize,
 }
@@ -215,10 +259,15 @@ struct Sample<'r> {
 impl Sample<'_> {
     /// Draws a token from `logits` among the `allowed` ones, and among those that the request's constraint leaves.
     fn draw(&mut self, logits: &[f32], allowed: &TokenSet) -> Result<TokenId> {
-        match &mut self.guard {
+        let token = match &mut self.guard {
             Some(guard) => constraint::draw(guard.as_mut(), &mut self.sampler, logits, allowed),
             None => self.sampler.sample(logits, allowed),
+        }?;
+        self.sampler.observe(&[token]);
+        if let Some(values) = &mut self.log_probabilities {
+            values.push(log_probability(logits, allowed, token)?);
         }
+        Ok(token)
     }
 }
 
@@ -251,6 +300,7 @@ impl Output<'_> {
             text: sample.text,
             finish_reason,
             completion_tokens: sample.tokens.len(),
+            log_probabilities: sample.log_probabilities,
         };
         let flow = (self.on_event)(Event::Finished(&completion));
         self.completions.push(completion);
@@ -276,6 +326,9 @@ impl Output<'_> {
 
 struct Run<'r, 'e> {
     decoder: &'r mut dyn Decoder,
+    /// Sequences that are the samples'.
+    n_seq: usize,
+    cache: Option<&'r mut PrefixCache>,
     tokenizer: &'r dyn Tokenizer,
     request: &'r Request,
     cancel: &'r CancelToken,
@@ -283,6 +336,8 @@ struct Run<'r, 'e> {
     allowed: TokenSet,
     /// Logits after the prompt: the first token of every sample is drawn from them.
     prompt_logits: Vec<f32>,
+    /// Tokens of the prompt that came from the cache.
+    shared: usize,
     /// Samples begun so far; the next one has this index.
     started: usize,
     /// Samples that had to leave the cache for want of cells, and go on when others have ended.
@@ -293,15 +348,26 @@ struct Run<'r, 'e> {
 impl<'r> Run<'r, '_> {
     /// Puts the prompt into the cache, once, and shares it with all slots.
     fn prefill(&mut self) -> Result<()> {
-        let n_seq = self.decoder.max_sequences();
+        let n_seq = self.n_seq;
         for seq in 0..n_seq {
             self.decoder.rewind(seq as SeqId, 0)?;
         }
-        let feed = Feed { seq: 0, tokens: &self.request.prompt };
-        if let Err(error) = self.decoder.feed(&[feed], self.cancel) {
+        let prompt = &self.request.prompt;
+        self.shared = match &mut self.cache {
+            Some(cache) => cache.lend(self.decoder, prompt, 0)?,
+            None => 0,
+        };
+        if let Err(error) = self.decoder.feed(&[Feed { seq: 0, tokens: &prompt[self.shared..] }], self.cancel)
+        {
+            if error.kind() == ErrorKind::LimitExceeded && self.give_up_cache()? {
+                return self.prefill();
+            }
             return self.out.halt_or_fail(error);
         }
         self.prompt_logits = self.decoder.logits(0)?.to_vec();
+        if let Some(cache) = &mut self.cache {
+            cache.keep(self.decoder, prompt, 0)?;
+        }
         for seq in 0..n_seq.min(self.request.n) {
             if seq > 0 {
                 self.decoder.fork(0, seq as SeqId)?;
@@ -309,6 +375,14 @@ impl<'r> Run<'r, '_> {
             self.slots.push(Slot { seq: seq as SeqId, sample: None });
         }
         Ok(())
+    }
+
+    /// Frees the cells of the prompts of other calls; false where there are none.
+    fn give_up_cache(&mut self) -> Result<bool> {
+        match &mut self.cache {
+            Some(cache) => cache.clear(self.decoder),
+            None => Ok(false),
+        }
     }
 
     /// One forward pass: every slot's sample grows by a token.
@@ -381,14 +455,17 @@ impl<'r> Run<'r, '_> {
     }
 
     fn new_sample(&self, index: usize) -> Result<Sample<'r>> {
+        let mut sampler = Sampler::new(&self.request.params, self.request.seed, index)?;
+        sampler.observe(&self.request.prompt);
         Ok(Sample {
             index,
-            sampler: Sampler::new(&self.request.params, self.request.seed, index)?,
+            sampler,
             guard: self.request.constraint.as_ref().map(|constraint| constraint.begin()),
             utf8: Utf8Stream::default(),
             scanner: StopScanner::new(&self.request.stops),
             text: String::new(),
             tokens: Vec::new(),
+            log_probabilities: self.request.log_probabilities.then(Vec::new),
             fed: 0,
         })
     }
@@ -396,6 +473,9 @@ impl<'r> Run<'r, '_> {
     /// The cache has no cell left: half of the samples leave it and wait; their slots are closed, since as many as now
     /// cannot go on side by side. A sample that is alone and finds no room ends.
     fn make_room(&mut self, active: &[usize]) -> Result<()> {
+        if self.give_up_cache()? {
+            return Ok(());
+        }
         if let [only] = active {
             return self.finish(*only, FinishReason::ContextFull);
         }
@@ -418,6 +498,10 @@ impl<'r> Run<'r, '_> {
             return Ok(());
         };
         if self.tokenizer.is_end(token) {
+            // It is no token of the completion.
+            if let Some(values) = &mut sample.log_probabilities {
+                values.pop();
+            }
             return self.finish(i, FinishReason::EndOfText);
         }
         sample.tokens.push(token);
@@ -470,7 +554,7 @@ impl<'r> Run<'r, '_> {
             let reason = flush(&mut sample, reason, &mut self.out);
             self.out.finish(sample, reason);
         }
-        for seq in 0..self.decoder.max_sequences() {
+        for seq in 0..self.n_seq {
             self.decoder.rewind(seq as SeqId, 0)?;
         }
         Ok(())

@@ -4,14 +4,18 @@
 mod cancel;
 mod constraint;
 mod generate;
+mod prefix;
 mod sampler;
 mod stop;
 mod utf8;
 
 pub use cancel::CancelToken;
 pub use constraint::{Constraint, Guard};
-pub use generate::{Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate};
-pub use sampler::{Sampler, SamplingParams, TokenSet};
+pub use generate::{
+    Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate, generate_cached,
+};
+pub use prefix::PrefixCache;
+pub use sampler::{Sampler, SamplingParams, TokenSet, log_probability};
 pub use stop::{PAPER_STOPS, StopRules};
 
 use std::sync::Arc;
@@ -158,4 +162,25 @@ pub trait Decoder: Send {
     /// # Errors
     /// `seq` is out of range or holds fewer than `len` tokens.
     fn rewind(&mut self, seq: SeqId, len: usize) -> Result<()>;
+
+    /// The cells of `seq` as bytes that [`Decoder::restore`] of the same model on the same build takes.
+    ///
+    /// # Errors
+    /// `seq` is out of range, or the backend cannot do this ([`crate::ErrorKind::Unsupported`]).
+    fn save(&self, seq: SeqId) -> Result<Vec<u8>> {
+        let what = format!("this backend cannot save sequence {seq}");
+        Err(crate::Error::new(crate::ErrorKind::Unsupported, what))
+    }
+
+    /// Makes `seq` hold `len` tokens whose cells [`Decoder::save`] gave. The bytes must be unchanged: what is checked here
+    /// is whether they fit, not whether they are sound.
+    ///
+    /// # Errors
+    /// The bytes do not fit the model or the length ([`crate::ErrorKind::InvalidData`]), no room
+    /// ([`crate::ErrorKind::LimitExceeded`]), or the backend cannot do this.
+    fn restore(&mut self, seq: SeqId, len: usize, bytes: &[u8]) -> Result<()> {
+        let what =
+            format!("this backend cannot restore sequence {seq} ({len} tokens, {} bytes)", bytes.len());
+        Err(crate::Error::new(crate::ErrorKind::Unsupported, what))
+    }
 }

@@ -12,7 +12,7 @@ use inhouse_core::decode::{
 
 use crate::tiny::{self, CONTEXT, END, FIRST_PADDING, N_VOCAB, SPACES};
 
-fn options(sequences: usize) -> DecoderOptions {
+pub fn options(sequences: usize) -> DecoderOptions {
     DecoderOptions { sequences, threads: Some(1), ..DecoderOptions::default() }
 }
 
@@ -34,10 +34,11 @@ fn request(n: usize, temperature: f32) -> Request {
     Request {
         prompt: vec![100, 101, 102, 32, 103],
         n,
-        params: SamplingParams { temperature, top_p: 0.9, top_k: 0 },
+        params: SamplingParams { temperature, ..SamplingParams::default() },
         seed: 5,
         max_tokens: 24,
         stops: StopRules::none(),
+        log_probabilities: false,
         constraint: None,
     }
 }
@@ -184,6 +185,22 @@ fn a_batch_larger_than_a_pass_is_cut() {
     for seq in 0..4 {
         let alone = feed(&mut *self::decoder(&model, 1), 0, &tokens[seq..]);
         assert_close(decoder.logits(seq).unwrap(), &alone);
+    }
+}
+
+#[test]
+fn a_cache_smaller_than_a_batch_takes_smaller_batches() {
+    let model = crate::load(&tiny::model("phi2", 6));
+    let tokens: Vec<TokenId> = (0..200).map(|i| (i * 31 + 7) % 256).collect();
+    for cells in [1, 9, 100, 200] {
+        let small = DecoderOptions { kv_cells: Some(cells), ..options(2) };
+        let mut decoder = Arc::clone(&model).decoder(&small).unwrap();
+        match decoder.feed(&[Feed { seq: 0, tokens: &tokens }], &CancelToken::new()) {
+            Ok(()) => {
+                assert_close(decoder.logits(0).unwrap(), &feed(&mut *self::decoder(&model, 1), 0, &tokens))
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{cells} cells"),
+        }
     }
 }
 

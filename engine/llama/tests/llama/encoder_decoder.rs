@@ -108,6 +108,7 @@ fn the_decode_loop_runs_it() {
             seed: 5,
             max_tokens: 6,
             stops: StopRules::none(),
+            log_probabilities: false,
             constraint: None,
         };
         let generation = generate(decoder, model.tokenizer(), &request, &CancelToken::new(), &mut |_| {

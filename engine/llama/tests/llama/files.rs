@@ -431,6 +431,7 @@ fn child_loads_what_was_accepted() {
             seed: 0,
             max_tokens: 4,
             stops: StopRules::none(),
+            log_probabilities: false,
             constraint: None,
         };
         // Broken weights give broken logits: an error is a fine answer.

@@ -1,6 +1,7 @@
 //! Behaviour of the llama.cpp backend on tiny models that the tests write themselves.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod cycles;
 mod decoding;
 mod encoder_decoder;
 mod files;

@@ -14,10 +14,11 @@ fn request(n: usize) -> Request {
     Request {
         prompt: vec![0, 1, 2],
         n,
-        params: SamplingParams { temperature: 1.0, top_p: 0.95, top_k: 0 },
+        params: SamplingParams { temperature: 1.0, top_p: 0.95, ..SamplingParams::default() },
         seed: 11,
         max_tokens: 20,
         stops: StopRules::none(),
+        log_probabilities: false,
         constraint: None,
     }
 }
@@ -112,6 +113,79 @@ fn a_small_cache_makes_samples_wait_but_changes_none() {
         assert_eq!((completion.finish_reason, completion.completion_tokens), (FinishReason::ContextFull, 11));
         assert!(expected[completion.index].text.starts_with(&completion.text));
     }
+}
+
+#[test]
+fn log_probabilities_go_with_the_tokens() {
+    let tokenizer = letters();
+    let plain = run(&mut ToyDecoder::new(&tokenizer, 4), &tokenizer, &request(6));
+    let mut request = Request { log_probabilities: true, ..request(6) };
+    let asked = run(&mut ToyDecoder::new(&tokenizer, 3), &tokenizer, &request);
+    for (plain, asked) in plain.completions.iter().zip(&asked.completions) {
+        let values = asked.log_probabilities.as_deref().unwrap();
+        assert_eq!((values.len(), &asked.text), (plain.completion_tokens, &plain.text));
+        assert!(values.iter().all(|value| *value <= 0.0 && value.is_finite()));
+    }
+    // A script is certain to the last.
+    let mut decoder = ToyDecoder::new(&tokenizer, 1);
+    decoder.mind = Mind::Script(tokenizer.encode("ab\nx").unwrap());
+    request.prompt = vec![0];
+    let values = run(&mut decoder, &tokenizer, &request).completions.remove(0).log_probabilities.unwrap();
+    assert!(values.len() == 4 && values.iter().all(|value| value.abs() < 1e-6), "{values:?}");
+}
+
+#[test]
+fn a_repetition_penalty_counts_the_prompt_and_the_sample() {
+    let tokenizer = letters();
+    let mut decoder = ToyDecoder::new(&tokenizer, 2);
+    decoder.end_logit = 0.0;
+    let params = SamplingParams { temperature: 0.0, repetition_penalty: 1e6, ..SamplingParams::default() };
+    let request = Request { params, max_tokens: 7, ..request(1) };
+    let text = run(&mut decoder, &tokenizer, &request).completions.remove(0).text;
+    // Ten tokens, three of them in the prompt: each of the others once.
+    let sorted = |text: &str| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.sort_unstable();
+        bytes
+    };
+    assert_eq!(sorted(&text), sorted("def\ndd\né x"));
+}
+
+#[test]
+fn a_prompt_is_read_only_past_what_an_earlier_one_shares() {
+    let tokenizer = letters();
+    let mut decoder = ToyDecoder::new(&tokenizer, 6);
+    let mut cache = PrefixCache::new(2, 6, 100);
+    let prompt = |shared: usize, own: usize| -> Vec<TokenId> {
+        (0..shared).map(|i| (i % 9) as TokenId).chain((0..own).map(|i| (i * 3 % 7) as TokenId)).collect()
+    };
+    // Length of the shared and the own part, tokens expected from the cache, tokens held afterwards.
+    for (shared, own, expected, held) in
+        [(30, 5, 0, 35), (30, 5, 34, 35), (20, 8, 20, 63), (30, 6, 35, 64), (5, 9, 0, 50), (40, 90, 30, 50)]
+    {
+        let request = Request { prompt: prompt(shared, own), ..request(7) };
+        let fed = decoder.n_fed;
+        let none = &mut |_: Event<'_>| ControlFlow::Continue(());
+        let cached =
+            generate_cached(&mut decoder, &mut cache, &tokenizer, &request, &CancelToken::new(), none)
+                .unwrap();
+        let fresh = run(&mut ToyDecoder::new(&tokenizer, 4), &tokenizer, &request);
+        assert_eq!(cached.completions, fresh.completions, "{shared} + {own}");
+        assert_eq!((cached.prompt_tokens_shared, cache.tokens()), (expected, held), "{shared} + {own}");
+        assert_eq!(decoder.n_fed - fed, shared + own - expected + 7 * 19);
+        assert!(decoder.peak_sequences <= 4);
+    }
+    // Too few cells for both: the samples come first.
+    decoder.cells = 60;
+    let request = Request { prompt: prompt(3, 2), ..request(7) };
+    let none = &mut |_: Event<'_>| ControlFlow::Continue(());
+    let cached =
+        generate_cached(&mut decoder, &mut cache, &tokenizer, &request, &CancelToken::new(), none).unwrap();
+    assert_eq!(
+        cached.completions,
+        run(&mut ToyDecoder::new(&tokenizer, 4), &tokenizer, &request).completions
+    );
+    assert_eq!(cache.tokens(), 0);
 }
 
 #[test]
