@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Instant;
 
-use evald_proto::{Client, Info, Job, JobResult, Limits, PROTOCOL_VERSION, SpawnOptions, Verdict};
+pub use evald_proto::EnvSpec;
+use evald_proto::{
+    Client, ClientError, Info, Job, JobResult, Limits, NamedEnv, PROTOCOL_VERSION, SpawnOptions, Verdict,
+};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -17,57 +19,18 @@ use crate::pass_at_k::mean_pass_at_k;
 use crate::problems::Problem;
 use crate::samples::Sample;
 
-/// A Python interpreter and the modules that are imported before any sample starts: `PYTHON[:MODULE,...]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Environment {
-    /// The interpreter: a path, or a name on the PATH.
-    pub python: PathBuf,
-    /// Modules to import beforehand.
-    pub preload: Vec<String>,
-}
-
-impl FromStr for Environment {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (python, modules) = text.split_once(':').unwrap_or((text, ""));
-        if python.is_empty() {
-            return Err("expected PYTHON[:MODULE,...]".into());
-        }
-        let preload: Vec<_> =
-            modules.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        if let Some(bad) = preload.iter().find(|name| !name.split('.').all(is_identifier)) {
-            return Err(format!("`{bad}` is no module name"));
-        }
-        Ok(Self { python: python.into(), preload })
-    }
-}
-
-impl std::fmt::Display for Environment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.python.display())?;
-        if self.preload.is_empty() { Ok(()) } else { write!(f, ":{}", self.preload.join(",")) }
-    }
-}
-
-fn is_identifier(text: &str) -> bool {
-    let mut chars = text.chars();
-    chars.next().is_some_and(|first| first == '_' || first.is_alphabetic())
-        && chars.all(|c| c == '_' || c.is_alphanumeric())
-}
-
 /// How to evaluate.
 #[derive(Debug, Clone)]
 pub struct EvalOptions {
     /// The k of pass@k.
     pub k: Vec<u64>,
     /// What runs the samples, where a private evald is started.
-    pub environment: Environment,
+    pub environment: EnvSpec,
     /// CPU seconds a sample; the wall-clock limit is evald's multiple of it.
     pub timeout_seconds: f64,
     /// Socket of a running evald; `None` starts a private one.
     pub socket: Option<PathBuf>,
-    /// Tier to insist on.
+    /// Tier to insist on, of a private evald or of the one behind `socket`; `None` and `auto`: whichever runs.
     pub tier: Option<String>,
     /// Where to write the rows of all samples; `-` is standard output. A regular file has a journal beside it until it is written
     /// (see [`run`]).
@@ -195,7 +158,7 @@ pub fn run(
         Some(out) => Journal::beside(out, progress)?,
         None => None,
     };
-    let mut client = connect(options)?;
+    let mut client = connect(options, cancel)?;
     let mut results: Vec<Option<JobResult>> = vec![None; jobs.len()];
     let mut keys = Vec::new();
     if let Some(journal) = &mut journal {
@@ -232,7 +195,7 @@ pub fn run(
         ));
     }
     recorded?;
-    ran.map_err(|error| cancel.check().err().unwrap_or_else(|| sandbox(error)))?;
+    ran.map_err(|error| failure(error, cancel))?;
     let seconds = started.elapsed().as_secs_f64();
     progress.finish();
 
@@ -331,31 +294,54 @@ fn job(i: usize, problem: &Problem, sample: &Sample, limits: &Limits) -> Job {
     }
 }
 
-fn connect(options: &EvalOptions) -> Result<Client> {
-    match &options.socket {
-        Some(socket) => Client::connect(socket).map_err(sandbox),
+fn connect(options: &EvalOptions, cancel: &CancelToken) -> Result<Client> {
+    let stop = || cancel.is_cancelled();
+    let client = match &options.socket {
+        Some(socket) => Client::connect(socket, &stop).map_err(|error| failure(error, cancel))?,
         None => {
-            let spawn = SpawnOptions {
-                tier: options.tier.clone(),
-                envs: vec![format!("default={}", options.environment)],
-                ..SpawnOptions::default()
-            };
-            Client::spawn(&evald_executable(), &spawn).map_err(sandbox)
+            let env = NamedEnv { name: "default".into(), spec: options.environment.clone() };
+            let spawn =
+                SpawnOptions { tier: options.tier.clone(), envs: vec![env], ..SpawnOptions::default() };
+            let (evald, origin) = evald_executable();
+            Client::spawn(&evald, &spawn, &stop).map_err(|error| match error {
+                ClientError::Connect { .. } => {
+                    Error::with_source(ErrorKind::Sandbox, format!("{error} ({origin})"), error)
+                }
+                error => failure(error, cancel),
+            })?
         }
+    };
+    let runs = &client.info().tier;
+    match (options.tier.as_deref(), &options.socket) {
+        (Some(asked), Some(socket)) if asked != "auto" && !asked.eq_ignore_ascii_case(runs) => {
+            let message = format!(
+                "the evald at {} runs tier {runs}, not {asked}; start it with --tier {asked}, or ask for no tier",
+                socket.display()
+            );
+            Err(Error::new(ErrorKind::Sandbox, message))
+        }
+        _ => Ok(client),
     }
 }
 
-/// `$INHOUSE_EVALD`, else the evald beside this program, else the one on the PATH.
-fn evald_executable() -> PathBuf {
+/// `$INHOUSE_EVALD`, else the evald beside this program, else the one on the PATH; and where it was found, for people.
+fn evald_executable() -> (PathBuf, &'static str) {
     if let Some(path) = std::env::var_os("INHOUSE_EVALD") {
-        return path.into();
+        return (path.into(), "named by INHOUSE_EVALD; unset it to use the one beside inhouse");
     }
     let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("evald")));
-    beside.filter(|path| path.is_file()).unwrap_or_else(|| "evald".into())
+    match beside.filter(|path| path.is_file()) {
+        Some(path) => (path, "beside inhouse"),
+        None => (
+            "evald".into(),
+            "there is none beside inhouse, so it was looked for on the PATH; INHOUSE_EVALD can name one",
+        ),
+    }
 }
 
-fn sandbox(error: evald_proto::ClientError) -> Error {
-    Error::with_source(ErrorKind::Sandbox, error.to_string(), error)
+fn failure(error: ClientError, cancel: &CancelToken) -> Error {
+    let cancelled = matches!(error, ClientError::Stopped).then(|| cancel.check().err()).flatten();
+    cancelled.unwrap_or_else(|| Error::with_source(ErrorKind::Sandbox, error.to_string(), error))
 }
 
 /// The figures that follow from the results; those of the run itself are left at zero.

@@ -5,6 +5,8 @@
 mod client;
 mod daemon;
 mod escapes;
+mod logs;
 mod metrics;
+mod starting;
 mod support;
 mod wire;

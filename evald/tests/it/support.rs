@@ -123,6 +123,10 @@ impl Daemon {
     }
 
     pub fn start_with(setting: Setting, env: &str, extra: &[&str]) -> Self {
+        Self::start_logging(setting, env, extra, Stdio::inherit())
+    }
+
+    pub fn start_logging(setting: Setting, env: &str, extra: &[&str], log: Stdio) -> Self {
         let folder = tempfile::tempdir().expect("temp folder");
         if setting.unprivileged {
             std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("chown");
@@ -137,7 +141,8 @@ impl Daemon {
             .args(extra)
             .env(SECRET, "hunter2")
             .current_dir("/")
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stderr(log);
         let child = lower(&mut command, setting).spawn().expect("evald starts");
         let mut daemon = Self { child, socket, folder };
         let deadline = Instant::now() + Duration::from_secs(120);
@@ -151,7 +156,7 @@ impl Daemon {
     }
 
     pub fn client(&self) -> Client {
-        Client::connect(&self.socket).expect("connects")
+        Client::connect(&self.socket, &|| false).expect("connects")
     }
 
     /// All processes below the daemon.
@@ -176,9 +181,35 @@ impl Daemon {
         found.split_off(1)
     }
 
+    /// Resident memory of the daemon alone, KiB.
+    pub fn resident_kib(&self) -> u64 {
+        resident_kib(self.child.id() as i32).expect("VmRSS of the daemon")
+    }
+
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("fds").count()
     }
+}
+
+/// Resident memory of a process, KiB; `None` once it has ended.
+pub fn resident_kib(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
+/// Waits for something that must come about; how long it takes decides nothing.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The user whom the unprivileged daemons run as.
+pub fn other_user() -> u32 {
+    NOBODY
 }
 
 /// A job with short limits.
