@@ -5,8 +5,10 @@
 mod client;
 mod daemon;
 mod escapes;
+mod fuzz;
 mod logs;
 mod metrics;
+mod soak;
 mod starting;
 mod support;
 mod wire;
