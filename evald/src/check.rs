@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::delegation::{self, Place};
 use crate::landlock;
 use crate::sys;
 use crate::tier::{Tier, Wish};
@@ -20,8 +21,8 @@ pub struct Host {
     pub landlock: Option<i64>,
     /// Whether the kernel filters system calls.
     pub seccomp: Result<(), String>,
-    /// A cgroup v2 with memory and pids controllers that we may delegate from, or why not.
-    pub cgroup: Result<(), String>,
+    /// A cgroup v2 below which samples can have their own, or why there is none.
+    pub cgroup: Result<Place, String>,
 }
 
 impl Host {
@@ -34,7 +35,7 @@ impl Host {
             namespaces: probe_namespaces(executable),
             landlock: landlock::version(),
             seccomp: probe_seccomp(),
-            cgroup: probe_cgroup(Path::new("/sys/fs/cgroup")),
+            cgroup: delegation::look().and_then(|groups| delegation::place(&groups)),
         }
     }
 
@@ -43,43 +44,47 @@ impl Host {
     /// # Errors
     /// The host does not give it; the message says what is missing.
     pub fn choose(&self, wish: Wish) -> Result<Tier, String> {
-        let t2 = self.lacks_for_t2();
-        let t3 = self.lacks_for_t3();
         match wish {
-            Wish::Auto if t2.is_empty() => Ok(Tier::T2),
-            Wish::Auto if t3.is_empty() => Ok(Tier::T3),
-            Wish::Auto => Err(format!(
-                "this host gives no sandbox: T2 needs {}; T3 needs {}",
-                t2.join(" and "),
-                t3.join(" and ")
-            )),
+            Wish::Auto => {
+                Tier::ALL.into_iter().find(|tier| self.lacks_for(*tier).is_empty()).ok_or_else(|| {
+                    let (t2, t3) = (self.lacks_for(Tier::T2), self.lacks_for(Tier::T3));
+                    let (t2, t3) = (t2.join(" and "), t3.join(" and "));
+                    format!("this host gives no sandbox: T2 needs {t2}; T3 needs {t3}")
+                })
+            }
             Wish::Exactly(tier) => {
-                let lacks = if tier == Tier::T2 { t2 } else { t3 };
+                let lacks = self.lacks_for(tier);
                 if lacks.is_empty() { Ok(tier) } else { Err(format!("{tier} needs {}", lacks.join(" and "))) }
             }
         }
     }
 
-    fn lacks_for_t2(&self) -> Vec<String> {
+    fn lacks_for(&self, tier: Tier) -> Vec<String> {
         let mut lacks = Vec::new();
-        if let Err(reason) = &self.namespaces {
+        match tier {
+            Tier::T0 if !self.root => lacks.push("root".to_owned()),
+            Tier::T1 if self.root => {
+                lacks.push("an unprivileged user (for root, T0 is the same and more)".into())
+            }
+            _ => {}
+        }
+        if let (true, Err(reason)) = (tier.has_cgroups(), &self.cgroup) {
+            lacks.push(format!("a cgroup v2 to make others in ({reason})"));
+        }
+        if let (true, Err(reason)) = (tier.has_namespaces(), &self.namespaces) {
             lacks.push(format!("user namespaces ({reason})"));
         }
-        if let Err(reason) = &self.seccomp {
-            lacks.push(format!("seccomp ({reason})"));
-        }
-        lacks
-    }
-
-    fn lacks_for_t3(&self) -> Vec<String> {
-        let mut lacks = Vec::new();
-        match self.landlock {
-            None => lacks.push("Landlock (Linux 5.13 or newer, enabled at boot: lsm=landlock,...)".into()),
-            // Before version 3 a file can be truncated without the right to write it.
-            Some(version) if version < 3 => {
-                lacks.push(format!("Landlock 3 (Linux 6.2), this kernel has {version}"))
+        if tier == Tier::T3 {
+            match self.landlock {
+                None => {
+                    lacks.push("Landlock (Linux 5.13 or newer, enabled at boot: lsm=landlock,...)".into())
+                }
+                // Before version 3 a file can be truncated without the right to write it.
+                Some(version) if version < 3 => {
+                    lacks.push(format!("Landlock 3 (Linux 6.2), this kernel has {version}"));
+                }
+                Some(_) => {}
             }
-            Some(_) => {}
         }
         if let Err(reason) = &self.seccomp {
             lacks.push(format!("seccomp ({reason})"));
@@ -96,6 +101,13 @@ impl Host {
         };
         let landlock = self.landlock.map_or("no".to_owned(), |version| format!("version {version}"));
         let root = if self.root { "yes" } else { "no" };
+        let cgroup = match &self.cgroup {
+            Ok(place) => {
+                let moves = if place.vacate { "; evald moves into a leaf of it" } else { "" };
+                format!("yes: {} has {}{moves}", place.base.display(), place.controllers.join(" "))
+            }
+            Err(reason) => format!("no: {reason}"),
+        };
         let mut line = |name: &str, value: &str| {
             // Writing to a String cannot fail.
             writeln!(out, "{name:<18} {value}").ok();
@@ -105,21 +117,20 @@ impl Host {
         line("user namespaces", &yes_no(&self.namespaces));
         line("seccomp", &yes_no(&self.seccomp));
         line("landlock", &landlock);
-        line("cgroup v2", &yes_no(&self.cgroup));
-        match self.choose(wish) {
+        line("cgroup v2", &cgroup);
+        let chosen = self.choose(wish);
+        match &chosen {
             Ok(tier) => line("tier", &tier.to_string()),
             Err(reason) => line("tier", &format!("none: {reason}")),
         }
-        let above = match &self.cgroup {
-            Ok(()) => {
-                "this version does not use cgroups: memory and threads are limited by rlimits".to_owned()
-            }
-            Err(reason) => format!("needs cgroup v2: {reason}"),
-        };
-        line("why not T0, T1", &above);
-        let t2 = self.lacks_for_t2();
-        if !t2.is_empty() {
-            line("why not T2", &format!("needs {}", t2.join(" and ")));
+        for tier in Tier::ALL.into_iter().take_while(|tier| chosen.as_ref() != Ok(tier)) {
+            let lacks = self.lacks_for(tier);
+            let why = if lacks.is_empty() {
+                "another was asked for".to_owned()
+            } else {
+                format!("needs {}", lacks.join(" and "))
+            };
+            line(&format!("why not {tier}"), &why);
         }
         out
     }
@@ -164,49 +175,54 @@ fn probe_seccomp() -> Result<(), String> {
     }
 }
 
-fn probe_cgroup(root: &Path) -> Result<(), String> {
-    let unified = [root.to_path_buf(), root.join("unified")];
-    let Some(root) = unified.iter().find(|root| root.join("cgroup.controllers").exists()) else {
-        return Err("not mounted on /sys/fs/cgroup".into());
-    };
-    let controllers = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-    let missing: Vec<&str> = ["memory", "pids"]
-        .into_iter()
-        .filter(|wanted| !controllers.split_whitespace().any(|controller| controller == *wanted))
-        .collect();
-    if !missing.is_empty() {
-        return Err(format!("no {} controller in {}", missing.join(" and no "), root.display()));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn host(namespaces: bool, landlock: Option<i64>, seccomp: bool) -> Host {
+    /// An invented host.
+    fn host(root: bool, cgroup: bool, namespaces: bool, landlock: Option<i64>, seccomp: bool) -> Host {
         let or = |given: bool, reason: &str| if given { Ok(()) } else { Err(reason.to_owned()) };
+        let place = Place {
+            base: "/cg/evald.service".into(),
+            controllers: vec!["memory".into(), "pids".into()],
+            to_pass_on: Vec::new(),
+            vacate: true,
+        };
         Host {
             kernel: "6.1.0".into(),
-            root: false,
+            root,
             namespaces: or(namespaces, "switched off"),
             landlock,
             seccomp: or(seccomp, "none"),
-            cgroup: Err("not mounted".into()),
+            cgroup: or(cgroup, "/cg is not delegated").map(|()| place),
         }
     }
 
     #[test]
     fn the_strongest_tier_that_the_host_gives_is_chosen() {
+        let (newest, old) = (Some(7), Some(2));
         for (host, wish, want) in [
-            (host(true, Some(7), true), Wish::Auto, Some(Tier::T2)),
-            (host(true, None, true), Wish::Auto, Some(Tier::T2)),
-            (host(false, Some(7), true), Wish::Auto, Some(Tier::T3)),
-            (host(false, Some(2), true), Wish::Auto, None),
-            (host(false, None, true), Wish::Auto, None),
-            (host(true, Some(7), false), Wish::Auto, None),
-            (host(false, Some(7), true), Wish::Exactly(Tier::T2), None),
-            (host(true, Some(7), true), Wish::Exactly(Tier::T3), Some(Tier::T3)),
+            (host(true, true, true, newest, true), Wish::Auto, Some(Tier::T0)),
+            (host(true, true, true, None, true), Wish::Auto, Some(Tier::T0)),
+            (host(false, true, true, newest, true), Wish::Auto, Some(Tier::T1)),
+            (host(true, false, true, newest, true), Wish::Auto, Some(Tier::T2)),
+            (host(false, false, true, newest, true), Wish::Auto, Some(Tier::T2)),
+            (host(false, false, true, None, true), Wish::Auto, Some(Tier::T2)),
+            // A cgroup without namespaces is no tier of its own.
+            (host(true, true, false, newest, true), Wish::Auto, Some(Tier::T3)),
+            (host(false, false, false, newest, true), Wish::Auto, Some(Tier::T3)),
+            (host(false, false, false, old, true), Wish::Auto, None),
+            (host(false, true, false, None, true), Wish::Auto, None),
+            (host(true, true, true, newest, false), Wish::Auto, None),
+            (host(true, true, true, newest, true), Wish::Exactly(Tier::T0), Some(Tier::T0)),
+            (host(true, true, true, newest, true), Wish::Exactly(Tier::T1), None),
+            (host(false, true, true, newest, true), Wish::Exactly(Tier::T0), None),
+            (host(false, true, true, newest, true), Wish::Exactly(Tier::T1), Some(Tier::T1)),
+            (host(true, false, true, newest, true), Wish::Exactly(Tier::T0), None),
+            (host(false, false, true, newest, true), Wish::Exactly(Tier::T1), None),
+            (host(true, true, true, newest, true), Wish::Exactly(Tier::T2), Some(Tier::T2)),
+            (host(false, false, false, newest, true), Wish::Exactly(Tier::T2), None),
+            (host(false, true, true, newest, true), Wish::Exactly(Tier::T3), Some(Tier::T3)),
         ] {
             assert_eq!(host.choose(wish).ok(), want, "{host:?} {wish:?}");
         }
@@ -214,19 +230,51 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_is_missing() {
-        let error = host(false, None, true).choose(Wish::Auto).expect_err("no tier");
+        let error = host(false, false, false, None, true).choose(Wish::Auto).expect_err("no tier");
         assert!(error.contains("switched off") && error.contains("Landlock"), "{error}");
-        let report = host(false, Some(7), true).report(Wish::Auto);
-        assert!(report.contains("tier               T3") && report.contains("why not T2"), "{report}");
+        let error =
+            host(false, false, true, None, true).choose(Wish::Exactly(Tier::T0)).expect_err("no tier");
+        assert_eq!(error, "T0 needs root and a cgroup v2 to make others in (/cg is not delegated)");
     }
 
     #[test]
-    fn cgroups_need_their_controllers() {
-        let folder = tempfile::tempdir().expect("temp folder");
-        assert!(probe_cgroup(folder.path()).is_err());
-        std::fs::write(folder.path().join("cgroup.controllers"), "cpu pids\n").expect("written");
-        assert!(probe_cgroup(folder.path()).expect_err("no memory").contains("memory"));
-        std::fs::write(folder.path().join("cgroup.controllers"), "cpu pids memory\n").expect("written");
-        assert!(probe_cgroup(folder.path()).is_ok());
+    fn the_report_says_why_not_a_higher_tier() {
+        for (host, wish, has, has_not) in [
+            (
+                host(false, false, false, Some(7), true),
+                Wish::Auto,
+                vec![
+                    "tier               T3",
+                    "why not T0",
+                    "why not T1",
+                    "why not T2         needs user namespaces",
+                ],
+                vec!["why not T3"],
+            ),
+            (
+                host(false, true, true, Some(7), true),
+                Wish::Auto,
+                vec![
+                    "tier               T1",
+                    "why not T0         needs root",
+                    "/cg/evald.service has memory pids; evald moves",
+                ],
+                vec!["why not T1"],
+            ),
+            (
+                host(true, true, true, Some(7), true),
+                Wish::Exactly(Tier::T2),
+                vec![
+                    "tier               T2",
+                    "why not T0         another was asked for",
+                    "why not T1         needs an unprivileged",
+                ],
+                vec![],
+            ),
+        ] {
+            let report = host.report(wish);
+            assert!(has.iter().all(|text| report.contains(text)), "{report}");
+            assert!(!has_not.iter().any(|text: &&str| report.contains(text)), "{report}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
+use crate::cgroup::{Group, Leaf};
 use crate::error::{Error, Result, Step};
 use crate::frame;
 use crate::interpreter::Interpreter;
@@ -38,6 +39,8 @@ pub struct Common {
     pub paths: Vec<PathBuf>,
     /// Where T3 samples get their private folders; empty in other tiers.
     pub scratch: PathBuf,
+    /// Where T0 and T1 samples get their cgroups.
+    pub group: Option<Arc<Group>>,
 }
 
 /// Importing large libraries from a cold disk takes its time.
@@ -109,7 +112,7 @@ impl Environment {
             landlock: common.landlock,
         };
         let setup = serde_json::to_vec(&setup).map_err(|error| self.fail(error.to_string()))?;
-        let sent = send(&master.control, &setup, None);
+        let sent = send(&master.control, &setup, &[]);
         let ready = sent.and_then(|()| receive_ready(&master.control));
         match ready {
             Ok(Some(Ready { error: None })) => {}
@@ -140,7 +143,7 @@ impl Environment {
         }
         let bound = self.root.iter().filter_map(|entry| match entry {
             Entry::Bind { path } => Some(path.clone()),
-            Entry::Link { .. } => None,
+            Entry::Link { .. } | Entry::Folder { .. } => None,
         });
         let devices = ["/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/etc/ld.so.cache"];
         bound.chain(devices.iter().map(PathBuf::from)).filter(|path| path.exists()).collect()
@@ -153,7 +156,7 @@ impl Environment {
                 self.start(common)?;
             }
             let Some(master) = &self.master else { continue };
-            match Self::slot_of(master) {
+            match Self::slot_of(master, common) {
                 Ok(slot) => return Ok(slot),
                 Err(error) if attempt == 0 => {
                     tracing::warn!(env = self.name, error = error.to_string(), "restarting the environment");
@@ -165,18 +168,20 @@ impl Environment {
         Err(self.fail("the warm interpreter keeps dying"))
     }
 
-    fn slot_of(master: &Master) -> Result<Slot> {
+    fn slot_of(master: &Master, common: &Common) -> Result<Slot> {
+        let leaf = common.group.as_ref().map(|group| group.leaf()).transpose()?;
         let (ours, theirs) = UnixStream::pair().step("make a socket pair")?;
         setsockopt(&ours, sockopt::PassCred, &true).step("ask for credentials")?;
-        send(&master.control, b"slot", Some(theirs.as_raw_fd()))?;
+        let mut passed = vec![theirs.as_raw_fd()];
+        passed.extend(leaf.iter().flat_map(Leaf::descriptors));
+        send(&master.control, b"slot", &passed)?;
         drop(theirs);
-        Slot::greet(ours)
+        Slot::greet(ours, leaf)
     }
 }
 
-fn send(control: &OwnedFd, bytes: &[u8], fd: Option<RawFd>) -> Result<()> {
-    let fds: Vec<RawFd> = fd.into_iter().collect();
-    let rights = [ControlMessage::ScmRights(&fds)];
+fn send(control: &OwnedFd, bytes: &[u8], fds: &[RawFd]) -> Result<()> {
+    let rights = [ControlMessage::ScmRights(fds)];
     let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
     sendmsg::<()>(control.as_raw_fd(), &[IoSlice::new(bytes)], rights, MsgFlags::MSG_NOSIGNAL, None)
         .map(|_| ())

@@ -25,6 +25,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup;
 use crate::error::{Error, Result, Step};
 use crate::mounts::{self, Entry};
 use crate::sys;
@@ -59,7 +60,7 @@ pub fn run(config: &Config) -> Result<Infallible> {
     nix::unistd::setsid().step("start a session")?;
     match config.tier {
         Tier::T3 => exec_python(config),
-        Tier::T2 => {
+        _ => {
             enter_namespaces(&config.root, &config.library)?;
             die_with_the_daemon()?;
             match sys::fork_single_threaded().step("fork the warm interpreter")? {
@@ -90,22 +91,25 @@ fn die_with_the_daemon() -> Result<()> {
     Ok(())
 }
 
-/// Makes the namespaces of a frame, and one sample's on top, in a process of its own: whether this host lets us.
+/// Makes the namespaces of a frame, and one sample's on top, in a process of its own: whether this host lets us. With
+/// `joining`, the `cgroup.procs` of a group, the sample joins that first.
 ///
 /// # Errors
 /// The step that it does not let us do.
-pub fn try_out() -> Result<()> {
+pub fn try_out(joining: Option<&File>) -> Result<()> {
     let library = std::env::current_exe().step("find the executable")?;
     enter_namespaces(&[], &library)?;
     match sys::fork_single_threaded().step("fork")? {
         None => {
-            let outcome =
-                unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
-                    .step("make a sample's namespaces")
-                    .and_then(|()| {
-                        mounts::mount_scratch(1 << 20, 16, &[]).step("mount a sample's private folder")
-                    })
-                    .and_then(|()| unshare(CloneFlags::CLONE_NEWUSER).step("make a sample's user namespace"));
+            let joined = joining.map_or(Ok(()), |procs| cgroup::join(procs).step("write to cgroup.procs"));
+            let outcome = joined
+                .and_then(|()| {
+                    unshare(sample_namespaces(joining.is_some())).step("make a sample's namespaces")
+                })
+                .and_then(|()| {
+                    mounts::mount_scratch(1 << 20, 16, &[]).step("mount a sample's private folder")
+                })
+                .and_then(|()| unshare(CloneFlags::CLONE_NEWUSER).step("make a sample's user namespace"));
             if let Err(error) = &outcome {
                 writeln!(std::io::stderr(), "{error}").ok();
             }
@@ -116,6 +120,12 @@ pub fn try_out() -> Result<()> {
             if status == 0 { Ok(()) } else { Err(Error::Host("a sample's namespaces cannot be made".into())) }
         }
     }
+}
+
+/// The namespaces of one sample, its pid and user namespaces apart. In its cgroup namespace its own group is the root.
+pub(crate) fn sample_namespaces(cgroup: bool) -> CloneFlags {
+    let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    if cgroup { own | CloneFlags::CLONE_NEWCGROUP } else { own }
 }
 
 fn enter_namespaces(root: &[Entry], library: &Path) -> Result<()> {
@@ -189,8 +199,8 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 
 fn exec_python(config: &Config) -> Result<Infallible> {
     let library = match config.tier {
-        Tier::T2 => PathBuf::from(mounts::LIBRARY_PATH),
         Tier::T3 => config.library.clone(),
+        _ => PathBuf::from(mounts::LIBRARY_PATH),
     };
     // Everything after this line is Rust (zygote.rs); PyDLL keeps the GIL held.
     let boot =

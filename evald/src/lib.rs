@@ -11,14 +11,17 @@
 //! ```
 //!
 //! The daemon's half: [`server`] (connections) -> [`scheduler`] (fair queues) -> [`sandbox`] (one job in, one verdict
-//! out) -> [`slot`] and [`environment`] (zygotes). [`check`] looks at the host and chooses the [`tier`].
+//! out) -> [`slot`] and [`environment`] (zygotes) -> [`cgroup`] (T0, T1). [`check`] looks at the host ([`delegation`]) and
+//! chooses the [`tier`].
 
 // Each module that calls what the compiler cannot check is named here.
 #![deny(unsafe_code)]
 
 pub mod activation;
+pub mod cgroup;
 pub mod check;
 pub mod connections;
+pub mod delegation;
 pub mod environment;
 pub mod error;
 pub mod frame;

@@ -5,6 +5,8 @@ use std::io;
 use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use crate::tier::Tier;
+
 /// All limits of one sample, resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -99,13 +101,17 @@ fn kib(status: &str, field: &str) -> Option<u64> {
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// So many more threads than the cgroup allows are too many for the rlimit.
+const NPROC_BEHIND: u64 = 8;
+
 /// Sets the rlimits of the calling process, soft and hard alike.
 ///
 /// - DATA bounds private memory; AS bounds shared anonymous memory too, with room for thread stacks.
 /// - CPU is a backstop in whole seconds: the supervisor's clock is the finer limit.
 /// - FSIZE bounds one file; the tmpfs bounds their sum.
-/// - NPROC counts threads of this sample alone, because the sample has a user namespace of its own (not in T3).
-pub(crate) fn apply(limits: &Limits, baseline: &Baseline) -> io::Result<()> {
+/// - NPROC counts threads of this sample alone, because the sample has a user namespace of its own (not in T3). Where the
+///   sample's cgroup limits them (T0, T1), it is a second wall behind that one, which also counts what it refuses.
+pub(crate) fn apply(limits: &Limits, baseline: &Baseline, tier: Tier) -> io::Result<()> {
     let stacks = limits.processes.saturating_mul(8 * MIB).min(512 * MIB);
     let data = baseline.data.saturating_add(limits.memory_bytes);
     let address_space = baseline
@@ -113,6 +119,7 @@ pub(crate) fn apply(limits: &Limits, baseline: &Baseline) -> io::Result<()> {
         .saturating_add(limits.memory_bytes)
         .saturating_add(stacks)
         .saturating_add(64 * MIB);
+    let processes = limits.processes.saturating_add(if tier.has_cgroups() { NPROC_BEHIND } else { 0 });
     let cpu_seconds = limits.cpu_ms.div_ceil(1000) + 2;
     for (resource, value) in [
         (Resource::RLIMIT_DATA, data),
@@ -120,7 +127,7 @@ pub(crate) fn apply(limits: &Limits, baseline: &Baseline) -> io::Result<()> {
         (Resource::RLIMIT_CPU, cpu_seconds),
         (Resource::RLIMIT_FSIZE, limits.disk_bytes),
         (Resource::RLIMIT_NOFILE, limits.files),
-        (Resource::RLIMIT_NPROC, limits.processes),
+        (Resource::RLIMIT_NPROC, processes),
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_MEMLOCK, 0),
         (Resource::RLIMIT_MSGQUEUE, 0),

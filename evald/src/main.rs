@@ -5,7 +5,7 @@
 mod logging;
 
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use evald::activation::{self, Passed};
+use evald::cgroup::Group;
 use evald::check::Host;
 use evald::connections::Connections;
 use evald::environment::{Common, Keeper, find_library};
@@ -24,7 +25,7 @@ use evald::scheduler::Scheduler;
 use evald::scratch::Scratch;
 use evald::server::{Server, listen};
 use evald::tier::{Tier, Wish};
-use evald::{frame, sys};
+use evald::{frame, landlock, sys};
 use evald_proto::{Client, NamedEnv};
 use logging::Logging;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
@@ -40,7 +41,7 @@ struct Cli {
 enum Command {
     /// What this host gives, which tier would run, and why not a higher one
     Check {
-        /// auto, T2 or T3
+        /// auto, T0, T1, T2 or T3
         #[arg(long, default_value = "auto")]
         tier: Wish,
     },
@@ -55,7 +56,11 @@ enum Command {
     #[command(name = "__frame", hide = true)]
     Frame { config: String },
     #[command(name = "__probe", hide = true)]
-    Probe,
+    Probe {
+        /// Join the cgroup whose cgroup.procs is descriptor 0
+        #[arg(long)]
+        join: bool,
+    },
 }
 
 #[derive(Args)]
@@ -69,7 +74,7 @@ struct Serve {
     /// Listen on the socket that systemd passes (socket activation; see evald/systemd)
     #[arg(long, conflicts_with_all = ["socket", "stdio"])]
     systemd: bool,
-    /// auto, T2 or T3
+    /// auto, T0, T1, T2 or T3
     #[arg(long, default_value = "auto", env = "EVALD_TIER")]
     tier: Wish,
     /// An environment: its name, its interpreter, modules to import beforehand; the first is the default
@@ -92,7 +97,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Frame { config } => become_frame(&config),
-        Command::Probe => probe(),
+        Command::Probe { join } => probe(join),
         Command::Check { tier } => check(tier),
         Command::Metrics { socket } => metrics(&socket),
         Command::Serve(serve) => {
@@ -125,8 +130,9 @@ fn executable() -> anyhow::Result<PathBuf> {
 }
 
 /// Makes a frame's namespaces in this short-lived process, and a sample's on top.
-fn probe() -> anyhow::Result<ExitCode> {
-    frame::try_out()?;
+fn probe(join: bool) -> anyhow::Result<ExitCode> {
+    let joining = if join { Some(sys::adopt(0).context("descriptor 0 is not open")?.into()) } else { None };
+    frame::try_out(joining.as_ref())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -152,27 +158,63 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
     };
     let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&stop), None)?;
+    let executable = executable()?;
+    let (tier, group) = choose(&serve, &executable)?;
+    let outcome = run(&serve, tier, group.clone(), client, passed, executable, &stop);
+    if let Some(group) = group {
+        group.remove();
+    }
+    outcome?;
+    // Runs no destructors; the zygotes, and what a sample still runs, end with this process.
+    sys::exit_now(0)
+}
+
+/// The tier, and the groups of those that have them.
+fn choose(serve: &Serve, executable: &Path) -> anyhow::Result<(Tier, Option<Arc<Group>>)> {
+    let mut host = Host::probe(executable);
+    loop {
+        let tier = host.choose(serve.tier).map_err(anyhow::Error::msg)?;
+        let Some(place) = host.cgroup.as_ref().ok().filter(|_| tier.has_cgroups()) else {
+            return Ok((tier, None));
+        };
+        match Group::set_up(place, executable) {
+            Ok(group) => return Ok((tier, Some(Arc::new(group)))),
+            Err(error) => {
+                tracing::warn!(error = error.to_string(), %tier, "the tier cannot be had after all");
+                host.cgroup = Err(error.to_string());
+            }
+        }
+    }
+}
+
+/// Serves until told to stop, and until what then runs has ended.
+fn run(
+    serve: &Serve,
+    tier: Tier,
+    group: Option<Arc<Group>>,
+    client: Option<UnixStream>,
+    passed: Option<UnixListener>,
+    executable: PathBuf,
+    stop: &SigSet,
+) -> anyhow::Result<()> {
     let paths = serve
         .paths
         .iter()
         .map(|path| path.canonicalize().with_context(|| format!("cannot use --path {}", path.display())))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let executable = executable()?;
-    let host = Host::probe(&executable);
-    let tier = host.choose(serve.tier).map_err(anyhow::Error::msg)?;
     let scratch = if tier == Tier::T3 { Some(Scratch::create(&std::env::temp_dir())?) } else { None };
     let common = Common {
         tier,
-        landlock: host.landlock.is_some(),
+        landlock: landlock::version().is_some(),
         library: find_library(&executable)?,
         executable,
         paths,
         scratch: scratch.as_ref().map(|scratch| scratch.path().to_path_buf()).unwrap_or_default(),
+        group,
     };
-    let Some(keeper) = start(&serve.environments, common, &stop, client.as_ref())? else {
+    let Some(keeper) = start(&serve.environments, common, stop, client.as_ref())? else {
         tracing::info!("told to stop before all environments were warm");
-        drop(scratch);
-        sys::exit_now(0)
+        return Ok(());
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = serve.slots.map_or(cores, usize::from);
@@ -222,13 +264,11 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
         (None, None) => bail!("nothing to serve: give --socket, --stdio or --systemd"),
     }
     stop.wait().context("cannot wait for signals")?;
-    drain(&drained, &stop, Duration::from_secs(serve.drain))?;
+    drain(&drained, stop, Duration::from_secs(serve.drain))?;
     if let Some(path) = socket {
         std::fs::remove_file(path).ok();
     }
-    // exit_now runs no destructors; the zygotes, and what a sample still runs, end with this process.
-    drop(scratch);
-    sys::exit_now(0)
+    Ok(())
 }
 
 /// Makes the environments warm, which takes as long as their imports; `None` when told to stop, or left by the only client,

@@ -1,7 +1,7 @@
 //! What the daemon and its zygotes say to each other, over socketpairs that no sample ever holds.
 //!
-//! To the master (a SEQPACKET pair): one [`Setup`], answered by one [`Ready`]; then one packet with a descriptor per
-//! slot to make. To a slot (a STREAM pair): one [`Ready`] from it, then [`SlotJob`] and [`SlotReport`] in turn, each as
+//! To the master (a SEQPACKET pair): one [`Setup`], answered by one [`Ready`]; then one packet per slot to make,
+//! with the slot's end of its socket and, in T0 and T1, descriptors on its cgroup. To a slot (a STREAM pair): one [`Ready`] from it, then [`SlotJob`] and [`SlotReport`] in turn, each as
 //! a length (u32 LE) and JSON. A job is followed by its code and its test, as plain bytes that only the sample reads:
 //! a slot never holds them, so no later sample can find them in the memory it inherits. A single [`CANCEL`] byte may
 //! follow that.
@@ -26,7 +26,7 @@ pub struct Setup {
     pub preload: Vec<String>,
     /// Folders that a T3 sample may read.
     pub readable: Vec<PathBuf>,
-    /// What a sample's private folder hides and must show again (T2).
+    /// What a sample's private folder hides and must show again (not in T3).
     pub kept: Vec<Entry>,
     /// Where T3 samples get their private folders.
     pub scratch: PathBuf,
@@ -103,6 +103,8 @@ pub const WAITED: u8 = b'W';
 const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// Largest packet to or from a master.
 pub const MAX_PACKET_BYTES: usize = 64 << 10;
+/// Most descriptors that come with a packet to a master.
+pub const MAX_PACKET_DESCRIPTORS: usize = 8;
 
 /// Writes one frame.
 ///

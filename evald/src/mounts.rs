@@ -23,6 +23,11 @@ pub enum Entry {
         /// What it says.
         target: PathBuf,
     },
+    /// A folder that a path only passes through (`folder/../elsewhere`), made empty: the kernel must find it on its way.
+    Folder {
+        /// Where it stands, with no symbolic link on the way.
+        path: PathBuf,
+    },
     /// A file or folder, bind-mounted read-only at its own path.
     Bind {
         /// Where it stands, with no symbolic link on the way.
@@ -35,25 +40,40 @@ pub enum Entry {
 /// # Errors
 /// A path cannot be read (the reason names it), is relative, or links in a circle.
 pub fn plan(paths: &[PathBuf]) -> Result<Vec<Entry>, String> {
-    let mut links = BTreeSet::new();
+    let mut way = Way::default();
     let mut binds = BTreeSet::new();
     for path in paths {
-        let end = follow(path, &mut links)?;
+        let end = follow(path, &mut way)?;
         binds.insert(end);
     }
     let covered = |path: &Path| path.ancestors().skip(1).any(|above| binds.contains(above));
     let mut entries: Vec<Entry> = Vec::new();
-    for (path, target) in &links {
+    for (path, target) in &way.links {
         if !covered(path) {
             entries.push(Entry::Link { path: path.clone(), target: target.clone() });
         }
     }
+    // What lies on the way to something shown is made with it.
+    let needed: Vec<&Path> =
+        binds.iter().map(PathBuf::as_path).chain(way.links.iter().map(|(path, _)| path.as_path())).collect();
+    let shown = |folder: &Path| covered(folder) || needed.iter().any(|path| path.starts_with(folder));
+    entries
+        .extend(way.left.iter().filter(|path| !shown(path)).map(|path| Entry::Folder { path: path.clone() }));
     entries.extend(binds.iter().filter(|path| !covered(path)).map(|path| Entry::Bind { path: path.clone() }));
     Ok(entries)
 }
 
-/// Walks a path, collecting every symbolic link met, and returns where it ends.
-fn follow(path: &Path, links: &mut BTreeSet<(PathBuf, PathBuf)>) -> Result<PathBuf, String> {
+/// What is met on the way to the ends of paths.
+#[derive(Default)]
+struct Way {
+    /// Symbolic links, and what they say.
+    links: BTreeSet<(PathBuf, PathBuf)>,
+    /// Folders left again by `..`.
+    left: BTreeSet<PathBuf>,
+}
+
+/// Walks a path as the kernel does, collecting what is met, and returns where it ends.
+fn follow(path: &Path, way: &mut Way) -> Result<PathBuf, String> {
     const MOST_LINKS: usize = 40;
     if !path.is_absolute() {
         return Err(format!("{} is not an absolute path", path.display()));
@@ -66,6 +86,7 @@ fn follow(path: &Path, links: &mut BTreeSet<(PathBuf, PathBuf)>) -> Result<PathB
         for (index, part) in parts.iter().enumerate() {
             match part {
                 Component::ParentDir => {
+                    way.left.insert(here.clone());
                     here.pop();
                     continue;
                 }
@@ -84,7 +105,7 @@ fn follow(path: &Path, links: &mut BTreeSet<(PathBuf, PathBuf)>) -> Result<PathB
                     .map_err(|cause| format!("cannot read the link {}: {cause}", here.display()))?;
                 let mut onward = here.parent().unwrap_or(Path::new("/")).join(&target);
                 onward.extend(parts[index + 1..].iter());
-                links.insert((here, target));
+                way.links.insert((here, target));
                 todo.push(onward);
                 continue 'restart;
             }
@@ -97,7 +118,7 @@ fn follow(path: &Path, links: &mut BTreeSet<(PathBuf, PathBuf)>) -> Result<PathB
 impl Entry {
     fn path(&self) -> &Path {
         match self {
-            Self::Link { path, .. } | Self::Bind { path } => path,
+            Self::Link { path, .. } | Self::Folder { path } | Self::Bind { path } => path,
         }
     }
 }
@@ -169,6 +190,9 @@ pub fn enter_root(entries: &[Entry], library: &Path) -> Result<()> {
         match entry {
             Entry::Link { path, target } => {
                 make_link(path, target).step(format!("make the link {}", path.display()))?
+            }
+            Entry::Folder { path } => {
+                std::fs::create_dir_all(path).step(format!("make the folder {}", path.display()))?;
             }
             Entry::Bind { path } => bind(path, path, read_only)?,
         }
@@ -245,6 +269,7 @@ pub fn mount_scratch(disk_bytes: u64, inodes: u64, kept: &[Entry]) -> io::Result
     for (index, entry) in kept.iter().enumerate() {
         match entry {
             Entry::Link { path, target } => make_link(path, target)?,
+            Entry::Folder { path } => std::fs::create_dir_all(path)?,
             Entry::Bind { path } => {
                 let from = keep_path(index);
                 make_mount_point(&from, path)?;
@@ -278,6 +303,44 @@ mod tests {
                 Entry::Bind { path: root.join("real/lib") },
             ]
         );
+    }
+
+    #[test]
+    fn folders_that_links_climb_through_are_shown() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let root = folder.path().canonicalize().expect("real path");
+        for name in ["venv/bin", "base/bin", "base/etc/deep", "else"] {
+            std::fs::create_dir_all(root.join(name)).expect("mkdir");
+        }
+        std::fs::write(root.join("base/bin/python3"), b"").expect("write");
+        symlink("deep", root.join("base/etc/alias")).expect("link");
+        let python = Entry::Bind { path: root.join("base/bin/python3") };
+        let venv = Entry::Bind { path: root.join("venv") };
+        let shown = |name: &str| Entry::Folder { path: root.join(name) };
+        let link = root.join("venv/bin/python");
+        for (target, more) in [
+            // Up through what is shown anyway.
+            ("../../base/bin/python3", vec![]),
+            ("../bin/../../base/bin/python3", vec![]),
+            ("../../base/bin/../bin/python3", vec![]),
+            // Down into folders that nothing else shows, and out again.
+            ("../../else/../base/bin/python3", vec![shown("else")]),
+            ("../../base/etc/deep/../../bin/python3", vec![shown("base/etc"), shown("base/etc/deep")]),
+            (
+                "../../base/etc/alias/../../bin/python3",
+                vec![
+                    Entry::Link { path: root.join("base/etc/alias"), target: "deep".into() },
+                    shown("base/etc/deep"),
+                ],
+            ),
+        ] {
+            std::fs::remove_file(&link).ok();
+            symlink(target, &link).expect("link");
+            let got = plan(&[link.clone(), root.join("venv")]).expect("planned");
+            let mut want = more;
+            want.extend([python.clone(), venv.clone()]);
+            assert_eq!(got, want, "{target}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
+use crate::cgroup::Membership;
+use crate::frame::sample_namespaces;
 use crate::limits;
 use crate::message::SlotJob;
 use crate::mounts;
@@ -26,8 +28,10 @@ pub struct Sample<'a> {
     pub python: &'a Python,
     /// Walls.
     pub plan: &'a Plan,
-    /// The filters, compiled before the fork (T2).
+    /// The filters, compiled before the fork (not in T3, where they hold the sample's pid).
     pub filters: Option<&'a Filters>,
+    /// Its cgroup (T0, T1).
+    pub membership: Option<&'a Membership>,
     /// Fresh seeds for the random generators, compiled before the fork.
     pub reseed: Code,
     /// Its limits, and how long its texts are.
@@ -50,6 +54,8 @@ const RECORD_FD: RawFd = 3;
 /// Raises the walls, runs code and test, writes the record and ends the process.
 pub fn run(sample: &Sample<'_>) -> ! {
     // Until the descriptors are in place, a failure can only be told by ending without a record.
+    // Before the texts, so that all of its memory is its group's; told below, where there is a way to.
+    let joined = sample.membership.map_or(Ok(()), Membership::join);
     let Ok((code, test)) = read_texts(sample) else { sys::exit_now(70) };
     if arrange_descriptors(sample).is_err() {
         sys::exit_now(70);
@@ -59,7 +65,8 @@ pub fn run(sample: &Sample<'_>) -> ! {
         // SAFETY: pointer and length describe a live buffer. One write below PIPE_BUF is whole or absent.
         unsafe { libc::write(RECORD_FD, bytes.as_ptr().cast(), bytes.len()) };
     };
-    if let Err(reason) = raise_walls(sample) {
+    let joined = joined.map_err(|error| format!("cannot join the sample's cgroup: {error}"));
+    if let Err(reason) = joined.and_then(|()| raise_walls(sample)) {
         report(Kind::Broken, 0, &reason);
         sys::exit_now(71);
     }
@@ -109,8 +116,8 @@ fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| format!("cannot set the parent-death signal: {error}"))?;
     let limits = &sample.job.limits;
-    if sample.plan.tier == Tier::T2 {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
+    if sample.plan.tier.has_namespaces() {
+        unshare(sample_namespaces(sample.membership.is_some()))
             .map_err(|error| format!("cannot make the sample's namespaces: {error}"))?;
         mounts::mount_scratch(limits.disk_bytes, limits.inodes, &sample.plan.kept)
             .map_err(named("mount the private folder"))?;
@@ -120,7 +127,7 @@ fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
     } else {
         std::env::set_current_dir(sample.scratch).map_err(named("enter the private folder"))?;
     }
-    limits::apply(limits, &sample.job.baseline).map_err(named("set the limits"))?;
+    limits::apply(limits, &sample.job.baseline, sample.plan.tier).map_err(named("set the limits"))?;
     sys::drop_capabilities().map_err(named("drop capabilities"))?;
     prctl::set_no_new_privs().map_err(|error| format!("cannot set no_new_privs: {error}"))?;
     if sample.plan.landlock {

@@ -32,7 +32,7 @@ pub trait Sandbox: Send {
     ) -> Option<JobResult>;
 }
 
-/// Samples forked from warm interpreters (tiers T2 and T3). One per worker thread; slots are made when first needed.
+/// Samples forked from warm interpreters (tiers T0 to T3). One per worker thread; slots are made when first needed.
 pub struct Warm {
     tier: Tier,
     keeper: Keeper,
@@ -53,11 +53,17 @@ impl Warm {
         limits: &Limits,
         cancelled: &AtomicBool,
     ) -> Result<SlotReport> {
-        let mut slot = match self.slots.remove(&environment) {
-            Some(slot) => slot,
-            None => self.keeper.slot(environment)?,
+        let used = self.slots.remove(&environment);
+        let ready = used.and_then(|mut slot| slot.prepare(limits).map(|baseline| (slot, baseline)).ok());
+        let (mut slot, baseline) = match ready {
+            Some(ready) => ready,
+            // None yet, or it has died, or memory of its last sample is still held.
+            None => {
+                let mut slot = self.keeper.slot(environment)?;
+                let baseline = slot.prepare(limits)?;
+                (slot, baseline)
+            }
         };
-        let baseline = slot.baseline()?;
         let head = SlotJob {
             code_bytes: job.code.len() as u64,
             test_bytes: job.test.len() as u64,

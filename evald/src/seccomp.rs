@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn filters_compile_for_every_tier() {
-        for tier in [Tier::T2, Tier::T3] {
+        for tier in Tier::ALL {
             let filters = Filters::compile(tier, 1).expect("compiled");
             assert!(filters.programs.iter().all(|program| program.len() < 4096));
         }

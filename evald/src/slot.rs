@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
 
+use crate::cgroup::Leaf;
 use crate::error::{Error, Result, Step};
-use crate::limits::Baseline;
+use crate::limits::{Baseline, Limits};
 use crate::message::{CANCEL, SlotJob, SlotReport, SlotSays, WAITED, read_frame, write_frame};
 use crate::sys;
 
@@ -19,6 +20,8 @@ pub struct Slot {
     stream: UnixStream,
     pid: i32,
     pidfd: OwnedFd,
+    /// Its samples' cgroup (T0, T1); goes after the slot has been told to.
+    leaf: Option<Leaf>,
 }
 
 impl Drop for Slot {
@@ -35,7 +38,7 @@ const CANCEL_POLL_MS: u16 = 50;
 
 impl Slot {
     /// Waits for a new slot's greeting. The kernel attaches its process id, translated to our pid namespace.
-    pub(crate) fn greet(stream: UnixStream) -> Result<Self> {
+    pub(crate) fn greet(stream: UnixStream, leaf: Option<Leaf>) -> Result<Self> {
         stream.set_read_timeout(Some(GREETING_PATIENCE)).step("set a timeout")?;
         let mut length = [0u8; 4];
         let mut space = nix::cmsg_space!(UnixCredentials);
@@ -60,7 +63,7 @@ impl Slot {
         if sys::hung_up(stream.as_fd()).step("look at a slot's stream")? {
             return Err(silent("it hung up".into()));
         }
-        let slot = Self { stream, pid, pidfd };
+        let slot = Self { stream, pid, pidfd, leaf };
         let status = slot.status()?;
         let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).map(str::trim);
         match threads {
@@ -95,13 +98,19 @@ impl Slot {
         Duration::from_nanos(longest)
     }
 
-    /// What the slot's address space holds now: limits of the next sample are counted from here.
+    /// Makes ready for a sample with these limits: says what the slot's address space holds now (some limits are counted
+    /// from there), and sets the limits of the samples' cgroup.
     ///
     /// # Errors
-    /// The slot is gone.
-    pub fn baseline(&self) -> Result<Baseline> {
+    /// The slot is gone, or its cgroup is of no more use.
+    pub fn prepare(&mut self, limits: &Limits) -> Result<Baseline> {
         let status = self.status()?;
-        Baseline::from_status(&status).ok_or_else(|| Error::Zygote("a slot has no memory figures".into()))
+        let baseline = Baseline::from_status(&status)
+            .ok_or_else(|| Error::Zygote("a slot has no memory figures".into()))?;
+        if let Some(leaf) = &mut self.leaf {
+            leaf.prepare(limits, &baseline)?;
+        }
+        Ok(baseline)
     }
 
     /// Runs one sample, whose `texts` are its code and its test, to its end; when `cancelled` turns true, it is killed.

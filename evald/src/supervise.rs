@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use evald_proto::{Trust, Verdict};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::cgroup::{Counts, Membership};
 use crate::limits::Limits;
 use crate::message::{CANCEL, KillFigures, SlotReport, SlotSays, WAITED, write_frame};
 use crate::record::{self, Kind, Nonce, Stream};
@@ -32,6 +33,8 @@ pub struct Watched<'a> {
     pub limits: &'a Limits,
     /// Its walls.
     pub tier: Tier,
+    /// Its cgroup and what was counted in that before it came (T0, T1).
+    pub group: Option<(&'a Membership, Counts)>,
     /// When the slot began to fork it.
     pub begun: Instant,
 }
@@ -66,22 +69,29 @@ pub fn watch(watched: Watched<'_>, control: &UnixStream) -> std::io::Result<Opti
         written: 0,
         started: None,
         waited: Duration::ZERO,
-        asked: false,
+        asked: None,
         killed: None,
         at_kill: None,
     };
     watch.until_it_ends(control)?;
     // An answer that is still on its way would be taken for the next job.
-    while watch.asked {
+    while watch.asked.is_some() {
         watch.hear(control)?;
     }
     let wall = watch.started.map(|(at, _)| at.elapsed()).unwrap_or_default();
     let ended = sys::wait4(watched.pid)?;
     watch.drain()?;
+    let counted = match watched.group {
+        Some((group, before)) => {
+            group.kill()?;
+            group.counts()?.since(before)
+        }
+        None => Counts::default(),
+    };
     if watch.killed == Some(Killed::Abandoned) {
         return Ok(None);
     }
-    Ok(Some(watch.report(ended, wall)))
+    Ok(Some(watch.report(ended, wall, counted)))
 }
 
 struct Watch<'a> {
@@ -93,8 +103,9 @@ struct Watch<'a> {
     started: Option<(Instant, Duration)>,
     /// How long it waited for a processor, as far as was asked.
     waited: Duration,
-    /// Whether the daemon owes an answer to that.
-    asked: bool,
+    /// How long it had lived when that was asked, while the daemon owes the answer. Counted until then and not until the
+    /// answer comes: on a loaded machine that takes its time, and the sample waits through it unseen.
+    asked: Option<Duration>,
     killed: Option<Killed>,
     /// What a clock showed as it killed.
     at_kill: Option<AtKill>,
@@ -170,8 +181,8 @@ impl Watch<'_> {
             self.kill(Killed::Cpu)?;
             let overshoot = used.saturating_sub(Duration::from_millis(limits.cpu_ms));
             self.at_kill = Some(AtKill { overshoot, cpu: base + used });
-        } else if wall_left.is_zero() && !self.asked {
-            self.asked = true;
+        } else if wall_left.is_zero() && self.asked.is_none() {
+            self.asked = Some(at.elapsed());
             if write_frame(control, &SlotSays::HowLongDidItWait).is_err() {
                 self.kill(Killed::Abandoned)?;
             }
@@ -180,7 +191,7 @@ impl Watch<'_> {
         let abreast = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         let cpu_wait = cpu_left / abreast.min(limits.processes).max(1) as u32;
         // An answer wakes us by itself.
-        let wall_wait = if self.asked { Duration::from_secs(60) } else { wall_left };
+        let wall_wait = if self.asked.is_some() { Duration::from_secs(60) } else { wall_left };
         Ok(cpu_wait.min(wall_wait).max(SHORTEST_WAIT))
     }
 
@@ -192,15 +203,16 @@ impl Watch<'_> {
             Ok(()) if kind[0] == CANCEL => return self.kill(Killed::Cancelled),
             Ok(()) if kind[0] == WAITED && control.read_exact(&mut nanos).is_ok() => {}
             _ => {
-                self.asked = false;
+                self.asked = None;
                 return self.kill(Killed::Abandoned);
             }
         }
-        self.asked = false;
+        let had_lived = self.asked.take().unwrap_or_default();
         self.waited = self.waited.max(Duration::from_nanos(u64::from_le_bytes(nanos)));
-        let lived = self.started.map(|(at, _)| at.elapsed()).unwrap_or_default();
         let allowed = Duration::from_millis(self.watched.limits.wall_ms) + self.waited;
-        if let Some(overshoot) = lived.checked_sub(allowed) {
+        if had_lived >= allowed {
+            let lived = self.started.map(|(at, _)| at.elapsed()).unwrap_or_default();
+            let overshoot = lived.saturating_sub(allowed);
             let cpu = sys::process_cpu_time(self.watched.pid).unwrap_or_default();
             self.kill(Killed::Wall)?;
             self.at_kill = Some(AtKill { overshoot, cpu });
@@ -260,11 +272,13 @@ impl Watch<'_> {
         Ok(())
     }
 
-    fn report(&self, ended: sys::Ended, wall: Duration) -> SlotReport {
+    fn report(&self, ended: sys::Ended, wall: Duration, counted: Counts) -> SlotReport {
         let base = self.started.map(|(_, base)| base);
-        let cpu = base.map_or(Duration::ZERO, |base| ended.cpu.saturating_sub(base));
+        // The group's clock began a little later (with the joining), but nothing that ran in it can be missing.
+        let used = ended.cpu.max(counted.cpu);
+        let cpu = base.map_or(Duration::ZERO, |base| used.saturating_sub(base));
         let stream = record::decode(&self.watched.nonce, &self.stream);
-        let facts = Facts { stream, killed: self.killed, status: ended.status, cpu };
+        let facts = Facts { stream, killed: self.killed, status: ended.status, cpu, counted };
         let facts = Facts { killed: self.over_output().or(facts.killed), ..facts };
         let (verdict, trust, detail) = decide(&facts, self.watched.limits, self.watched.tier);
         SlotReport {
@@ -303,6 +317,8 @@ struct Facts {
     killed: Option<Killed>,
     status: i32,
     cpu: Duration,
+    /// By the sample's cgroup; zeros without one.
+    counted: Counts,
 }
 
 /// From facts to verdict. A missing record is never a pass.
@@ -318,6 +334,9 @@ fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust
             return outside(Verdict::OutputLimit, detail);
         }
         _ => {}
+    }
+    if let Some(decided) = by_counts(facts, stream, limits) {
+        return decided;
     }
     if let Some((kind, text)) = &stream.last {
         let (verdict, trust) = match kind {
@@ -361,7 +380,7 @@ fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust
             outside(Verdict::TimeoutCpu, format!("CPU time over {} ms", limits.cpu_ms))
         }
         // Pid 1 of a pid namespace cannot SIGKILL itself: it came from outside.
-        Some(libc::SIGKILL) if tier == Tier::T2 => {
+        Some(libc::SIGKILL) if tier.has_namespaces() => {
             outside(Verdict::InfraError, "killed from outside (the host is out of memory?)".into())
         }
         Some(signal) => outside(Verdict::Signaled, signal_name(signal)),
@@ -370,6 +389,30 @@ fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust
             outside(Verdict::NoVerdict, format!("ended with exit status {code} before its test did"))
         }
     }
+}
+
+/// What the kernel counted against the sample's cgroup is the reason for any end but a pass, a refused text, a clock's
+/// kill or a broken sandbox.
+fn by_counts(facts: &Facts, stream: &Stream, limits: &Limits) -> Option<(Option<Verdict>, Trust, String)> {
+    let last = stream.last.as_ref().map(|(kind, _)| *kind);
+    let out_of_memory = facts.counted.oom > 0;
+    match last {
+        Some(Kind::Passed | Kind::CompileError | Kind::Broken) => return None,
+        // Killed for its memory, it may look as if a clock had been late.
+        None if out_of_memory => {}
+        None if facts.killed.is_some() || stream.start.is_none() => return None,
+        _ => {}
+    }
+    if out_of_memory {
+        let detail = format!("memory over {} bytes, by the sample's cgroup", limits.memory_bytes);
+        return Some((Some(Verdict::Oom), Trust::Outside, detail));
+    }
+    // A signal has a reason of its own.
+    let ended_by_itself = last.is_some() || libc::WIFEXITED(facts.status);
+    (facts.counted.refused > 0 && ended_by_itself).then(|| {
+        let detail = format!("more than {} threads, by the sample's cgroup", limits.processes);
+        (Some(Verdict::ProcLimit), Trust::Outside, detail)
+    })
 }
 
 fn signal_name(signal: i32) -> String {
@@ -384,7 +427,38 @@ mod tests {
     use super::*;
 
     fn facts(stream: Option<Stream>, killed: Option<Killed>, status: i32) -> Facts {
-        Facts { stream, killed, status, cpu: Duration::from_millis(10) }
+        Facts { stream, killed, status, cpu: Duration::from_millis(10), counted: Counts::default() }
+    }
+
+    #[test]
+    fn what_the_cgroup_counted_explains_an_end() {
+        let (oom, refused) =
+            (Counts { oom: 1, ..Counts::default() }, Counts { refused: 1, ..Counts::default() });
+        let last = |kind| started(Some((kind, String::new())));
+        let (killed, segv) = (libc::SIGKILL, libc::SIGSEGV);
+        for (facts, counted, want) in [
+            (facts(started(None), None, killed), oom, Verdict::Oom),
+            (facts(started(None), Some(Killed::Wall), killed), oom, Verdict::Oom),
+            (facts(last(Kind::Failed), None, 0), oom, Verdict::Oom),
+            (facts(last(Kind::Memory), None, 0), oom, Verdict::Oom),
+            (facts(last(Kind::Passed), None, 0), oom, Verdict::Passed),
+            (facts(None, None, killed), oom, Verdict::Tampered),
+            (facts(started(None), Some(Killed::Output), killed), oom, Verdict::OutputLimit),
+            (facts(started(None), None, killed), refused, Verdict::InfraError),
+            (facts(last(Kind::Failed), None, 0), refused, Verdict::ProcLimit),
+            (facts(last(Kind::Exited), None, 0), refused, Verdict::ProcLimit),
+            (facts(started(None), None, 1 << 8), refused, Verdict::ProcLimit),
+            (facts(last(Kind::Passed), None, 0), refused, Verdict::Passed),
+            (facts(last(Kind::CompileError), None, 0), refused, Verdict::CompileError),
+            (facts(last(Kind::Broken), None, 0), refused, Verdict::InfraError),
+            (facts(started(None), Some(Killed::Cpu), killed), refused, Verdict::TimeoutCpu),
+            (facts(started(None), None, segv), refused, Verdict::Signaled),
+            (facts(Some(Stream::default()), None, 1 << 8), refused, Verdict::InfraError),
+        ] {
+            let facts = Facts { counted, ..facts };
+            let got = decide(&facts, &Limits::default(), Tier::T0);
+            assert_eq!(got.0, Some(want), "{counted:?}: {}", got.2);
+        }
     }
 
     fn started(last: Option<(Kind, String)>) -> Option<Stream> {

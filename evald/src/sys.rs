@@ -154,6 +154,17 @@ pub fn has_sys_admin() -> bool {
         .is_some_and(|mask| mask & (1 << 21) != 0)
 }
 
+/// An extended attribute of a file, or `None` when there is none that we may read.
+pub fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
+    let name = std::ffi::CString::new(name).ok()?;
+    let mut value = vec![0u8; 256];
+    // SAFETY: two live C strings, and a live buffer with its length.
+    let got = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(usize::try_from(got).ok()?);
+    Some(value)
+}
+
 /// Becomes another user for good: no supplementary groups, real, effective and saved ids.
 pub fn become_user(id: u32) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};

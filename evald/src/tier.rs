@@ -9,15 +9,36 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Tier {
+    /// T2 with a cgroup v2 per sample, by a daemon that is root.
+    T0,
+    /// T2 with a cgroup v2 per sample, by an unprivileged daemon in a subtree that was delegated to it.
+    T1,
     /// User, pid, mount, network, IPC and UTS namespaces, Landlock where there is one, seccomp, rlimits.
     T2,
     /// No user namespaces: Landlock, seccomp and rlimits around a single process.
     T3,
 }
 
+impl Tier {
+    /// The tiers of this version, strongest first.
+    pub const ALL: [Self; 4] = [Self::T0, Self::T1, Self::T2, Self::T3];
+
+    /// Whether samples live in namespaces of their own, below a root of their own.
+    pub fn has_namespaces(self) -> bool {
+        self != Self::T3
+    }
+
+    /// Whether samples live in cgroups of their own.
+    pub fn has_cgroups(self) -> bool {
+        matches!(self, Self::T0 | Self::T1)
+    }
+}
+
 impl fmt::Display for Tier {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
+            Self::T0 => "T0",
+            Self::T1 => "T1",
             Self::T2 => "T2",
             Self::T3 => "T3",
         })
@@ -37,13 +58,32 @@ impl FromStr for Wish {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.to_ascii_uppercase().as_str() {
-            "AUTO" => Ok(Self::Auto),
-            "T2" => Ok(Self::Exactly(Tier::T2)),
-            "T3" => Ok(Self::Exactly(Tier::T3)),
-            "T0" | "T1" => Err(format!("tier {text} (cgroups) is not in this version; use auto, T2 or T3")),
-            "T4" => Err("tier T4 (WebAssembly) is not in this version; use auto, T2 or T3".into()),
-            _ => Err(format!("no tier {text:?}; use auto, T2 or T3")),
+        let upper = text.to_ascii_uppercase();
+        if upper == "AUTO" {
+            return Ok(Self::Auto);
+        }
+        if let Some(tier) = Tier::ALL.into_iter().find(|tier| tier.to_string() == upper) {
+            return Ok(Self::Exactly(tier));
+        }
+        match upper.as_str() {
+            "T4" => Err("tier T4 (WebAssembly) is not in this version; use auto, T0, T1, T2 or T3".into()),
+            _ => Err(format!("no tier {text:?}; use auto, T0, T1, T2 or T3")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tier_is_asked_for_by_its_name() {
+        for tier in Tier::ALL {
+            assert_eq!(tier.to_string().to_lowercase().parse(), Ok(Wish::Exactly(tier)));
+        }
+        assert_eq!("auto".parse(), Ok(Wish::Auto));
+        for wrong in ["T4", "T9", "", "0"] {
+            assert!(wrong.parse::<Wish>().is_err_and(|reason| reason.contains("T0")), "{wrong:?}");
         }
     }
 }

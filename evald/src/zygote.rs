@@ -20,7 +20,10 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use evald_proto::Verdict;
 
-use crate::message::{MAX_PACKET_BYTES, Ready, Setup, SlotJob, SlotSays, read_frame, write_frame};
+use crate::cgroup::Membership;
+use crate::message::{
+    MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, read_frame, write_frame,
+};
 use crate::mounts::{self, Entry};
 use crate::python::{Code, Python};
 use crate::record::Nonce;
@@ -38,7 +41,7 @@ pub struct Plan {
     pub landlock: bool,
     /// Folders a sample may read, for Landlock.
     pub readable: Vec<PathBuf>,
-    /// What a sample's private folder hides and must show again (T2).
+    /// What a sample's private folder hides and must show again (not in T3).
     pub kept: Vec<Entry>,
     /// In T3, the folder in which samples get theirs.
     pub scratch: PathBuf,
@@ -72,9 +75,9 @@ fn send_packet(ready: &Ready) -> Result<(), String> {
     if sent < 0 { Err(std::io::Error::last_os_error().to_string()) } else { Ok(()) }
 }
 
-/// One packet and the descriptor that came with it; `None` when the daemon has hung up.
-fn receive_packet(buffer: &mut [u8]) -> Result<Option<(usize, Option<OwnedFd>)>, String> {
-    let mut space = nix::cmsg_space!([RawFd; 1]);
+/// One packet and the descriptors that came with it; `None` when the daemon has hung up.
+fn receive_packet(buffer: &mut [u8]) -> Result<Option<(usize, Vec<OwnedFd>)>, String> {
+    let mut space = nix::cmsg_space!([RawFd; MAX_PACKET_DESCRIPTORS]);
     let mut slices = [IoSliceMut::new(buffer)];
     let message = loop {
         match recvmsg::<()>(CONTROL_FD, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
@@ -82,14 +85,14 @@ fn receive_packet(buffer: &mut [u8]) -> Result<Option<(usize, Option<OwnedFd>)>,
             other => break other.map_err(|error| format!("cannot hear the daemon: {error}"))?,
         }
     };
-    let mut passed = None;
+    let mut passed: Vec<OwnedFd> = Vec::new();
     for control in message.cmsgs().map_err(|error| error.to_string())? {
         if let ControlMessageOwned::ScmRights(fds) = control {
             // SAFETY: the kernel has just installed these descriptors for us; nobody else owns them.
-            passed = fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).next();
+            passed.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
-    Ok(if message.bytes == 0 && passed.is_none() { None } else { Some((message.bytes, passed)) })
+    Ok(if message.bytes == 0 && passed.is_empty() { None } else { Some((message.bytes, passed)) })
 }
 
 /// Freezes what has been imported (a collection in a sample then touches, and copies, none of it), and empties
@@ -131,7 +134,7 @@ fn master(python: &Python) -> Result<(), String> {
         .run(settle, namespace)
         .map_err(|raised| format!("cannot settle the interpreter: {}", raised.text))?;
     let reseed = python.compile(RESEED, "<reseed>").map_err(|raised| raised.text)?;
-    let readable = if setup.tier == Tier::T2 { vec![PathBuf::from("/")] } else { setup.readable };
+    let readable = if setup.tier.has_namespaces() { vec![PathBuf::from("/")] } else { setup.readable };
     let plan = Plan {
         tier: setup.tier,
         landlock: setup.landlock,
@@ -144,18 +147,26 @@ fn master(python: &Python) -> Result<(), String> {
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.map_err(|error| error.to_string())?;
     send_packet(&Ready::default())?;
     loop {
-        let Some((_, Some(socket))) = receive_packet(&mut buffer)? else { return Ok(()) };
+        let Some((_, passed)) = receive_packet(&mut buffer)? else { return Ok(()) };
+        let mut passed = passed.into_iter();
+        let Some(socket) = passed.next() else { return Ok(()) };
         match python.fork().map_err(|error| format!("cannot fork a slot: {error}"))? {
             Some(_) => {}
             None => {
-                let ended = slot(python, &plan, reseed, socket);
+                let ended = slot(python, &plan, reseed, socket, Membership::adopt(passed));
                 sys::exit_now(if ended.is_ok() { 0 } else { 1 });
             }
         }
     }
 }
 
-fn slot(python: &Python, plan: &Plan, reseed: Code, socket: OwnedFd) -> Result<(), String> {
+fn slot(
+    python: &Python,
+    plan: &Plan,
+    reseed: Code,
+    socket: OwnedFd,
+    membership: Option<Membership>,
+) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
     // SAFETY: SIG_DFL runs no code of ours.
@@ -164,16 +175,13 @@ fn slot(python: &Python, plan: &Plan, reseed: Code, socket: OwnedFd) -> Result<(
     drop(socket);
     // SAFETY: descriptor 0 is the slot's socket now, and this is its only owner.
     let control = unsafe { UnixStream::from_raw_fd(CONTROL_FD) };
-    let filters = match plan.tier {
-        Tier::T2 => Some(Filters::compile(plan.tier, 1)?),
-        Tier::T3 => None,
-    };
+    let filters = if plan.tier.has_namespaces() { Some(Filters::compile(plan.tier, 1)?) } else { None };
     write_frame(&control, &Ready::default()).map_err(text)?;
     let mut count = 0u64;
     while let Some(job) = read_frame::<SlotJob>(&control).map_err(text)? {
         count += 1;
         let scratch = scratch_folder(plan, count).map_err(text)?;
-        let warm = Warm { python, plan, filters: filters.as_ref(), reseed };
+        let warm = Warm { python, plan, filters: filters.as_ref(), reseed, membership: membership.as_ref() };
         let report = one_sample(&warm, &job, &scratch, &control).map_err(text);
         if plan.tier == Tier::T3 {
             remove_tree(&scratch);
@@ -198,6 +206,7 @@ struct Warm<'a> {
     plan: &'a Plan,
     filters: Option<&'a Filters>,
     reseed: Code,
+    membership: Option<&'a Membership>,
 }
 
 fn one_sample(
@@ -210,7 +219,10 @@ fn one_sample(
     let (record, record_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let (output, output_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let begun = Instant::now();
-    if warm.plan.tier == Tier::T2 {
+    // Told from the last sample's by what was counted before this one.
+    let counted = warm.membership.map(Membership::counts).transpose()?;
+    let group = warm.membership.zip(counted);
+    if warm.plan.tier.has_namespaces() {
         fresh_pid_namespace()?;
     }
     match warm.python.fork()? {
@@ -218,6 +230,7 @@ fn one_sample(
             python: warm.python,
             plan: warm.plan,
             filters: warm.filters,
+            membership: warm.membership,
             reseed: warm.reseed,
             job,
             control,
@@ -229,7 +242,7 @@ fn one_sample(
         Some(pid) => {
             drop((record_end, output_end));
             let tier = warm.plan.tier;
-            let watched = Watched { pid, record, output, nonce, limits: &job.limits, tier, begun };
+            let watched = Watched { pid, record, output, nonce, limits: &job.limits, tier, group, begun };
             watch(watched, control)
         }
     }
@@ -247,7 +260,7 @@ fn fresh_pid_namespace() -> std::io::Result<()> {
 }
 
 fn scratch_folder(plan: &Plan, count: u64) -> std::io::Result<PathBuf> {
-    if plan.tier == Tier::T2 {
+    if plan.tier.has_namespaces() {
         return Ok(PathBuf::from(mounts::SCRATCH));
     }
     use std::os::unix::fs::DirBuilderExt;

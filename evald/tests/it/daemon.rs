@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use evald_proto::{Client, ClientError, ErrorCode, Job, Limits, SpawnOptions, Verdict};
 
-use crate::support::{Daemon, any_setting, executable, job, python, run, settings, wait_until};
+use crate::support::{
+    Daemon, alone, any_setting, executable, is_empty, job, python, run, settings, wait_until,
+};
 
 fn alive(pid: i32) -> bool {
     // A zombie that init has not reaped yet runs no more.
@@ -45,6 +47,62 @@ fn a_terminated_daemon_cleans_up() {
     assert!(daemon.child.wait().expect("reaped").success());
     assert!(!daemon.socket.exists(), "the socket is removed");
     wait_until("all processes end", || !below.iter().any(|pid| alive(*pid)));
+}
+
+#[test]
+fn cgroups_go_with_their_daemon_or_with_the_next() {
+    for setting in settings().into_iter().filter(|setting| matches!(setting.tier, "T0" | "T1")) {
+        let mut killed = Daemon::start(setting);
+        assert_eq!(run(&mut killed.client(), "x = 1", "").verdict, Verdict::Passed);
+        let living = Daemon::start(setting);
+        let mut client = killed.client();
+        let runner = std::thread::spawn(move || client.run(endless()));
+        wait_until("it runs", || runs_a_job(&killed));
+        let left = killed.groups();
+        let leaf = left.last().expect("a group").clone();
+        wait_until("it is in its group", || !is_empty(&leaf));
+        for pid in std::fs::read_to_string(leaf.join("cgroup.procs")).expect("read").split_whitespace() {
+            // Another cgroup namespace than ours; not everybody may look.
+            let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/cgroup")).ok();
+            let theirs = namespace(pid);
+            assert!(theirs.is_none() || theirs != namespace("self"), "{setting:?}: {theirs:?}");
+        }
+        killed.child.kill().expect("killed");
+        killed.child.wait().expect("reaped");
+        assert!(runner.join().expect("joined").is_err());
+        assert!(leaf.exists(), "nobody is there to remove it");
+
+        let mut next = Daemon::start(setting);
+        assert!(!left.iter().any(|group| group.exists()), "{setting:?}: {left:?}");
+        assert_eq!(run(&mut next.client(), "x = 1", "").verdict, Verdict::Passed);
+        assert_eq!(run(&mut living.client(), "x = 1", "").verdict, Verdict::Passed);
+        let own = next.groups();
+        assert!(!own.is_empty());
+        terminate(&next);
+        assert!(next.child.wait().expect("reaped").success());
+        assert!(!own.iter().any(|group| group.exists()), "{setting:?}: {own:?}");
+    }
+}
+
+/// A group to start in that must be left (nothing above it is of use): the daemon moves, and back.
+#[test]
+fn a_daemon_leaves_its_own_group_and_returns() {
+    let Some(setting) = settings().into_iter().find(|setting| setting.unprivileged && setting.tier == "T1")
+    else {
+        return;
+    };
+    let base = alone().expect("a group of one's own");
+    for _ in 0..2 {
+        let mut daemon = Daemon::start_in(&base, setting);
+        assert_eq!(run(&mut daemon.client(), "x = 1", "").verdict, Verdict::Passed);
+        let groups = daemon.groups();
+        assert!(groups.iter().any(|group| group.to_string_lossy().ends_with("-main")), "{groups:?}");
+        assert!(groups.iter().all(|group| group.starts_with(&base)), "{groups:?}");
+        terminate(&daemon);
+        assert!(daemon.child.wait().expect("reaped").success());
+        wait_until("the group is as it was", || is_empty(&base) && daemon.groups().is_empty());
+    }
+    std::fs::remove_dir(base).expect("removed");
 }
 
 fn endless() -> Job {
@@ -204,6 +262,28 @@ fn environments_that_cannot_be_used_say_why() {
     }
     let missing = Client::spawn(Path::new("/no/such/evald"), &SpawnOptions::default(), &|| false).err();
     assert!(missing.is_some_and(|error| error.to_string().contains("/no/such/evald")));
+}
+
+/// The kernel walks `other/..` in the sandbox too: the folder must be there, though nothing of it is shown.
+#[test]
+fn an_interpreter_whose_link_climbs_through_another_folder_runs() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    for setting in settings() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), open).expect("open to all");
+        let venv = folder.path().join("venv");
+        std::fs::create_dir_all(venv.join("bin")).expect("made");
+        std::fs::create_dir_all(folder.path().join("other/deep")).expect("made");
+        std::fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\n").expect("written");
+        symlink(python().expect("python"), folder.path().join("base")).expect("link");
+        symlink("../../other/deep/../../base", venv.join("bin/python")).expect("link");
+        let env = format!("py={}", venv.join("bin/python").display());
+        let daemon = Daemon::start_with(setting, &env, &["--slots", "1"]);
+        let code = format!("import sys\nassert sys.prefix == {:?}, sys.prefix", venv.display().to_string());
+        let result = run(&mut daemon.client(), &code, "");
+        assert_eq!(result.verdict, Verdict::Passed, "{setting:?}: {}", result.detail);
+    }
 }
 
 #[test]

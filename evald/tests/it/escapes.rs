@@ -2,7 +2,7 @@
 
 use evald_proto::Verdict::{self, *};
 
-use crate::support::{Daemon, SECRET, run, settings};
+use crate::support::{Daemon, SECRET, is_empty, run, settings};
 
 /// An attack: its number in the list of attacks, what it does, code, test, and the verdicts it may end in.
 struct Attack {
@@ -13,15 +13,22 @@ struct Attack {
     verdicts: &'static [Verdict],
     /// What T3 does not promise is not asked of it.
     in_t3: bool,
+    /// In T0 and T1 the sample's cgroup is what stops it, and the verdict says so.
+    stopped_by_cgroup: bool,
 }
 
 fn attack(number: u32, name: &'static str, code: &str, verdicts: &'static [Verdict]) -> Attack {
-    Attack { number, name, code: code.into(), test: "", verdicts, in_t3: true }
+    Attack { number, name, code: code.into(), test: "", verdicts, in_t3: true, stopped_by_cgroup: false }
 }
 
 impl Attack {
     fn test(mut self, test: &'static str) -> Self {
         self.test = test;
+        self
+    }
+
+    fn stopped_by_cgroup(mut self) -> Self {
+        self.stopped_by_cgroup = true;
         self
     }
 
@@ -192,6 +199,14 @@ fn time_and_process_attacks() -> Vec<Attack> {
             "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(1000,)).start()",
             &[ProcLimit, Oom],
         ),
+        attack(
+            20,
+            "thread bomb with small stacks, disguised",
+            "import threading, time\nthreading.stack_size(64 << 10)\ntry:\n  while True: threading.Thread(target=time.sleep, args=(1000,)).start()\nexcept RuntimeError: raise RuntimeError(\"can't start new thread\") from None",
+            &[ProcLimit],
+        )
+        .needs_namespaces()
+        .stopped_by_cgroup(),
         syscall(21, "unshare", libc::SYS_unshare, "0x10000000"),
         syscall(21, "clone with NEWUSER", libc::SYS_clone, "0x10000011, 0, 0, 0, 0"),
         attack(
@@ -237,6 +252,13 @@ fn resource_attacks() -> Vec<Attack> {
             "import mmap\nx = []\nwhile True:\n  m = mmap.mmap(-1, 16 << 20); x.append(m)",
             &[Oom],
         ),
+        attack(
+            30,
+            "shared memory, filled",
+            "import mmap\nx = []\nwhile True:\n  m = mmap.mmap(-1, 16 << 20); m.write(bytes(16 << 20)); x.append(m)",
+            &[Oom],
+        )
+        .stopped_by_cgroup(),
         attack(
             30,
             "/dev/shm",
@@ -472,7 +494,9 @@ fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
         let daemon = Daemon::start(setting);
         let mut client = daemon.client();
         assert_eq!(run(&mut client, CLEAN, "").verdict, Passed, "{setting:?}");
-        let (processes, files) = (daemon.descendants(), daemon.open_files());
+        let (processes, files, groups) = (daemon.descendants(), daemon.open_files(), daemon.groups());
+        let has_cgroups = matches!(setting.tier, "T0" | "T1");
+        assert_eq!(has_cgroups, !groups.is_empty(), "{setting:?}: {groups:?}");
         let secret = daemon.folder.path().join("secret");
         std::fs::write(&secret, "hunter2").expect("written");
         std::os::unix::fs::chown(&secret, Some(65534), None).ok();
@@ -493,6 +517,9 @@ fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
                     result.verdict, result.detail, attack.verdicts
                 ));
             }
+            if attack.stopped_by_cgroup && has_cgroups && !result.detail.contains("cgroup") {
+                wrong.push(format!("{title}: not by the cgroup: {}", result.detail));
+            }
             let next = run(&mut client, CLEAN, "");
             if next.verdict != Passed {
                 wrong.push(format!(
@@ -502,6 +529,9 @@ fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
             }
             if daemon.descendants() != processes {
                 wrong.push(format!("{title}: processes were {processes:?}, are {:?}", daemon.descendants()));
+            }
+            if daemon.groups() != groups || groups.last().is_some_and(|leaf| !is_empty(leaf)) {
+                wrong.push(format!("{title}: groups were {groups:?}, are {:?}", daemon.groups()));
             }
         }
         assert_eq!(daemon.open_files(), files, "descriptors of the daemon, {setting:?}");
