@@ -6,10 +6,9 @@ alone again after each, since the machine's own load changes: the quiet time bef
 """
 
 import json
+import multiprocessing
 import resource
-import socket
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -30,29 +29,34 @@ def rate(daemon):
 
 
 class Attack:
-    """A hostile client in a thread, until told to stop; `did` says how much of it there was."""
+    """A hostile client, a process of its own, until told to stop; `did` says how much of it there was."""
 
     def __init__(self, daemon):
-        self.daemon, self.over, self.did, self.held = daemon, threading.Event(), 0, []
-        self.thread = threading.Thread(target=self.go, daemon=True)
+        self.daemon, self.held = daemon, []
+        self.over, self.counted = multiprocessing.Event(), multiprocessing.Value("q", 0)
+        self.process = multiprocessing.Process(target=self.go, daemon=True)
 
     def go(self):
         try:
             self.attack()
+            self.over.wait()
         except OSError:
             if not self.over.is_set():
                 raise
 
+    @property
+    def did(self):
+        return self.counted.value
+
+    @did.setter
+    def did(self, value):
+        self.counted.value = value
+
     def stop(self):
         self.over.set()
-        for stream in self.held:
-            try:
-                stream.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        self.thread.join(10)
-        for stream in self.held:
-            stream.close()
+        self.process.join(5)
+        self.process.kill()
+        self.process.join()
 
 
 class HalfLines(Attack):
@@ -97,7 +101,7 @@ class Crowd(Attack):
 
 
 class Deaf(Attack):
-    """8 clients that send samples for ever and never read a verdict"""
+    """one process with 8 connections that send samples for ever and never read a verdict"""
 
     def attack(self):
         request = json.dumps({"op": "run", "id": "ID", "code": "x = 1", "test": ""}).encode() + b"\n"
@@ -139,7 +143,7 @@ def main():
         before = rate(daemon)
         for kind in (HalfLines, LongLines, Crowd, Deaf, Greedy):
             attack = kind(daemon)
-            attack.thread.start()
+            attack.process.start()
             time.sleep(0.5)
             beside = rate(daemon)
             status = Path(f"/proc/{daemon.process.pid}/status").read_text()

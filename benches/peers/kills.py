@@ -2,7 +2,7 @@
 """kill -9 of `inhouse eval` and of its evald at random moments of one evaluation: kills.py PROBLEMS SAMPLES PYTHON PRELOAD [EACH]
 
 EACH (default 10) of both, in random order, each after a random part of what is left; then the run goes on to its end. Held
-against an undisturbed run: the same rows but for the times, and no process, mount, cgroup or temporary folder that was not
+against an undisturbed run: the same rows but for times and addresses of objects in messages, and no process, mount, cgroup or temporary folder that was not
 there before. Exits with 1 where they differ. SEED in the environment repeats the choice of moments.
 """
 
@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ def rows(path):
         found = [json.loads(line) for line in file]
     for row in found:
         del row["cpu_ms"], row["wall_ms"]
+        # "<function f at 0x7f...>": where an interpreter's objects lie differs from start to start.
+        row["detail"] = re.sub(r"\b0x[0-9a-f]+", "0x", row["detail"])
     return found
 
 

@@ -140,8 +140,16 @@ impl Server {
                 return refuse(stream, ErrorCode::Busy, format!("cannot start a thread: {error}"));
             }
         };
-        let mut conversation =
-            Conversation { server: self, client, replies, permits, jobs: HashMap::new(), asked: 0, ran: 0 };
+        let mut conversation = Conversation {
+            server: self,
+            client,
+            peer,
+            replies,
+            permits,
+            jobs: HashMap::new(),
+            asked: 0,
+            ran: 0,
+        };
         let mut reader = BufReader::with_capacity(64 << 10, &**stream);
         loop {
             match read_line(&mut reader) {
@@ -253,6 +261,7 @@ fn write_replies(stream: &UnixStream, outbox: &Receiver<Answer>, permits: &Permi
 struct Conversation<'a> {
     server: &'a Server,
     client: u64,
+    peer: Peer,
     replies: Sender<Answer>,
     permits: Arc<Permits>,
     /// Jobs without a reply, roughly: ended ones are swept out now and then.
@@ -340,6 +349,7 @@ impl Conversation<'_> {
         self.jobs.insert(job.id.clone(), Arc::clone(&cancelled));
         let task = Task {
             client: self.client,
+            process: self.peer.pid,
             job,
             environment,
             limits,
@@ -396,6 +406,7 @@ mod tests {
         let mut conversation = Conversation {
             server: &server,
             client: 7,
+            peer: Peer::default(),
             replies,
             permits: Arc::new(Permits::new()),
             jobs: HashMap::new(),

@@ -180,7 +180,7 @@ fn no_line_breaks_the_parser() {
                     assert!(!whole && at + 1 == sent.len() && want.is_empty(), "{}", context());
                     break;
                 }
-                Err(error) => assert!(false, "{}: {error}", context()),
+                Err(error) => panic!("{}: {error}", context()),
             }
         }
     }
@@ -239,11 +239,7 @@ fn no_line_harms_a_live_daemon() {
                     Ok(_) => others += 1,
                     Err(error) if rounds % 5 == 0 => drop(error),
                     Err(error) => {
-                        assert!(
-                            false,
-                            "seed {seed}, round {rounds}: {error}: {}",
-                            String::from_utf8_lossy(&line)
-                        );
+                        panic!("seed {seed}, round {rounds}: {error}: {}", String::from_utf8_lossy(&line));
                     }
                 }
             }

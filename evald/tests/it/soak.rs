@@ -17,6 +17,13 @@ fn proportional_kib(pid: i32) -> Option<u64> {
     line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
+/// CPU time of a process and of those that it has waited for, in clock ticks (10 ms).
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(4));
+    fields.into_iter().flatten().filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
 /// What the daemon and all below it hold between two samples.
 #[derive(Debug, Clone, Copy)]
 struct Held {
@@ -26,6 +33,7 @@ struct Held {
     processes: usize,
     daemon_files: usize,
     all_files: usize,
+    ticks: u64,
 }
 
 impl Held {
@@ -44,6 +52,7 @@ impl Held {
             processes: below.len(),
             daemon_files: daemon.open_files(),
             all_files: all().map(files).sum(),
+            ticks: all().map(ticks).sum(),
         }
     }
 }
@@ -61,12 +70,13 @@ fn many_samples_leave_memory_and_descriptors_as_they_were() {
     let daemon = Daemon::start_with(setting, &env, &["--slots", &slots.to_string()]);
     let mut client = daemon.client();
     let per_step = samples().div_ceil(STEPS);
+    let mut spent = 0;
     let (mut first, mut settled) = (None, None::<Held>);
     println!("{setting:?}, {slots} slots, {STEPS} steps of {per_step} samples");
     println!(
-        "| samples | samples/s | daemon RSS KiB | all RSS KiB | all PSS KiB | processes | daemon fds | all fds |"
+        "| samples | samples/s | CPU ms a sample | daemon RSS KiB | all RSS KiB | all PSS KiB | processes | daemon fds | all fds |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for step in 0..=STEPS {
         let begun = Instant::now();
         let mut wrong = Vec::new();
@@ -82,9 +92,10 @@ fn many_samples_leave_memory_and_descriptors_as_they_were() {
         assert!(ran.is_ok() && wrong.is_empty(), "{ran:?} {wrong:?}");
         let held = Held::by(&daemon, first.map(|first: Held| first.processes));
         println!(
-            "| {} | {:.0} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {:.0} | {:.1} | {} | {} | {} | {} | {} | {} |",
             step * per_step,
             per_step as f64 / seconds,
+            (held.ticks - spent) as f64 * 10.0 / per_step as f64,
             held.daemon_kib,
             held.all_rss_kib,
             held.all_pss_kib,
@@ -92,6 +103,7 @@ fn many_samples_leave_memory_and_descriptors_as_they_were() {
             held.daemon_files,
             held.all_files
         );
+        spent = held.ticks;
         let first = *first.get_or_insert(held);
         // The first quarter settles things: a slot comes to own the pages that its forks touch.
         if step == STEPS / 4 {
