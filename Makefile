@@ -2,7 +2,7 @@
 # Both set up what they need; run them again and they are quick.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup lint deny header clean
+.PHONY: help demo test build setup lint deny header abi install deb clean
 
 help:
 	@echo "make demo    a private library's documentation in, code that calls it out, pass@k beside it"
@@ -12,6 +12,9 @@ help:
 	@echo "make lint    rustfmt and clippy, warnings are errors"
 	@echo "make deny    licences, advisories and sources of all dependencies (needs cargo-deny)"
 	@echo "make header  write include/inhouse.h anew from ffi/src"
+	@echo "make abi     record additions to the C ABI in ffi/abi; refuses to record a change"
+	@echo "make install libinhouse in PREFIX (/usr/local), with DESTDIR and FEATURES (llama)"
+	@echo "make deb     Debian packages of libinhouse in target/deb"
 	@echo "make clean   remove everything that the others made"
 
 setup:
@@ -34,6 +37,15 @@ deny:
 
 header:
 	@. scripts/common.sh && find_rust && INHOUSE_WRITE_HEADER=1 cargo test --release -p inhouse-ffi --test header
+
+abi:
+	@. scripts/common.sh && find_rust && INHOUSE_WRITE_ABI=1 cargo test --release -p inhouse-ffi --test abi
+
+install:
+	@scripts/install.sh
+
+deb:
+	@scripts/deb.sh
 
 clean:
 	rm -rf target .env

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use inhouse_core::decode::{CancelToken, Decoder, Feed, SeqId};
 use inhouse_core::{Error, ErrorKind, Result};
 
-use crate::raw::{BatchToken, Context, ContextOptions, ModelHandle, Outcome};
+use crate::raw::{BatchToken, Context, ContextOptions, EncoderText, ModelHandle, Outcome};
 
 /// Sequences of one context, their lengths, and the logits of the last feeds.
 pub(crate) struct LlamaDecoder {
@@ -47,7 +47,7 @@ impl LlamaDecoder {
         Err(Error::new(ErrorKind::InvalidArgument, what))
     }
 
-    fn check_feeds(&self, feeds: &[Feed<'_>]) -> Result<()> {
+    pub(crate) fn check_feeds(&self, feeds: &[Feed<'_>]) -> Result<()> {
         let mut seen = vec![false; self.lengths.len()];
         for feed in feeds {
             self.check_sequence(feed.seq)?;
@@ -67,6 +67,28 @@ impl LlamaDecoder {
             }
         }
         Ok(())
+    }
+
+    /// Tokens of one call of llama.cpp.
+    pub(crate) fn n_batch(&self) -> usize {
+        self.context.n_batch()
+    }
+
+    /// Has an encoder-decoder's encoder read texts for their sequences, instead of what it read before.
+    pub(crate) fn encode(&mut self, texts: &[EncoderText<'_>], cancel: &CancelToken) -> Result<()> {
+        cancel.check()?;
+        match self.context.encode(texts, cancel)? {
+            Outcome::Done => Ok(()),
+            Outcome::Aborted => {
+                cancel.check()?;
+                Err(Error::new(ErrorKind::Cancelled, "cancelled"))
+            }
+            outcome => {
+                self.broken = true;
+                let what = format!("llama.cpp's encoder failed: {outcome:?} (see its log)");
+                Err(Error::new(ErrorKind::Backend, what))
+            }
+        }
     }
 
     /// One pass over a part of the batch; `rows` gives the feed of each output.

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 mod decoder;
+mod encoder_decoder;
 pub mod gguf;
 mod model;
 mod raw;

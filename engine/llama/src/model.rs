@@ -7,6 +7,7 @@ use inhouse_core::decode::{Decoder, DecoderOptions, Model, ModelInfo, Tokenizer}
 use inhouse_core::{Error, ErrorKind, Result};
 
 use crate::decoder::LlamaDecoder;
+use crate::encoder_decoder::EncoderDecoder;
 use crate::gguf::{self, GgufSummary};
 use crate::raw::{self, ContextOptions, ModelHandle};
 use crate::tokenizer::LlamaTokenizer;
@@ -98,7 +99,11 @@ impl Model for LlamaModel {
 
     fn decoder(self: Arc<Self>, options: &DecoderOptions) -> Result<Box<dyn Decoder>> {
         let plan = Plan::new(&self.summary, self.on_gpu, options)?;
-        Ok(Box::new(LlamaDecoder::new(Arc::clone(&self.handle), plan.context_length, plan.context)?))
+        let decoder = LlamaDecoder::new(Arc::clone(&self.handle), plan.context_length, plan.context)?;
+        Ok(match self.summary.decoder_start {
+            None => Box::new(decoder),
+            Some(start) => Box::new(EncoderDecoder::new(decoder, start, self.handle.wrapping())),
+        })
     }
 }
 
@@ -137,10 +142,12 @@ impl Plan {
             }
         };
         check_memory(n_cells, if options.exact { 4 } else { 2 }, summary)?;
+        // An encoder reads a text in one pass, with what stands around it.
+        let encoder = summary.decoder_start.map(|_| context_length.max(BATCH_TOKENS as usize) as u32 + 2);
         let context = ContextOptions {
             n_cells: n_cells as u32,
-            n_batch: BATCH_TOKENS,
-            n_pass: PASS_TOKENS,
+            n_batch: encoder.unwrap_or(BATCH_TOKENS),
+            n_pass: encoder.unwrap_or(PASS_TOKENS),
             n_seq: n_seq as u32,
             n_threads: n_threads as i32,
             // On a CPU it is faster over long contexts, but its sums depend on what else is in the batch enough to change

@@ -94,6 +94,19 @@ impl ModelHandle {
         self.n_vocab
     }
 
+    /// The tokens that the file asks for before and after a text that an encoder reads.
+    pub(crate) fn wrapping(&self) -> (Option<TokenId>, Option<TokenId>) {
+        let vocab = self.vocab.as_ptr();
+        // SAFETY: the vocabulary is valid.
+        let (before, after) = unsafe {
+            let before = sys::llama_vocab_get_add_bos(vocab).then(|| sys::llama_vocab_bos(vocab));
+            let after = sys::llama_vocab_get_add_eos(vocab).then(|| sys::llama_vocab_eos(vocab));
+            (before, after)
+        };
+        let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
+        (before.and_then(known), after.and_then(known))
+    }
+
     /// What `token` is; `None` beyond the vocabulary.
     pub(crate) fn token_kind(&self, token: TokenId) -> Option<TokenKind> {
         let token = self.known(token)?;
@@ -201,6 +214,16 @@ pub(crate) struct BatchToken {
     pub(crate) seq: SeqId,
     /// Whether the logits after it are wanted.
     pub(crate) output: bool,
+}
+
+/// A text for an encoder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EncoderText<'a> {
+    pub(crate) tokens: &'a [TokenId],
+    /// The sequences whose decoder sees it. llama.cpp wants them to hold the same number of tokens.
+    pub(crate) readers: &'a [SeqId],
+    /// Where llama.cpp wants it to stand: after what the readers hold. T5 knows distances alone.
+    pub(crate) start: usize,
 }
 
 /// How a forward pass ended.
@@ -338,6 +361,57 @@ impl Context {
         Ok(match answer {
             0 => Outcome::Done,
             1 => Outcome::Full,
+            2 => Outcome::Aborted,
+            other => Outcome::Failed(other),
+        })
+    }
+
+    /// Runs the encoder over texts, replacing what it read before; each is seen by the decoder of its sequences. All tokens
+    /// together are at most the [`ContextOptions::n_pass`] of this context.
+    pub(crate) fn encode(&mut self, texts: &[EncoderText<'_>], cancel: &CancelToken) -> Result<Outcome> {
+        let invalid = |what: String| Err(Error::new(ErrorKind::Internal, what));
+        let n_tokens: usize = texts.iter().map(|text| text.tokens.len()).sum();
+        if n_tokens == 0 || n_tokens > self.n_batch().min(self.options.n_pass as usize) {
+            return invalid(format!("{n_tokens} tokens to encode at once"));
+        }
+        let (mut ids, mut positions) = (Vec::with_capacity(n_tokens), Vec::with_capacity(n_tokens));
+        let (mut n_seqs, mut seq_pointers) = (Vec::with_capacity(n_tokens), Vec::with_capacity(n_tokens));
+        let mut seqs: Vec<Vec<i32>> = Vec::with_capacity(texts.len());
+        for EncoderText { tokens, readers, start } in texts {
+            if readers.is_empty() || readers.iter().any(|&seq| seq >= self.options.n_seq) {
+                return invalid(format!("a text for the sequences {readers:?} of {}", self.options.n_seq));
+            }
+            let mut readers: Vec<i32> = readers.iter().map(|&seq| seq as i32).collect();
+            for (i, &token) in tokens.iter().enumerate() {
+                let (Some(token), Ok(position)) = (self.model.known(token), i32::try_from(start + i)) else {
+                    return invalid(format!("token {token} is not in the vocabulary, or too far on"));
+                };
+                ids.push(token);
+                positions.push(position);
+                n_seqs.push(readers.len() as i32);
+                seq_pointers.push(readers.as_mut_ptr());
+            }
+            // The list's items do not move with it.
+            seqs.push(readers);
+        }
+        let mut outputs = vec![1i8; n_tokens];
+        let batch = sys::llama_batch {
+            n_tokens: n_tokens as i32,
+            token: ids.as_mut_ptr(),
+            embd: ptr::null_mut(),
+            pos: positions.as_mut_ptr(),
+            n_seq_id: n_seqs.as_mut_ptr(),
+            seq_id: seq_pointers.as_mut_ptr(),
+            logits: outputs.as_mut_ptr(),
+        };
+        self.cancel.store(ptr::from_ref(cancel).cast_mut(), Ordering::Release);
+        // SAFETY: the context is valid; all arrays of the batch have `n_tokens` items, each list of sequences as many as its
+        // token says, and all outlive the call; tokens and sequences are in range, and they fit one pass.
+        let answer = unsafe { sys::llama_encode(self.context.as_ptr(), batch) };
+        self.cancel.store(ptr::null_mut(), Ordering::Release);
+        drop(seqs);
+        Ok(match answer {
+            0 => Outcome::Done,
             2 => Outcome::Aborted,
             other => Outcome::Failed(other),
         })

@@ -123,6 +123,12 @@ pub trait Decoder: Send {
     /// Tokens that one sequence may hold.
     fn context_length(&self) -> usize;
 
+    /// Whether a prompt must come in one feed to an empty sequence, because an encoder reads it as a whole: what is fed later
+    /// then belongs to the completion. A prefix shared by several prompts cannot be fed ahead.
+    fn reads_prompt_whole(&self) -> bool {
+        false
+    }
+
     /// Tokens that `seq` holds now.
     fn len(&self, seq: SeqId) -> usize;
 

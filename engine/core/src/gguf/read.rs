@@ -159,7 +159,7 @@ impl Input {
         let mut metadata: Vec<(String, Value)> = with_room(n_pairs.min(self.left() / MIN_PAIR_BYTES))?;
         for _ in 0..n_pairs {
             let key = self.text(MAX_KEY_BYTES, "a metadata key")?;
-            if key.is_empty() || key.contains('\0') {
+            if key.is_empty() || key.contains(char::is_control) {
                 return fault(format!("an empty or malformed metadata key before byte {}", self.position));
             }
             let kind = self.u32(&key)?;
@@ -245,7 +245,7 @@ impl Input {
 
     fn tensor(&mut self) -> Result<TensorEntry, Failure> {
         let name = self.text(MAX_NAME_BYTES, "a tensor's name")?;
-        if name.is_empty() || name.contains('\0') {
+        if name.is_empty() || name.contains(char::is_control) {
             return fault(format!("an empty or malformed tensor name before byte {}", self.position));
         }
         let n_dims = self.u32(&name)?;

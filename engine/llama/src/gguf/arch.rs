@@ -1,16 +1,21 @@
-//! Hyperparameters and tensors of the architectures this build knows: which keys there are, and the shape of every
-//! tensor. They follow `load_arch_hparams` and `load_arch_tensors` of llama.cpp's `src/models/*.cpp`.
+//! Hyperparameters of the architectures this build knows: which keys there are, and what llama.cpp asks of their values.
+//! They follow `load_hparams` in its `src/llama-model.cpp` and `load_arch_hparams` and the graphs in `src/models/*.cpp`.
 
-use std::collections::HashMap;
+use inhouse_core::gguf::{Header, Value};
 
-use inhouse_core::gguf::{Header, MAX_DIMS, TensorEntry, Value};
+use super::{Fault, tensors, text};
 
-use super::{Fault, text};
+/// The architectures whose files are accepted.
+pub(super) const KNOWN: &[&str] =
+    &["phi2", "gpt2", "llama", "qwen2", "qwen3", "mistral3", "starcoder2", "t5", "t5encoder", "bert"];
 
 /// `LLAMA_MAX_LAYERS`.
 const MAX_BLOCKS: u64 = 512;
 /// Above any model's; keeps every product of two sizes far from overflow.
 const MAX_SIZE: u64 = 1 << 24;
+
+/// Tokens of a text that an encoder reads whole; T5 was trained with 512.
+const MAX_ENCODER_CONTEXT: u64 = 1 << 14;
 
 /// What the rest of the program wants to know.
 pub(super) struct Shape {
@@ -18,54 +23,49 @@ pub(super) struct Shape {
     pub(super) n_embd: usize,
     pub(super) context_length: usize,
     pub(super) generates: bool,
+    /// Of an encoder-decoder: the token that the decoder begins with.
+    pub(super) decoder_start: Option<u32>,
 }
 
 /// Sizes that tensors' shapes are made of.
-struct Sizes {
-    n_blocks: u64,
-    n_embd: u64,
-    n_ff: u64,
-    n_vocab: u64,
-    n_context: u64,
+pub(super) struct Sizes {
+    pub(super) n_blocks: u64,
+    /// Of an encoder-decoder; the same as `n_blocks` elsewhere.
+    pub(super) n_decoder_blocks: u64,
+    pub(super) n_embd: u64,
+    pub(super) n_ff: u64,
+    pub(super) n_vocab: u64,
+    pub(super) n_context: u64,
+    /// Width of one head.
+    pub(super) head: u64,
     /// Widths of all heads together: queries, keys, values.
-    q: u64,
-    k: u64,
-    v: u64,
-    n_heads: u64,
-    n_rot: u64,
-    n_token_types: u64,
-    n_relative_buckets: u64,
+    pub(super) q: u64,
+    pub(super) k: u64,
+    pub(super) v: u64,
+    pub(super) n_heads: u64,
+    pub(super) n_rot: u64,
+    pub(super) n_token_types: u64,
+    pub(super) n_relative_buckets: u64,
 }
 
 /// Checks hyperparameters and tensors of the file's architecture against each other.
 pub(super) fn check(file: &Header, vocab_size: usize) -> Result<Shape, Fault> {
-    let name = text(file, "general.architecture")?;
-    let keys = Keys { file, arch: name };
-    let sizes = match name {
-        "phi2" | "gpt2" | "llama" | "bert" | "t5" => keys.sizes(vocab_size as u64)?,
-        other => {
-            return Err(Fault::unsupported(format!(
-                "architecture `{other}` is not supported, expected phi2 (CodeGen is converted to it), gpt2, llama, bert or t5"
-            )));
-        }
-    };
-    let mut rest =
-        Tensors { tensors: file.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect() };
-    match name {
-        "phi2" => phi2(&mut rest, &sizes)?,
-        "gpt2" => gpt2(&mut rest, &sizes)?,
-        "llama" => llama(&mut rest, &sizes)?,
-        "bert" => bert(&mut rest, &sizes)?,
-        _ => t5(&mut rest, &sizes)?,
+    let arch = text(file, "general.architecture")?;
+    if !KNOWN.contains(&arch) {
+        return Err(Fault::unsupported(format!(
+            "architecture `{arch}` is not supported, expected one of {} (CodeGen becomes phi2 in conversion)",
+            KNOWN.join(", ")
+        )));
     }
-    if let Some(tensor) = rest.tensors.keys().min() {
-        return Err(Fault::data(format!("tensor `{tensor}` does not belong to a `{name}` model")));
-    }
+    let keys = Keys { file, arch };
+    let sizes = keys.sizes(vocab_size as u64)?;
+    tensors::check(file, arch, &sizes)?;
     Ok(Shape {
         n_blocks: sizes.n_blocks as usize,
         n_embd: sizes.n_embd as usize,
         context_length: sizes.n_context as usize,
-        generates: matches!(name, "phi2" | "gpt2" | "llama"),
+        generates: !matches!(arch, "bert" | "t5encoder"),
+        decoder_start: if arch == "t5" { Some(keys.decoder_start(vocab_size)?) } else { None },
     })
 }
 
@@ -116,14 +116,19 @@ impl Keys<'_> {
                 self.arch
             ));
         }
+        if self.arch == "t5" && n_context > MAX_ENCODER_CONTEXT {
+            // llama.cpp makes room for attention over all of it.
+            return wrong(format!(
+                "`t5.context_length` is {n_context}, at most {MAX_ENCODER_CONTEXT} are possible"
+            ));
+        }
         if self.size("vocab_size", Some(n_vocab))? != n_vocab {
             return wrong(format!("`{}.vocab_size` is not the {n_vocab} tokens of the tokenizer", self.arch));
         }
         if n_heads % n_heads_kv != 0 {
             return wrong(format!("{n_heads} attention heads cannot share {n_heads_kv} key-value heads"));
         }
-        // Only llama and t5 have heads whose width is free of the hidden state's.
-        let free = matches!(self.arch, "llama" | "t5");
+        let free = self.is(&["llama", "mistral3", "qwen3", "t5", "t5encoder"]);
         if n_embd % n_heads != 0 && !(free && self.has("attention.key_length")) {
             return wrong(format!("{n_heads} attention heads do not divide a width of {n_embd}"));
         }
@@ -134,26 +139,24 @@ impl Keys<'_> {
                 "key heads of {head} and value heads of {head_v} do not fit {n_heads} in {n_embd}"
             ));
         }
-        if self.arch == "gpt2" && n_heads_kv != n_heads {
+        if self.is(&["gpt2", "t5", "t5encoder"]) && n_heads_kv != n_heads {
             return wrong(format!(
-                "{n_heads_kv} key-value heads for {n_heads} heads: gpt2 has as many of both"
-            ));
-        }
-        let n_rot = self.size("rope.dimension_count", Some(head))?;
-        if matches!(self.arch, "phi2" | "llama") && (n_rot % 2 != 0 || n_rot > head) {
-            return wrong(format!(
-                "`{}.rope.dimension_count` is {n_rot}, expected an even number up to {head}",
+                "{n_heads_kv} key-value heads for {n_heads} heads: {} has as many of both",
                 self.arch
             ));
         }
-        if self.arch == "llama" && n_rot != head {
-            return wrong(format!(
-                "`llama.rope.dimension_count` is {n_rot}, expected the heads' width {head}"
-            ));
+        let n_rot = self.size("rope.dimension_count", Some(head))?;
+        let whole = self.is(&["llama", "mistral3", "qwen2", "qwen3", "starcoder2"]);
+        if (whole || self.arch == "phi2") && (n_rot % 2 != 0 || n_rot > head || (whole && n_rot != head)) {
+            let expected = if whole { "the heads' even width" } else { "an even number up to" };
+            let key = "rope.dimension_count";
+            return wrong(format!("`{}.{key}` is {n_rot}, expected {expected} {head}", self.arch));
         }
         self.check_numbers()?;
         Ok(Sizes {
             n_blocks,
+            n_decoder_blocks: self.decoder_blocks(n_blocks)?,
+            head,
             n_embd,
             n_ff,
             n_vocab,
@@ -168,12 +171,51 @@ impl Keys<'_> {
                 _ if self.arch != "bert" => 0,
                 _ => return wrong("`tokenizer.ggml.token_type_count` is missing or not 1 to 64".into()),
             },
-            n_relative_buckets: if self.arch == "t5" {
-                self.size("attention.relative_buckets_count", None)?
-            } else {
-                0
-            },
+            n_relative_buckets: self.relative_buckets()?,
         })
+    }
+
+    fn is(&self, any: &[&str]) -> bool {
+        any.contains(&self.arch)
+    }
+
+    fn decoder_blocks(&self, n_blocks: u64) -> Result<u64, Fault> {
+        let n = self.size("decoder_block_count", Some(n_blocks))?;
+        // llama.cpp sizes its cache by the encoder and looks a further block up in vain.
+        if n <= n_blocks {
+            return Ok(n);
+        }
+        Err(Fault::unsupported(format!(
+            "{n} decoder blocks for {n_blocks} encoder blocks: at most as many can run"
+        )))
+    }
+
+    /// Distances go to buckets by a logarithm between a quarter of them and 128, which must stay in range.
+    fn relative_buckets(&self) -> Result<u64, Fault> {
+        if !self.is(&["t5", "t5encoder"]) {
+            return Ok(0);
+        }
+        let n = self.size("attention.relative_buckets_count", None)?;
+        if n % 4 == 0 && (8..256).contains(&n) {
+            return Ok(n);
+        }
+        let key = "attention.relative_buckets_count";
+        Err(Fault::unsupported(format!(
+            "`{}.{key}` is {n}, expected a multiple of 4 from 8 to 252",
+            self.arch
+        )))
+    }
+
+    /// As llama.cpp and transformers have it, it is 0 where the file does not say.
+    fn decoder_start(&self, n_vocab: usize) -> Result<u32, Fault> {
+        let key = format!("{}.decoder_start_token_id", self.arch);
+        match self.file.get(&key) {
+            None => Ok(0),
+            Some(Value::U32(token)) if (*token as usize) < n_vocab => Ok(*token),
+            Some(other) => {
+                Err(Fault::data(format!("`{key}` is {other:?}, expected a token below {n_vocab} (u32)")))
+            }
+        }
     }
 
     fn has(&self, key: &str) -> bool {
@@ -182,13 +224,32 @@ impl Keys<'_> {
 
     /// Numbers that are no sizes.
     fn check_numbers(&self) -> Result<(), Fault> {
-        let rms = matches!(self.arch, "llama" | "t5");
+        let rms = !self.is(&["phi2", "gpt2", "starcoder2", "bert"]);
         self.positive("attention.layer_norm_epsilon", !rms)?;
         self.positive("attention.layer_norm_rms_epsilon", rms)?;
-        self.positive("rope.freq_base", false)?;
-        self.positive("rope.scale_linear", false)?;
-        self.positive("rope.scaling.factor", false)?;
-        self.positive("rope.scaling.attn_factor", false)?;
+        for key in [
+            "rope.freq_base",
+            "rope.scale_linear",
+            "rope.scaling.factor",
+            "rope.scaling.attn_factor",
+            "rope.scaling.yarn_beta_fast",
+            "rope.scaling.yarn_beta_slow",
+            "rope.scaling.yarn_log_multiplier",
+            "attention.temperature_scale",
+        ] {
+            self.positive(key, false)?;
+        }
+        // Written by converters and read by none of these graphs.
+        self.size("attention.sliding_window", Some(1))?;
+        for (key, fits) in [
+            ("rope.scaling.finetuned", (|value| matches!(value, Value::Bool(_))) as fn(&Value) -> bool),
+            ("tensor_data_layout", |value| matches!(value, Value::Text(_))),
+        ] {
+            let key = format!("{}.{key}", self.arch);
+            if let Some(value) = self.file.get(&key).filter(|value| !fits(value)) {
+                return Err(Fault::data(format!("`{key}` is of type {}", value.kind_name())));
+            }
+        }
         self.size("rope.scaling.original_context_length", Some(1))?;
         let scaling = format!("{}.rope.scaling.type", self.arch);
         match self.file.get(&scaling) {
@@ -203,7 +264,7 @@ impl Keys<'_> {
         let causal = format!("{}.attention.causal", self.arch);
         match self.file.get(&causal) {
             None => {}
-            Some(Value::Bool(causal)) if *causal != (self.arch == "bert") => {}
+            Some(Value::Bool(causal)) if *causal != self.is(&["bert", "t5encoder"]) => {}
             Some(other) => {
                 return Err(Fault::data(format!("`{causal}` is {other:?}: not as `{}` is", self.arch)));
             }
@@ -238,10 +299,18 @@ impl Keys<'_> {
             "rope.scaling.factor",
             "rope.scaling.attn_factor",
             "rope.scaling.original_context_length",
+            "rope.scaling.finetuned",
+            "rope.scaling.yarn_beta_fast",
+            "rope.scaling.yarn_beta_slow",
+            "rope.scaling.yarn_log_multiplier",
+            "attention.sliding_window",
+            "tensor_data_layout",
         ];
         let own: &[&str] = match self.arch {
             "bert" => &["pooling_type"],
-            "t5" => &["attention.relative_buckets_count", "decoder_start_token_id"],
+            "mistral3" => &["attention.temperature_scale"],
+            "t5" => &["attention.relative_buckets_count", "decoder_start_token_id", "decoder_block_count"],
+            "t5encoder" => &["attention.relative_buckets_count", "decoder_start_token_id"],
             _ => &[],
         };
         for (key, value) in &self.file.metadata {
@@ -252,169 +321,6 @@ impl Keys<'_> {
                 return Err(Fault::unsupported(format!("`{key}` ({}) is not known", value.kind_name())));
             }
         }
-        if self.arch == "t5" && self.has("decoder_start_token_id") {
-            self.size("decoder_start_token_id", None).or_else(|fault| {
-                let zero = self.file.get("t5.decoder_start_token_id") == Some(&Value::U32(0));
-                if zero { Ok(0) } else { Err(fault) }
-            })?;
-        }
         Ok(())
     }
-}
-
-/// The tensors that no shape was asked of yet.
-struct Tensors<'f> {
-    tensors: HashMap<&'f str, &'f TensorEntry>,
-}
-
-impl Tensors<'_> {
-    fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-
-    /// Takes the tensor `name`, which must have `shape`. Vectors are F32: ggml's additions and norms need it.
-    fn take(&mut self, name: &str, shape: &[u64]) -> Result<(), Fault> {
-        let Some(tensor) = self.tensors.remove(name) else {
-            return Err(Fault::data(format!("tensor `{name}` is missing")));
-        };
-        // ggml knows no number of dimensions: [3, 1] is [3].
-        let dim = |dims: &[u64], i| dims.get(i).copied().unwrap_or(1);
-        if (0..MAX_DIMS).any(|i| dim(tensor.dims(), i) != dim(shape, i)) {
-            let dims = tensor.dims();
-            return Err(Fault::data(format!("tensor `{name}` has shape {dims:?}, expected {shape:?}")));
-        }
-        if shape.len() == 1 && tensor.kind.name != "F32" {
-            return Err(Fault::data(format!("tensor `{name}` is {}, expected F32", tensor.kind.name)));
-        }
-        Ok(())
-    }
-
-    fn maybe(&mut self, name: &str, shape: &[u64]) -> Result<(), Fault> {
-        if self.has(name) { self.take(name, shape) } else { Ok(()) }
-    }
-
-    /// `name.weight` and `name.bias`: a matrix from `from` to `to`.
-    fn linear(&mut self, name: &str, from: u64, to: u64) -> Result<(), Fault> {
-        self.take(&format!("{name}.weight"), &[from, to])?;
-        self.take(&format!("{name}.bias"), &[to])
-    }
-
-    /// The same with the bias left free.
-    fn linear_maybe_bias(&mut self, name: &str, from: u64, to: u64) -> Result<(), Fault> {
-        self.take(&format!("{name}.weight"), &[from, to])?;
-        self.maybe(&format!("{name}.bias"), &[to])
-    }
-
-    /// `name.weight` and `name.bias`: a LayerNorm.
-    fn norm(&mut self, name: &str, width: u64) -> Result<(), Fault> {
-        self.take(&format!("{name}.weight"), &[width])?;
-        self.take(&format!("{name}.bias"), &[width])
-    }
-
-    /// Queries, keys and values, fused or separate (`create_tensor_qkv`).
-    fn qkv(&mut self, block: &str, sizes: &Sizes) -> Result<(), Fault> {
-        if self.has(&format!("{block}.attn_qkv.weight")) {
-            return self.linear_maybe_bias(
-                &format!("{block}.attn_qkv"),
-                sizes.n_embd,
-                sizes.q + sizes.k + sizes.v,
-            );
-        }
-        self.linear_maybe_bias(&format!("{block}.attn_q"), sizes.n_embd, sizes.q)?;
-        self.linear_maybe_bias(&format!("{block}.attn_k"), sizes.n_embd, sizes.k)?;
-        self.linear_maybe_bias(&format!("{block}.attn_v"), sizes.n_embd, sizes.v)
-    }
-}
-
-fn phi2(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
-    tensors.take("token_embd.weight", &[sizes.n_embd, sizes.n_vocab])?;
-    tensors.norm("output_norm", sizes.n_embd)?;
-    tensors.linear("output", sizes.n_embd, sizes.n_vocab)?;
-    for i in 0..sizes.n_blocks {
-        let block = format!("blk.{i}");
-        tensors.norm(&format!("{block}.attn_norm"), sizes.n_embd)?;
-        tensors.qkv(&block, sizes)?;
-        tensors.linear(&format!("{block}.attn_output"), sizes.n_embd, sizes.n_embd)?;
-        tensors.linear(&format!("{block}.ffn_up"), sizes.n_embd, sizes.n_ff)?;
-        tensors.linear(&format!("{block}.ffn_down"), sizes.n_ff, sizes.n_embd)?;
-    }
-    Ok(())
-}
-
-fn gpt2(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
-    tensors.take("token_embd.weight", &[sizes.n_embd, sizes.n_vocab])?;
-    tensors.take("position_embd.weight", &[sizes.n_embd, sizes.n_context])?;
-    tensors.norm("output_norm", sizes.n_embd)?;
-    tensors.maybe("output.weight", &[sizes.n_embd, sizes.n_vocab])?;
-    for i in 0..sizes.n_blocks {
-        let block = format!("blk.{i}");
-        tensors.norm(&format!("{block}.attn_norm"), sizes.n_embd)?;
-        tensors.linear(&format!("{block}.attn_qkv"), sizes.n_embd, sizes.q + sizes.k + sizes.v)?;
-        tensors.linear(&format!("{block}.attn_output"), sizes.n_embd, sizes.n_embd)?;
-        tensors.norm(&format!("{block}.ffn_norm"), sizes.n_embd)?;
-        tensors.linear(&format!("{block}.ffn_up"), sizes.n_embd, sizes.n_ff)?;
-        tensors.linear(&format!("{block}.ffn_down"), sizes.n_ff, sizes.n_embd)?;
-    }
-    Ok(())
-}
-
-fn llama(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
-    tensors.take("token_embd.weight", &[sizes.n_embd, sizes.n_vocab])?;
-    tensors.take("output_norm.weight", &[sizes.n_embd])?;
-    tensors.maybe("output.weight", &[sizes.n_embd, sizes.n_vocab])?;
-    tensors.maybe("rope_freqs.weight", &[sizes.n_rot / 2])?;
-    for i in 0..sizes.n_blocks {
-        let block = format!("blk.{i}");
-        tensors.take(&format!("{block}.attn_norm.weight"), &[sizes.n_embd])?;
-        tensors.qkv(&block, sizes)?;
-        tensors.linear_maybe_bias(&format!("{block}.attn_output"), sizes.q, sizes.n_embd)?;
-        tensors.take(&format!("{block}.ffn_norm.weight"), &[sizes.n_embd])?;
-        tensors.linear_maybe_bias(&format!("{block}.ffn_gate"), sizes.n_embd, sizes.n_ff)?;
-        tensors.linear_maybe_bias(&format!("{block}.ffn_up"), sizes.n_embd, sizes.n_ff)?;
-        tensors.linear_maybe_bias(&format!("{block}.ffn_down"), sizes.n_ff, sizes.n_embd)?;
-    }
-    Ok(())
-}
-
-fn bert(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
-    tensors.take("token_embd.weight", &[sizes.n_embd, sizes.n_vocab])?;
-    tensors.maybe("token_types.weight", &[sizes.n_embd, sizes.n_token_types])?;
-    tensors.take("position_embd.weight", &[sizes.n_embd, sizes.n_context])?;
-    tensors.norm("token_embd_norm", sizes.n_embd)?;
-    for i in 0..sizes.n_blocks {
-        let block = format!("blk.{i}");
-        tensors.qkv(&block, sizes)?;
-        tensors.linear_maybe_bias(&format!("{block}.attn_output"), sizes.n_embd, sizes.n_embd)?;
-        tensors.norm(&format!("{block}.attn_output_norm"), sizes.n_embd)?;
-        tensors.linear_maybe_bias(&format!("{block}.ffn_up"), sizes.n_embd, sizes.n_ff)?;
-        tensors.linear_maybe_bias(&format!("{block}.ffn_down"), sizes.n_ff, sizes.n_embd)?;
-        tensors.norm(&format!("{block}.layer_output_norm"), sizes.n_embd)?;
-    }
-    Ok(())
-}
-
-fn t5(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
-    tensors.take("token_embd.weight", &[sizes.n_embd, sizes.n_vocab])?;
-    tensors.maybe("output.weight", &[sizes.n_embd, sizes.n_vocab])?;
-    for (side, attentions) in [("enc", &["attn"][..]), ("dec", &["attn", "cross_attn"])] {
-        tensors.take(&format!("{side}.output_norm.weight"), &[sizes.n_embd])?;
-        for i in 0..sizes.n_blocks {
-            let block = format!("{side}.blk.{i}");
-            for attention in attentions {
-                let part = format!("{block}.{attention}");
-                tensors.take(&format!("{part}_norm.weight"), &[sizes.n_embd])?;
-                tensors.maybe(&format!("{part}_rel_b.weight"), &[sizes.n_heads, sizes.n_relative_buckets])?;
-                tensors.take(&format!("{part}_q.weight"), &[sizes.n_embd, sizes.q])?;
-                tensors.take(&format!("{part}_k.weight"), &[sizes.n_embd, sizes.k])?;
-                tensors.take(&format!("{part}_v.weight"), &[sizes.n_embd, sizes.v])?;
-                let output = if *attention == "attn" { "attn_o" } else { "cross_attn_o" };
-                tensors.take(&format!("{block}.{output}.weight"), &[sizes.q, sizes.n_embd])?;
-            }
-            tensors.take(&format!("{block}.ffn_norm.weight"), &[sizes.n_embd])?;
-            tensors.maybe(&format!("{block}.ffn_gate.weight"), &[sizes.n_embd, sizes.n_ff])?;
-            tensors.take(&format!("{block}.ffn_up.weight"), &[sizes.n_embd, sizes.n_ff])?;
-            tensors.take(&format!("{block}.ffn_down.weight"), &[sizes.n_ff, sizes.n_embd])?;
-        }
-    }
-    Ok(())
 }

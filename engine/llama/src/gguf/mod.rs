@@ -10,6 +10,7 @@
 
 mod arch;
 mod charsmap;
+mod tensors;
 mod vocab;
 
 use std::path::Path;
@@ -43,8 +44,10 @@ pub struct GgufSummary {
     pub vocab_size: usize,
     /// Trained context length in tokens.
     pub context_length: usize,
-    /// Whether the model continues text: false for encoders and for encoder-decoder models.
+    /// Whether the model continues text: false for encoders.
     pub generates: bool,
+    /// Of an encoder-decoder: the token that its decoder begins with.
+    pub decoder_start: Option<u32>,
 }
 
 /// Checks a GGUF file completely, short of the weights' values, and says what is in it. Only the metadata is read: the
@@ -92,6 +95,7 @@ fn check(file: &Header) -> Result<GgufSummary, Fault> {
         vocab_size,
         context_length: shape.context_length,
         generates: shape.generates,
+        decoder_start: shape.decoder_start,
     })
 }
 
@@ -149,6 +153,15 @@ impl Fault {
     }
 
     fn at(self, path: &Path) -> Error {
-        Error::new(self.kind, format!("{}: {}", path.display(), self.what))
+        // What came out of the file is shown on one line.
+        let mut line = format!("{}: ", path.display());
+        for character in self.what.chars() {
+            if character.is_control() {
+                line.extend(character.escape_default());
+            } else {
+                line.push(character);
+            }
+        }
+        Error::new(self.kind, line)
     }
 }

@@ -83,6 +83,9 @@ pub(super) fn check(file: &Header) -> Result<usize, Fault> {
             check_byte_tokens(tokens, &types)?;
             check_all_bytes(&lookup, |byte| format!("<0x{byte:02X}>"))?;
         }
+        "bert" if types.contains(&BYTE) => {
+            return Err(Fault::unsupported("byte tokens in a vocabulary of word pieces"));
+        }
         "bert" => {}
         "t5" => {
             check_byte_tokens(tokens, &types)?;

@@ -12,11 +12,12 @@ use crate::tiny::{self, Gguf, Meta, Random};
 
 #[test]
 fn what_a_valid_file_holds() {
-    for arch in ["phi2", "gpt2", "llama"] {
+    for name in tiny::ALL {
         for version in [2, 3] {
-            let gguf = Gguf { version, ..tiny::model(arch, 1) };
+            let gguf = Gguf { version, ..tiny::model(name, 1) };
             let (_folder, path) = crate::write(&gguf);
             let summary = validate(&path).unwrap();
+            let arch = name.split('-').next().unwrap();
             assert_eq!((summary.version, summary.architecture.as_str()), (version, arch));
             assert_eq!((summary.n_blocks, summary.n_embd, summary.vocab_size), (2, 64, tiny::N_VOCAB));
             assert_eq!(summary.n_tensors, gguf.tensors.len());
@@ -24,7 +25,15 @@ fn what_a_valid_file_holds() {
                 summary.parameters,
                 gguf.tensors.iter().map(|tensor| tensor.data.len() as u64).sum::<u64>()
             );
-            assert!(summary.generates);
+            let generates = !matches!(arch, "bert" | "t5encoder");
+            assert_eq!(summary.generates, generates);
+            assert_eq!(summary.decoder_start, (arch == "t5").then_some(0));
+            match load(&path, &LoadOptions::default()) {
+                Ok(model) => assert!(generates && model.info().architecture == arch),
+                Err(error) => {
+                    assert!(!generates && error.kind() == ErrorKind::Unsupported, "{name}: {error}")
+                }
+            }
         }
     }
 }
@@ -56,6 +65,8 @@ fn faults_are_named() {
         ("phi2", |g| g.tensors.clear(), InvalidData, "0 tensors"),
         ("phi2", |g| g.remove("general.architecture"), InvalidData, "`general.architecture` is missing"),
         ("phi2", |g| g.set("general.architecture", Meta::Str("mamba".into())), Unsupported, "`mamba`"),
+        ("phi2", |g| g.set("general.architecture", Meta::Str("a\nb".into())), Unsupported, "`a\\nb`"),
+        ("phi2", |g| g.set("a\nb", Meta::U32(1)), InvalidData, "malformed metadata key"),
         ("phi2", |g| g.set("general.alignment", Meta::U32(33)), InvalidData, "general.alignment"),
         (
             "phi2",
@@ -137,6 +148,39 @@ fn faults_are_named() {
         ("gpt2", |g| g.set("gpt2.context_length", Meta::U32(512)), InvalidData, "position_embd.weight"),
         ("llama", |g| g.set("llama.rope.dimension_count", Meta::U32(8)), InvalidData, "rope.dimension_count"),
         ("llama", |g| g.remove("llama.attention.layer_norm_rms_epsilon"), InvalidData, "is missing"),
+        ("qwen2", |g| g.set("qwen2.rope.dimension_count", Meta::U32(8)), InvalidData, "rope.dimension_count"),
+        ("qwen3", |g| g.remove("qwen3.attention.key_length"), InvalidData, "do not fit"),
+        ("qwen3", |g| g.tensor("blk.1.attn_q_norm.weight").name = "x".into(), InvalidData, "attn_q_norm"),
+        ("starcoder2", |g| g.tensor("blk.0.ffn_up.bias").name = "x".into(), InvalidData, "ffn_up.bias"),
+        (
+            "mistral3",
+            |g| g.set("mistral3.attention.temperature_scale", Meta::F32(f32::NAN)),
+            InvalidData,
+            "temperature_scale",
+        ),
+        ("t5", |g| g.set("t5.decoder_block_count", Meta::U32(3)), Unsupported, "at most as many can run"),
+        ("t5", |g| g.set("t5.decoder_start_token_id", Meta::U32(272)), InvalidData, "decoder_start_token_id"),
+        ("t5", |g| g.set("t5.context_length", Meta::U32(1 << 20)), InvalidData, "t5.context_length"),
+        (
+            "t5",
+            |g| g.set("t5.attention.relative_buckets_count", Meta::U32(6)),
+            Unsupported,
+            "relative_buckets_count",
+        ),
+        ("t5", |g| g.tensor("dec.blk.0.attn_rel_b.weight").name = "x".into(), InvalidData, "attn_rel_b"),
+        (
+            "t5-unigram",
+            |g| g.set("tokenizer.ggml.precompiled_charsmap", Meta::U8s(vec![4, 0, 0, 0, 0, 4, 0, 0, 0])),
+            InvalidData,
+            "precompiled_charsmap",
+        ),
+        (
+            "llama-pieces",
+            |g| g.set("tokenizer.ggml.model", Meta::Str("bert".into())),
+            Unsupported,
+            "byte tokens",
+        ),
+        ("llama-pieces", |g| g.set("tokenizer.ggml.scores", Meta::F32s(vec![0.0])), InvalidData, "1 items"),
     ];
     for (arch, change, kind, text) in cases {
         let mut gguf = tiny::model(arch, 1);
@@ -231,10 +275,18 @@ fn change_parts(gguf: &mut Gguf, random: &mut Random) {
             gguf.tensors.swap(tensor, other);
         }
         6 => {
-            let key =
-                ["rope.freq_base", "rope.scaling.factor", "attention.layer_norm_epsilon"][random.below(3)];
-            let arch = ["phi2", "gpt2", "llama"][random.below(3)];
-            gguf.set(&format!("{arch}.{key}"), Meta::F32(f32::from_bits(random.next() as u32)));
+            let Some(Meta::Str(arch)) = gguf.meta.first().map(|(_, value)| value.clone()) else { return };
+            let (key, value) = match random.below(8) {
+                0 => ("rope.freq_base", Meta::F32(f32::from_bits(random.next() as u32))),
+                1 => ("rope.scaling.factor", Meta::F32(f32::from_bits(random.next() as u32))),
+                2 => ("attention.layer_norm_epsilon", Meta::F32(f32::from_bits(random.next() as u32))),
+                3 => ("attention.temperature_scale", Meta::F32(f32::from_bits(random.next() as u32))),
+                4 => ("attention.head_count_kv", Meta::U32(n as u32)),
+                5 => ("attention.key_length", Meta::U32(n as u32)),
+                6 => ("decoder_block_count", Meta::U32(n as u32)),
+                _ => ("context_length", Meta::U32(n as u32)),
+            };
+            gguf.set(&format!("{arch}.{key}"), value);
         }
         7 => {
             // Values that are strange but may be valid.
@@ -255,6 +307,14 @@ fn change_parts(gguf: &mut Gguf, random: &mut Random) {
                     [random.below(8)]
                 .into();
             }
+            Meta::F32s(items) => {
+                let i = random.below(items.len());
+                items[i] = f32::from_bits(random.next() as u32);
+            }
+            Meta::U8s(items) => {
+                let i = random.below(items.len());
+                items[i] = random.next() as u8;
+            }
             Meta::I32s(items) => {
                 let i = random.below(items.len());
                 items[i] = n as i32;
@@ -265,7 +325,7 @@ fn change_parts(gguf: &mut Gguf, random: &mut Random) {
 
 /// A change to the bytes of a file, mostly before its data.
 fn change_bytes(bytes: &mut Vec<u8>, random: &mut Random) {
-    let directory = 9000.min(bytes.len() - 8);
+    let directory = 12_000.min(bytes.len() - 8);
     let at = if random.below(8) == 0 { random.below(bytes.len() - 8) } else { random.below(directory) };
     match random.below(5) {
         0 => bytes[at] ^= 1 << random.below(8),
@@ -278,6 +338,8 @@ fn change_bytes(bytes: &mut Vec<u8>, random: &mut Random) {
 }
 
 const CHILD: &str = "INHOUSE_LLAMA_FUZZ_FOLDER";
+/// How many broken files are tried; 3,000 where it is not set.
+const ROUNDS: &str = "INHOUSE_GGUF_FUZZ_FILES";
 
 /// Thousands of broken files: none makes `validate` panic, and none that it accepts makes llama.cpp end the process,
 /// which would be seen as the child's death.
@@ -286,9 +348,10 @@ fn broken_files_end_in_errors_not_in_the_process() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random(2024);
     let (mut n_files, mut n_accepted) = (0, 0);
-    let bases: Vec<Gguf> = ["phi2", "gpt2", "llama"].iter().map(|arch| tiny::model(arch, 1)).collect();
+    let n_rounds = std::env::var(ROUNDS).ok().and_then(|n| n.parse().ok()).unwrap_or(3000);
+    let bases: Vec<Gguf> = tiny::ALL.iter().map(|name| tiny::model(name, 1)).collect();
     let whole: Vec<Vec<u8>> = bases.iter().map(Gguf::bytes).collect();
-    for round in 0..6000 {
+    for round in 0..n_rounds {
         let base = round % bases.len();
         let bytes = if random.below(2) == 0 {
             let mut gguf = bases[base].clone();

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Installs libinhouse: shared and static library, headers, a pkg-config file, a CMake package.
+#   PREFIX (/usr/local)    where hosts will find it
+#   DESTDIR (empty)        put in front of PREFIX while installing, for packages
+#   FEATURES (llama)       backends to build with: "llama", "candle", "llama,candle" or "" for none
+#   BUILT                  a folder with libinhouse_ffi.so and .a that are built already; else cargo builds them
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/common.sh
+
+prefix=${PREFIX:-/usr/local}
+case "$prefix" in /*) ;; *) die "PREFIX is '$prefix': it must begin with /" ;; esac
+root=${DESTDIR:-}${prefix}
+built=${BUILT:-}
+if [ -z "$built" ]; then
+    find_rust
+    features=${FEATURES-llama}
+    say "building libinhouse with ${features:-no backend}"
+    cargo build --release --locked -p inhouse-ffi --features "$features"
+    built=${CARGO_TARGET_DIR:-target}/release
+fi
+version=$(sed -n '/^\[workspace.package\]/,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+[ -n "$version" ] || die "Cargo.toml names no version"
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+
+# The shared library exports inhouse_* and nothing else; its other symbols are only of use in a debugger.
+strip --strip-unneeded -o "$temporary/libinhouse.so" "$built/libinhouse_ffi.so"
+
+# The static library is one object in which only inhouse_* is global: a host may link its own llama.cpp, or another
+# static library written in Rust, beside it.
+nm -D --defined-only "$temporary/libinhouse.so" | awk '{ print $3 }' >"$temporary/exported"
+roots=()
+while read -r name; do roots+=(-u "$name"); done <"$temporary/exported"
+ld -r --force-group-allocation --gc-sections "${roots[@]}" -T packaging/merge.ld \
+    --whole-archive "$built/libinhouse_ffi.a" -o "$temporary/merged.o"
+objcopy --strip-unneeded --strip-debug --keep-global-symbols="$temporary/exported" "$temporary/merged.o"
+# C++ gives some statics a binding of their own ("unique"), which only becomes local by way of weak.
+nm "$temporary/merged.o" | awk '$2 == "u" { print $3 }' >"$temporary/unique"
+objcopy --weaken-symbols="$temporary/unique" "$temporary/merged.o"
+objcopy --localize-symbols="$temporary/unique" "$temporary/merged.o" "$temporary/inhouse.o"
+ar rcs "$temporary/libinhouse.a" "$temporary/inhouse.o"
+
+static_libs="-lpthread -ldl -lm -lgcc_s"
+if nm -u "$temporary/inhouse.o" | grep ' _ZNSt' >/dev/null; then
+    static_libs="-lstdc++ $static_libs"
+fi
+fill() { # fill TEMPLATE: with the names between @
+    sed -e "s|@PREFIX@|$prefix|g; s|@VERSION@|$version|g; s|@STATIC_LIBS@|${2:-$static_libs}|g" "packaging/$1.in" >"$temporary/$1"
+}
+fill inhouse.pc
+fill inhouse-config.cmake "${static_libs// /;}"
+fill inhouse-config-version.cmake
+
+install -d "$root/include" "$root/lib/pkgconfig" "$root/lib/cmake/inhouse"
+install -m 644 include/inhouse.h include/inhouse.hpp "$root/include/"
+install -m 755 "$temporary/libinhouse.so" "$root/lib/libinhouse.so.$version"
+ln -sfn "libinhouse.so.$version" "$root/lib/libinhouse.so.0"
+ln -sfn libinhouse.so.0 "$root/lib/libinhouse.so"
+install -m 644 "$temporary/libinhouse.a" "$root/lib/"
+install -m 644 "$temporary/inhouse.pc" "$root/lib/pkgconfig/"
+install -m 644 "$temporary/inhouse-config.cmake" "$temporary/inhouse-config-version.cmake" "$root/lib/cmake/inhouse/"
+say "installed libinhouse $version in $root: shared $(stat -c %s "$root/lib/libinhouse.so.$version") bytes, static $(stat -c %s "$root/lib/libinhouse.a") bytes"
+if [ -z "${DESTDIR:-}" ] && [ "$(id -u)" = 0 ] && [ "$prefix" = /usr/local ]; then
+    ldconfig
+fi

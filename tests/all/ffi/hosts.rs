@@ -1,0 +1,86 @@
+//! Whole programs in C and C++, linked against the library and run.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{build_index, compiler, host_source, installed, model, run, succeed, text};
+use tempfile::TempDir;
+
+/// Compiles tests/hosts/complete.c, links it as `link` says and runs it.
+fn c_host(dir: &Path, link: &[&str]) {
+    let program = dir.join("complete");
+    let mut compile = compiler("cc", "c99");
+    compile.arg("-g").arg(host_source("complete.c")).arg("-o").arg(&program);
+    compile.arg(format!("-L{}", dir.display())).args(link);
+    if succeed(&mut compile).is_none() {
+        return;
+    }
+    let index = dir.join("index");
+    build_index(&index);
+    let start = || {
+        let mut command = Command::new(&program);
+        command.arg(&index).env("LD_LIBRARY_PATH", dir);
+        command
+    };
+    let out = succeed(&mut start()).expect("the host was built");
+    assert!(out.ends_with("ok\n"), "{out}");
+    assert!(out.contains("ledgers.open_ledger(path): Opens a ledger."), "{out}");
+    assert!(out.contains("INHOUSE_STATUS_NOT_FOUND"), "{out}");
+    if let Some(model) = model(dir) {
+        let out = succeed(start().arg(model)).expect("the host was built");
+        println!("{out}");
+        assert!(out.ends_with("ok\n") && out.contains("# [start]"), "{out}");
+    }
+    // A host's own mistake: a missing index is an error in words, not a crash.
+    let output = run(Command::new(&program).arg(dir.join("none")).env("LD_LIBRARY_PATH", dir))
+        .expect("the host was built");
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("INHOUSE_STATUS_NOT_FOUND") && err.trim().lines().count() == 1, "{err}");
+}
+
+#[test]
+fn a_c_host_links_the_shared_library() {
+    let dir = TempDir::new().unwrap();
+    installed(dir.path());
+    // The static one must not be taken in its place.
+    std::fs::remove_file(dir.path().join("libinhouse.a")).unwrap();
+    c_host(dir.path(), &["-linhouse"]);
+}
+
+#[test]
+fn a_c_host_links_the_static_library() {
+    let dir = TempDir::new().unwrap();
+    installed(dir.path());
+    let mut link = vec!["-l:libinhouse.a", "-lpthread", "-ldl", "-lm"];
+    if inhouse::available_backends().contains(&"llama.cpp") {
+        link.push("-lstdc++");
+    }
+    c_host(dir.path(), &link);
+}
+
+#[test]
+fn a_cpp_host_completes_with_exceptions_and_without() {
+    let dir = TempDir::new().unwrap();
+    installed(dir.path());
+    build_index(&dir.path().join("index"));
+    let Some(model) = model(dir.path()) else { return };
+    for name in ["g++", "clang++"] {
+        for standard in ["c++17", "c++20"] {
+            for exceptions in [&["-fexceptions"][..], &["-fno-exceptions", "-fno-rtti"]] {
+                let program = dir.path().join("complete-cc");
+                let mut compile = compiler(name, standard);
+                compile.args(exceptions).arg(host_source("complete.cc")).arg("-o").arg(&program);
+                compile.arg(format!("-L{}", dir.path().display())).args(["-l:libinhouse.so.0", "-lpthread"]);
+                if succeed(&mut compile).is_none() {
+                    continue;
+                }
+                let mut start = Command::new(&program);
+                start.arg(dir.path().join("index")).arg(&model).env("LD_LIBRARY_PATH", dir.path());
+                let out = succeed(&mut start).expect("the host was built");
+                let expected = format!("exceptions: {}\n", i32::from(exceptions == ["-fexceptions"]));
+                assert!(out.ends_with("ok\n") && out.contains(&expected), "{out}");
+            }
+        }
+    }
+}
