@@ -11,4 +11,5 @@ mod metrics;
 mod soak;
 mod starting;
 mod support;
+mod threats;
 mod wire;
