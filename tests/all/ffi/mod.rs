@@ -4,7 +4,9 @@
 
 mod headers;
 mod hosts;
+mod neovim;
 mod package;
+mod sanitizers;
 mod symbols;
 
 use std::path::{Path, PathBuf};

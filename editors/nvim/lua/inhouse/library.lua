@@ -1,0 +1,159 @@
+-- libinhouse through LuaJIT's ffi: the part of inhouse.h that the plug-in uses.
+--
+-- Handles are numbers of 64 bits in the shape of a pointer. To travel between Lua states (vim.loop threads) they are
+-- written as text, since a Lua number has 53 bits.
+local ffi = require("ffi")
+
+local M = {}
+
+local DECLARATIONS = [[
+typedef struct inhouse_str { const char *data; size_t len; } inhouse_str;
+typedef struct inhouse_engine_params {
+    size_t struct_size; inhouse_str index; inhouse_str model;
+    int32_t backend; uint32_t gpu_layers; uint32_t threads; uint32_t context_length;
+} inhouse_engine_params;
+typedef struct inhouse_complete_params {
+    size_t struct_size; const void *cancel; void *on_event; void *user_data; inhouse_str query;
+    const inhouse_str *api_names; size_t n_apis; const inhouse_str *stops; size_t n_stops;
+    uint64_t seed; uint64_t timeout_ms; int32_t api_choice; int32_t stop_choice; uint32_t n_completions;
+    uint32_t max_tokens; uint32_t top_k; float temperature; float top_p; uint32_t reserved;
+} inhouse_complete_params;
+uint32_t inhouse_abi_version(void);
+int32_t inhouse_engine_params_init(inhouse_engine_params *, size_t);
+int32_t inhouse_engine_open(const inhouse_engine_params *, void **, void **);
+int32_t inhouse_engine_release(void *);
+int32_t inhouse_engine_retrieve(const void *, inhouse_str, size_t, void **, void **);
+size_t inhouse_apis_count(const void *);
+inhouse_str inhouse_apis_name(const void *, size_t);
+inhouse_str inhouse_apis_qualified_name(const void *, size_t);
+inhouse_str inhouse_apis_signature(const void *, size_t);
+inhouse_str inhouse_apis_description(const void *, size_t);
+int32_t inhouse_apis_free(void *);
+int32_t inhouse_session_open(const void *, const void *, void **, void **);
+int32_t inhouse_session_close(void *);
+int32_t inhouse_complete_params_init(inhouse_complete_params *, size_t);
+int32_t inhouse_session_complete(const void *, inhouse_str, const inhouse_complete_params *, void **, void **);
+inhouse_str inhouse_completion_text(const void *, size_t);
+int32_t inhouse_completion_free(void *);
+int32_t inhouse_cancel_new(void **, void **);
+int32_t inhouse_cancel_set(const void *);
+int32_t inhouse_cancel_free(void *);
+inhouse_str inhouse_error_message(const void *);
+int32_t inhouse_error_free(void *);
+]]
+
+local OK, BUSY_OR_CANCELLED = 0, { [8] = true, [9] = true, [12] = true }
+local APIS_NONE, APIS_NAMED = 0, 2
+
+-- A view borrows: the text must be held by someone until the call returns. nil gives the unset view.
+local function view(text)
+    local str = ffi.new("inhouse_str")
+    if text then
+        str.data, str.len = text, #text
+    end
+    return str
+end
+
+local function string_of(str)
+    return str.data == nil and "" or ffi.string(str.data, str.len)
+end
+
+--- Loads the library once per Lua state. `path` may be a name that the dynamic linker finds.
+function M.load(path)
+    if not M.lib then
+        -- A second load of this module in the same state must not declare twice.
+        if not pcall(ffi.typeof, "inhouse_complete_params") then
+            ffi.cdef(DECLARATIONS)
+        end
+        M.lib = ffi.load(path)
+        if M.lib.inhouse_abi_version() < 1 then
+            error("inhouse: " .. path .. " is too old")
+        end
+    end
+    return M.lib
+end
+
+function M.to_text(handle)
+    return tostring(ffi.cast("uint64_t", ffi.cast("uintptr_t", handle))):gsub("ULL$", "")
+end
+
+function M.from_text(text)
+    return ffi.cast("void *", ffi.cast("uintptr_t", assert(loadstring("return " .. text .. "ULL"))()))
+end
+
+-- Calls `f(..., out, error)`; the object, or nil with the message and the status.
+local function make(f, ...)
+    local out, cause = ffi.new("void *[1]"), ffi.new("void *[1]")
+    local arguments = { ... }
+    arguments[#arguments + 1] = out
+    arguments[#arguments + 1] = cause
+    local status = f(unpack(arguments))
+    if status ~= OK then
+        local message = string_of(M.lib.inhouse_error_message(cause[0]))
+        M.lib.inhouse_error_free(cause[0])
+        return nil, message, status
+    end
+    return out[0]
+end
+
+--- Opens an engine; nil and a message where that fails.
+function M.open(index, model, threads)
+    local params = ffi.new("inhouse_engine_params")
+    M.lib.inhouse_engine_params_init(params, ffi.sizeof(params))
+    params.index, params.model, params.threads = view(index), view(model), threads or 0
+    return make(M.lib.inhouse_engine_open, params)
+end
+
+--- Opens a session on an engine.
+function M.session(engine)
+    -- The parameters may be NULL; a table cannot hold nil in the middle, so it is a typed NULL.
+    return make(M.lib.inhouse_session_open, engine, ffi.cast("void *", nil))
+end
+
+--- Makes a cancel token.
+function M.cancel()
+    return make(M.lib.inhouse_cancel_new)
+end
+
+--- The `k` best APIs for a query: a list of { name, signature, description }.
+function M.retrieve(engine, query, k)
+    local apis, message = make(M.lib.inhouse_engine_retrieve, engine, view(query), k)
+    if not apis then
+        return nil, message
+    end
+    local found = {}
+    for i = 0, tonumber(M.lib.inhouse_apis_count(apis)) - 1 do
+        local name = string_of(M.lib.inhouse_apis_qualified_name(apis, i))
+        found[#found + 1] = {
+            name = name ~= "" and name or string_of(M.lib.inhouse_apis_name(apis, i)),
+            signature = string_of(M.lib.inhouse_apis_signature(apis, i)),
+            description = string_of(M.lib.inhouse_apis_description(apis, i)),
+        }
+    end
+    M.lib.inhouse_apis_free(apis)
+    return found
+end
+
+--- Completes; blocks, so it is called on another thread. Text, or nil with a message ("" where it was cancelled).
+function M.complete(session, cancel, context, names, options)
+    local params = ffi.new("inhouse_complete_params")
+    M.lib.inhouse_complete_params_init(params, ffi.sizeof(params))
+    local views = ffi.new("inhouse_str[?]", math.max(#names, 1))
+    for i, name in ipairs(names) do
+        views[i - 1] = view(name)
+    end
+    params.cancel = cancel
+    params.api_choice = #names > 0 and APIS_NAMED or APIS_NONE
+    params.api_names, params.n_apis = views, #names
+    params.max_tokens, params.timeout_ms = options.max_tokens, options.timeout_ms
+    params.temperature = options.temperature
+    local done, message, status = make(M.lib.inhouse_session_complete, session, view(context), params)
+    if not done then
+        return nil, BUSY_OR_CANCELLED[status] and "" or message
+    end
+    local text = string_of(M.lib.inhouse_completion_text(done, 0))
+    M.lib.inhouse_completion_free(done)
+    return text
+end
+
+return M
