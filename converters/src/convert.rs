@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use inhouse_candle::checkpoint::{Checkpoint, ElementType};
 use inhouse_candle::config::ConfigFile;
-use inhouse_candle::vocabulary::Vocabulary;
+use inhouse_candle::vocabulary::{Scheme, Vocabulary};
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -67,6 +67,9 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let checkpoint = Checkpoint::open(&options.from)?;
     let plan = (architecture.plan)(&config, &checkpoint)?;
     let vocabulary = Vocabulary::read(&options.from, plan.vocab_size, &config)?;
+    if vocabulary.scheme != Scheme::Gpt2 {
+        return Err(Error::data(vocabulary.path(), "only byte-level BPE as GPT-2's is converted"));
+    }
     let quantization = match options.quantization {
         Some(quantization) => quantization,
         None => stored_as(&plan, &checkpoint),

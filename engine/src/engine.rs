@@ -1,8 +1,9 @@
 //! [`Engine`]: what is loaded once and shared.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use inhouse_core::constrain::{self, ApiNames, ApiReport, Library, Vocabulary};
 use inhouse_core::decode::{DecoderOptions, Model, ModelInfo};
 use inhouse_core::index::{Hit, Index, Query};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
@@ -38,6 +39,15 @@ pub struct Engine {
     model_path: Option<PathBuf>,
     threads: Option<usize>,
     context_length: Option<usize>,
+    names: Arc<Names>,
+}
+
+/// The names of the index, as code refers to them; found when they are first asked for.
+#[derive(Default)]
+struct Names {
+    library: Mutex<Option<Arc<Library>>>,
+    /// The same against the model's vocabulary.
+    tokens: Mutex<Option<Arc<ApiNames>>>,
 }
 
 impl Engine {
@@ -64,7 +74,38 @@ impl Engine {
             model_path,
             threads: options.threads,
             context_length: options.context_length,
+            names: Arc::default(),
         })
+    }
+
+    /// The names of the open index.
+    fn library(&self) -> Result<Arc<Library>> {
+        let mut library = self.names.library.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(library) = &*library {
+            return Ok(Arc::clone(library));
+        }
+        let found = Arc::new(Library::of_index(self.index()?)?);
+        *library = Some(Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// The names of the open index against the vocabulary of `model`, the loaded one.
+    pub(crate) fn api_names(&self, model: &dyn Model) -> Result<Arc<ApiNames>> {
+        let mut names = self.names.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = &*names {
+            return Ok(Arc::clone(names));
+        }
+        let found = Arc::new(ApiNames::new(self.library()?, Arc::new(Vocabulary::new(model.tokenizer()))));
+        *names = Some(Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// How `completion`, which follows `context`, uses the APIs of the index: without running it.
+    ///
+    /// # Errors
+    /// No index is open, or it cannot be read.
+    pub fn api_report(&self, context: &str, completion: &str) -> Result<ApiReport> {
+        Ok(constrain::report(&*self.library()?, context, completion))
     }
 
     /// The open index.

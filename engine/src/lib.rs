@@ -25,6 +25,7 @@ mod session;
 
 pub use backend::{Backend, available_backends};
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
+pub use inhouse_core::constrain::{ApiReport, ConstraintStatistics};
 pub use inhouse_core::decode::{
     CancelToken, Completion, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
 };

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use inhouse_core::constrain::{ApiConstraint, ConstraintStatistics};
 use inhouse_core::decode::{
-    self, CancelToken, Completion, Decoder, Event, Model, Request, SamplingParams, StopRules,
+    self, CancelToken, Completion, Constraint, Decoder, Event, Model, Request, SamplingParams, StopRules,
 };
 use inhouse_core::index::Query;
 use inhouse_core::prompt::{self, Budget};
@@ -46,6 +47,8 @@ pub struct CompletionRequest {
     pub max_tokens: usize,
     /// What ends a completion.
     pub stops: StopRules,
+    /// Where a completion refers to a library of the index, lets only names follow that its documentation has.
+    pub constrain: bool,
 }
 
 impl CompletionRequest {
@@ -60,6 +63,7 @@ impl CompletionRequest {
             seed: 0,
             max_tokens: 100,
             stops: StopRules::paper(),
+            constrain: false,
         }
     }
 }
@@ -81,6 +85,8 @@ pub struct CompletionResult {
     pub prefill_seconds: f64,
     /// Seconds spent writing the completions.
     pub decode_seconds: f64,
+    /// What the constraint did, where one was asked for.
+    pub constraint: Option<ConstraintStatistics>,
 }
 
 impl CompletionResult {
@@ -110,7 +116,7 @@ impl Session {
     /// Completes a context. `on_event` sees text as it is written and may end the work by `Break`.
     ///
     /// # Errors
-    /// A request out of range, an API that is not in the index, a cancel before the first token, or a failing backend.
+    /// A request out of range, an API that is not in the index, a constraint without an index, a cancel before the first token, or a failing backend.
     pub fn complete(
         &mut self,
         request: &CompletionRequest,
@@ -139,6 +145,13 @@ impl Session {
         if tokens.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "the prompt is empty"));
         }
+        let constraint = match request.constrain {
+            true => {
+                let names = self.engine.api_names(self.model.as_ref())?;
+                Some(Arc::new(ApiConstraint::new(names, &request.context)))
+            }
+            false => None,
+        };
         let generation = decode::generate(
             self.decoder.as_mut(),
             tokenizer,
@@ -149,7 +162,7 @@ impl Session {
                 seed: request.seed,
                 max_tokens: request.max_tokens,
                 stops: request.stops.clone(),
-                constraint: None,
+                constraint: constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>),
             },
             cancel,
             on_event,
@@ -164,6 +177,7 @@ impl Session {
             prompt_tokens: generation.prompt_tokens,
             prefill_seconds: generation.seconds_prefill,
             decode_seconds: generation.seconds_decode,
+            constraint: constraint.map(|constraint| constraint.statistics()),
         })
     }
 

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use inhouse_core::{Error, Result, files};
+use inhouse_core::{Error, ErrorKind, Result, files};
 use serde_json::Value;
 
+pub use crate::ops::Activation;
+
 /// The `model_type`s that [`crate::load`] runs.
-pub const ARCHITECTURES: &[&str] = &["codegen"];
+pub const ARCHITECTURES: &[&str] = &["codegen", "gpt2", "gpt_neo", "llama", "mistral", "qwen2", "t5"];
 
 /// A parsed `config.json`.
 #[derive(Debug, Clone)]
@@ -41,6 +43,11 @@ impl ConfigFile {
     /// The key is missing or no text.
     pub fn model_type(&self) -> Result<&str> {
         self.text("model_type")?.ok_or_else(|| Error::data(&self.path, "key \"model_type\" is missing"))
+    }
+
+    /// A value as it stands, where the key is there and not null.
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.value(key)
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
@@ -84,6 +91,67 @@ impl ConfigFile {
             .ok_or_else(|| Error::data(&self.path, format!("key {key:?} is missing")))
     }
 
+    /// Whole numbers: one, a list of them, or none where the key is missing.
+    ///
+    /// # Errors
+    /// The value is something else.
+    pub fn sizes(&self, key: &str) -> Result<Vec<usize>> {
+        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
+        let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let size = |item: &Value| item.as_u64().and_then(|size| usize::try_from(size).ok());
+        let sizes: Option<Vec<usize>> = items.iter().map(size).collect();
+        sizes.ok_or_else(|| self.wrong(key, value, "a whole number or a list of them"))
+    }
+
+    /// A list of texts, where the key is there and not null.
+    ///
+    /// # Errors
+    /// The value is no such list.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let texts = value.as_array().and_then(|items| items.iter().map(Value::as_str).collect());
+        texts.map(Some).ok_or_else(|| self.wrong(key, value, "a list of texts"))
+    }
+
+    /// An object within the configuration, read with the same errors; `None` where the key is missing or null.
+    ///
+    /// # Errors
+    /// The value is no object.
+    pub fn section(&self, key: &str) -> Result<Option<Self>> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Object(values)) => Ok(Some(Self { path: self.path.clone(), values: values.clone() })),
+            Some(other) => Err(self.wrong(key, other, "an object")),
+        }
+    }
+
+    /// An activation function by name, `default` where the key is missing.
+    ///
+    /// # Errors
+    /// A name that is not among [`Activation::NAMES`].
+    pub fn activation_or(&self, key: &str, default: Activation) -> Result<Activation> {
+        let Some(name) = self.text(key)? else { return Ok(default) };
+        Activation::from_name(name).ok_or_else(|| self.unsupported(key, Activation::NAMES))
+    }
+
+    /// Refuses every value of `key` but `wanted` (and none at all), because nothing here computes with another.
+    ///
+    /// # Errors
+    /// The value is another.
+    pub fn only(&self, key: &str, wanted: &Value) -> Result<()> {
+        match self.value(key) {
+            Some(value) if value != wanted => Err(self.unsupported(key, &wanted.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for a value that is well-formed and means something that is not built.
+    pub(crate) fn unsupported(&self, key: &str, supported: &str) -> Error {
+        let value = self.value(key).map(shown).unwrap_or_default();
+        let what = format!("{key} {value} is not supported (supported: {supported})");
+        Error::new(ErrorKind::Unsupported, format!("{}: {what}", self.path.display()))
+    }
+
     /// A positive finite number, `default` where the key is missing.
     ///
     /// # Errors
@@ -109,10 +177,11 @@ impl ConfigFile {
     }
 
     fn wrong(&self, key: &str, value: &Value, wanted: &str) -> Error {
-        let mut shown = value.to_string();
-        if shown.len() > 60 {
-            shown = format!("{}...", shown.chars().take(57).collect::<String>());
-        }
-        Error::data(&self.path, format!("key {key:?} is {shown}, expected {wanted}"))
+        Error::data(&self.path, format!("key {key:?} is {}, expected {wanted}", shown(value)))
     }
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    if text.len() > 60 { format!("{}...", text.chars().take(57).collect::<String>()) } else { text }
 }

@@ -1,25 +1,48 @@
 //! `inhouse-candle`: models that run from their Hugging Face folder on candle, and the reading of such folders.
 //!
-//! [`load`] gives a [`Model`] for the decode loop of `inhouse-core`. [`checkpoint`], [`config`], [`vocabulary`] and the
-//! architectures' configurations ([`codegen::Config`]) are also what `inhouse-convert` reads checkpoints with.
+//! [`load`] gives a [`Model`] for the decode loop of `inhouse-core`; [`Trainable`] gives the same networks with gradients.
+//! [`checkpoint`], [`config`], [`vocabulary`] and the architectures' configurations ([`codegen::Config`], [`gpt2::Config`], ...)
+//! are also what `inhouse-convert` reads checkpoints with.
 //!
-//! Inference only: the fused operations used here have no backward pass.
+//! An architecture is one file: its hyperparameters, its weights, its forward pass. What they share lies beside them: `layers`
+//! (weights out of a checkpoint), `attention`, `cache` (keys and values), `ops` (fused and differentiable operations),
+//! `decoder` and `encoder_decoder` (the decode loop's view).
 
 #![forbid(unsafe_code)]
 
+mod attention;
+mod cache;
 pub mod checkpoint;
 pub mod codegen;
 pub mod config;
+mod decoder;
+mod encoder_decoder;
+mod few_rows;
+pub mod gpt2;
+pub mod gpt_neo;
+mod layers;
+pub mod llama;
+mod model;
+mod ops;
+pub mod t5;
 mod tokenizer;
+mod trainable;
 pub mod vocabulary;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use inhouse_core::decode::Model;
+use inhouse_core::decode::{Model, ModelInfo};
 use inhouse_core::{Error, ErrorKind, Result};
 
+use checkpoint::Checkpoint;
+use config::ConfigFile;
+use layers::Loader;
+use model::{HfModel, Network};
+use vocabulary::Vocabulary;
+
 pub use tokenizer::HfTokenizer;
+pub use trainable::{Example, Trainable};
 
 /// Element type that a model computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,17 +115,37 @@ pub struct LoadOptions {
 /// # Errors
 /// A file is missing, truncated or malformed; the architecture is not one of [`config::ARCHITECTURES`]; the device is not there.
 pub fn load(dir: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
-    let config = config::ConfigFile::read(dir)?;
-    match config.model_type()? {
-        "codegen" => Ok(Arc::new(codegen::CodeGen::load(dir, &config, options)?)),
-        other => {
-            let what = format!(
-                "architecture {other:?} is not supported (supported: {})",
-                config::ARCHITECTURES.join(", ")
-            );
-            Err(Error::new(ErrorKind::Unsupported, format!("{}: {what}", config.path().display())))
-        }
+    let config = ConfigFile::read(dir)?;
+    let checkpoint = Checkpoint::open(dir)?;
+    let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, false);
+    let network = network(&config, &loader)?;
+    let tokenizer = HfTokenizer::new(Vocabulary::read(dir, network.vocab_size(), &config)?)?;
+    let info = ModelInfo {
+        architecture: config.model_type()?.to_owned(),
+        name: model::folder_name(dir),
+        context_length: network.context_length(),
+        vocab_size: network.vocab_size(),
+        parameters: loader.parameters(),
+        backend: "candle",
+        dtype: options.dtype.name().into(),
+    };
+    Ok(Arc::new(HfModel { info, tokenizer, network }))
+}
+
+/// The network of a configuration, with its weights.
+fn network(config: &ConfigFile, loader: &Loader<'_>) -> Result<Box<dyn Network>> {
+    if config.section("quantization_config")?.is_some() {
+        let what = "quantization_config is not supported: use the checkpoint with unquantised weights";
+        return Err(Error::new(ErrorKind::Unsupported, format!("{}: {what}", config.path().display())));
     }
+    Ok(match config.model_type()? {
+        "codegen" => Box::new(codegen::CodeGen::load(config, loader)?),
+        "gpt2" => Box::new(gpt2::Gpt2::load(config, loader)?),
+        "gpt_neo" => Box::new(gpt_neo::GptNeo::load(config, loader)?),
+        "llama" | "mistral" | "qwen2" => Box::new(llama::Llama::load(config, loader)?),
+        "t5" => Box::new(t5::T5::load(config, loader)?),
+        _ => return Err(config.unsupported("model_type", &config::ARCHITECTURES.join(", "))),
+    })
 }
 
 /// An error of candle as the engine's: its first line, since the rest is a backtrace.

@@ -5,7 +5,7 @@ use inhouse_core::{Error, ErrorKind, Result};
 
 use crate::vocabulary::{TokenKind, Vocabulary};
 
-/// A byte-level BPE tokenizer of a Hugging Face folder, on the `tokenizers` crate.
+/// A BPE tokenizer of a Hugging Face folder, on the `tokenizers` crate.
 ///
 /// Control tokens spelled out in a text (`<|endoftext|>`) are tokenised as text: a prompt cannot end itself.
 pub struct HfTokenizer {
@@ -58,7 +58,7 @@ impl Tokenizer for HfTokenizer {
     }
 
     fn is_end(&self, token: TokenId) -> bool {
-        token == self.vocabulary.end
+        self.vocabulary.ends.contains(&token)
     }
 
     fn is_sampleable(&self, token: TokenId) -> bool {

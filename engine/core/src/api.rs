@@ -26,6 +26,9 @@ pub enum ApiKind {
     Constant,
 }
 
+/// In [`ApiDoc::undocumented`]: names that cannot be listed.
+pub const OTHERS: &str = "*";
+
 /// Where an API is defined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceLocation {
@@ -60,6 +63,14 @@ pub struct ApiDoc {
     /// Other names of the same thing: further import paths, names registered by a decorator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    /// Of a class: its base classes, by the names under which they are documented, or as the source writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<String>,
+    /// Of a module or class: names that it or its objects have and no record documents (private ones, attributes set
+    /// by methods). [`OTHERS`] among them: there may be more (`__getattr__`, a base class that is not documented).
+    /// `None`: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undocumented: Option<Vec<String>>,
     /// The whole docstring, dedented.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub doc: String,

@@ -80,6 +80,8 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// Samples decoded side by side.
     pub parallel: usize,
+    /// Whether only documented names of the index's libraries may be written.
+    pub constrain: bool,
 }
 
 /// What [`run`] did.
@@ -132,7 +134,7 @@ pub fn run(
         if partial.done.contains(&problem.task_id) {
             continue;
         }
-        let rows = sample(&mut session, problem, request, cancel, progress, &mut report)?;
+        let rows = sample(engine, &mut session, problem, request, cancel, progress, &mut report)?;
         partial.append(&rows)?;
         report.problems += 1;
     }
@@ -142,6 +144,7 @@ pub fn run(
 }
 
 fn sample(
+    engine: &Engine,
     session: &mut Session,
     problem: &Problem,
     request: &CompletionRequest,
@@ -168,20 +171,24 @@ fn sample(
         ));
     }
     let apis: Vec<_> = result.apis.iter().map(|api| &api.name).collect();
-    Ok(result
+    result
         .completions
         .iter()
         .map(|completion| {
-            json!({
+            let mut row = json!({
                 "task_id": problem.task_id,
                 "completion": completion.text,
                 "sample": completion.index,
                 "finish_reason": completion.finish_reason.as_str(),
                 "completion_tokens": completion.completion_tokens,
                 "apis": apis,
-            })
+            });
+            if engine.index().is_ok() {
+                row["api_report"] = json!(engine.api_report(&request.context, &completion.text)?);
+            }
+            Ok(row)
         })
-        .collect())
+        .collect()
 }
 
 fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Result<CompletionRequest> {
@@ -234,6 +241,7 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
         params: options.params.clone(),
         seed: problem_seed(options.seed, &problem.task_id),
         max_tokens: options.max_tokens,
+        constrain: options.constrain,
         ..CompletionRequest::new(context)
     })
 }
@@ -275,6 +283,8 @@ struct Header {
     top_k: usize,
     max_tokens: usize,
     seed: u64,
+    #[serde(default)]
+    constrain: bool,
 }
 
 impl Header {
@@ -303,6 +313,7 @@ impl Header {
             top_k: options.params.top_k,
             max_tokens: options.max_tokens,
             seed: options.seed,
+            constrain: options.constrain,
         }
     }
 }

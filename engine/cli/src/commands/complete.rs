@@ -24,6 +24,7 @@ use crate::term::{self, Usage};
 Examples:
   inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
   inhouse complete --index mylib.index --model model.gguf --apis ask draft.py
+  inhouse complete --index mylib.index --model model.gguf --constrain --json draft.py
   echo '# two days of ledgers' | inhouse complete --model model.gguf --temperature 0 -")]
 pub struct Arguments {
     /// Folder of the index
@@ -96,6 +97,10 @@ pub struct SamplingArguments {
     /// The same seed, model and input give the same output
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+
+    /// Where the code refers to the library of the index, let only names follow that its documentation has
+    #[arg(long)]
+    pub constrain: bool,
 }
 
 impl SamplingArguments {
@@ -143,6 +148,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.index.is_none() && arguments.apis != Apis::None {
         return Err(Usage("--apis needs --index DIR").into());
     }
+    if arguments.index.is_none() && arguments.sampling.constrain {
+        return Err(Usage("--constrain needs --index DIR").into());
+    }
     let context = files::read_text(&arguments.file)?;
     let engine = arguments.model.open(arguments.index.as_deref())?;
     let apis = match &arguments.apis {
@@ -156,6 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         params: arguments.sampling.params(),
         seed: arguments.sampling.seed,
         max_tokens: arguments.sampling.max_tokens as usize,
+        constrain: arguments.sampling.constrain,
         ..CompletionRequest::new(context)
     };
     let cancel = on_interrupt()?;
@@ -180,6 +189,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     if arguments.json {
         drop(out);
+        let report = match arguments.index {
+            Some(_) => Some(engine.api_report(&request.context, &completion.text)?),
+            None => None,
+        };
         return term::json(&json!({
             "completion": completion.text,
             "apis": result.apis.iter().map(|api| &api.name).collect::<Vec<_>>(),
@@ -188,6 +201,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "completion_tokens": completion.completion_tokens,
             "tokens_per_second": result.tokens_per_second(),
             "context_truncated": result.context_truncated,
+            "constraint": result.constraint,
+            "api_report": report,
         }));
     }
     writeln!(out)?;

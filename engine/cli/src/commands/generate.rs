@@ -57,6 +57,9 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     if matches!(arguments.apis, ApiSetting::Top(_)) && arguments.index.is_none() {
         return Err(Usage("--apis top:N needs --index DIR").into());
     }
+    if arguments.sampling.constrain && arguments.index.is_none() {
+        return Err(Usage("--constrain needs --index DIR").into());
+    }
     let problems = problems::read(&arguments.problems)?;
     let engine = arguments.model.open(arguments.index.as_deref())?;
     let cancel = on_interrupt()?;
@@ -67,6 +70,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         max_tokens: arguments.sampling.max_tokens as usize,
         seed: arguments.sampling.seed,
         parallel: arguments.parallel as usize,
+        constrain: arguments.sampling.constrain,
     };
     let report = generate::run(&engine, &problems, &options, &arguments.out, &cancel, progress)?;
     progress.finish();

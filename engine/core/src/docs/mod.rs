@@ -6,7 +6,7 @@
 //!
 //! Reading order: `source`, `layout`, `archive` (which files are modules) -> `nesting`, `parse` (text to tree) ->
 //! `scope`, `program` (names and what they mean) -> `eval`, `calls`, `library`, `members` (docstrings and members that
-//! are made rather than written) -> `exports`, `signature`, `construct`, `registered`, `records` (what is public, and
+//! are made rather than written) -> `exports`, `signature`, `construct`, `registered`, `undocumented`, `records` (what is public, and
 //! the record of each) ; `docstring` and `text` work on strings, `inventory` and `html` read Sphinx's output.
 
 mod archive;
@@ -31,12 +31,14 @@ mod signature;
 mod source;
 mod statements;
 mod text;
+mod undocumented;
 mod value;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use docstring::first_sentence;
+pub(crate) use nesting::check as check_nesting;
 
 use crate::api::{self, ApiDoc};
 use crate::{Error, Progress, Result};

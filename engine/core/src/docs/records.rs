@@ -96,6 +96,9 @@ impl<'a> Writer<'_, 'a> {
             source: Some(SourceLocation { path: module.file.path.clone(), line: 1 }),
             ..ApiDoc::default()
         };
+        let public = self.library.public_names(id, false);
+        let documented = public.iter().filter(|(_, _, weak)| !weak).map(|(name, _, _)| &**name).collect();
+        api.undocumented = Some(self.library.undocumented_of_module(id, &documented));
         self.describe(&mut api, self.library.doc_of_module(id));
         self.push_group(name, "", vec![api]);
     }
@@ -211,12 +214,29 @@ impl<'a> Writer<'_, 'a> {
                 api.aliases.push(format!("{module}.{base}.{name}"));
             }
         }
+        api.bases = self.base_names(id);
+        api.undocumented = Some(library.undocumented_of_class(id));
         let (module, qualified) = (api.module.clone(), api.qualified_name.clone());
         group.push(api);
         if members {
             self.members(id, &module, &qualified, 0, &mut group);
         }
         group
+    }
+
+    /// The base classes by the best path of each, or as the source writes them; `object` is not worth a word.
+    fn base_names(&self, id: ClassId) -> Vec<String> {
+        let bases = self.library.program.bases(id).iter().filter_map(|base| match base {
+            Base::Known(base) => Some(match self.paths.get(&Key::Class(*base)) {
+                Some((module, name)) => format!("{module}.{name}"),
+                None => {
+                    let module = self.library.module_name_of(self.library.program.classes[*base].module);
+                    format!("{module}.{}", self.library.program.class_path(*base))
+                }
+            }),
+            Base::Unknown(name) => Some(name.clone()).filter(|name| name != "object"),
+        });
+        bases.collect()
     }
 
     fn members(&self, id: ClassId, module: &str, owner: &str, nesting: usize, group: &mut Vec<ApiDoc>) {

@@ -14,17 +14,17 @@ const FIRST_CAPACITY: usize = 32;
 
 /// Shape and place of the caches of a model.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     pub n_layer: usize,
-    pub n_head: usize,
+    pub n_kv_head: usize,
     pub head_dim: usize,
     pub dtype: DType,
     pub device: Device,
 }
 
-/// Keys and values of one layer, each `[n_head, cells, head_dim]`.
+/// Keys and values of one layer, each `[n_kv_head, cells, head_dim]`.
 #[derive(Debug, Clone)]
-pub(super) struct KeyValue {
+pub(crate) struct KeyValue {
     pub keys: Tensor,
     pub values: Tensor,
 }
@@ -44,7 +44,7 @@ struct Segment {
     layers: Vec<KeyValue>,
 }
 
-/// Cells of one sequence alone: per layer `[n_head, capacity, head_dim]`, of which the first `len` count.
+/// Cells of one sequence alone: per layer `[n_kv_head, capacity, head_dim]`, of which the first `len` count.
 #[derive(Debug)]
 struct Tail {
     len: usize,
@@ -52,14 +52,33 @@ struct Tail {
     layers: Vec<KeyValue>,
 }
 
+/// What an encoder read, as the decoder's cross-attention sees it: keys and values per layer of the decoder.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub len: usize,
+    pub layers: Vec<KeyValue>,
+}
+
 /// The cache of one sequence.
 #[derive(Debug, Default)]
-pub(super) struct Sequence {
+pub(crate) struct Sequence {
     segments: Vec<Arc<Segment>>,
     tail: Option<Tail>,
+    /// For an encoder-decoder: what its encoder read.
+    memory: Option<Arc<Memory>>,
 }
 
 impl Sequence {
+    /// A sequence without cells of its own that continues what an encoder read.
+    pub fn after(memory: Memory) -> Self {
+        Self { memory: Some(Arc::new(memory)), ..Self::default() }
+    }
+
+    /// What an encoder read for it.
+    pub fn memory(&self) -> Option<&Arc<Memory>> {
+        self.memory.as_ref()
+    }
+
     /// Cells, that is tokens.
     pub fn len(&self) -> usize {
         self.frozen_len() + self.tail.as_ref().map_or(0, |tail| tail.len)
@@ -76,7 +95,7 @@ impl Sequence {
             return Ok(());
         }
         let capacity = (len + count).next_power_of_two().max(FIRST_CAPACITY);
-        let empty = || Tensor::zeros((shape.n_head, capacity, shape.head_dim), shape.dtype, &shape.device);
+        let empty = || Tensor::zeros((shape.n_kv_head, capacity, shape.head_dim), shape.dtype, &shape.device);
         let mut layers = Vec::with_capacity(shape.n_layer);
         for layer in 0..shape.n_layer {
             let grown = KeyValue { keys: empty()?, values: empty()? };
@@ -148,7 +167,7 @@ impl Sequence {
         if self.segments.len() > MAX_SEGMENTS {
             self.merge()?;
         }
-        Ok(Self { segments: self.segments.clone(), tail: None })
+        Ok(Self { segments: self.segments.clone(), tail: None, memory: self.memory.clone() })
     }
 
     fn merge(&mut self) -> Result<()> {
@@ -169,8 +188,9 @@ impl Sequence {
 }
 
 /// Cells held by all sequences together; shared ones count once.
-pub(super) fn cells(sequences: &[Sequence]) -> usize {
+pub(crate) fn cells(sequences: &[Sequence]) -> usize {
     let mut frozen: std::collections::HashMap<u64, usize> = std::collections::HashMap::new();
+    let mut memories: std::collections::HashMap<*const Memory, usize> = std::collections::HashMap::new();
     let mut own = 0;
     for sequence in sequences {
         own += sequence.tail.as_ref().map_or(0, |tail| tail.len);
@@ -178,8 +198,11 @@ pub(super) fn cells(sequences: &[Sequence]) -> usize {
             let longest = frozen.entry(segment.id).or_default();
             *longest = segment.len.max(*longest);
         }
+        if let Some(memory) = &sequence.memory {
+            memories.insert(Arc::as_ptr(memory), memory.len);
+        }
     }
-    own + frozen.values().sum::<usize>()
+    own + frozen.values().sum::<usize>() + memories.values().sum::<usize>()
 }
 
 fn next_id() -> u64 {

@@ -1,17 +1,23 @@
-//! The vocabulary of a byte-level BPE tokenizer as Hugging Face folders hold it: `tokenizer.json`, or `vocab.json` +
-//! `merges.txt` + `added_tokens.json`.
+//! The vocabulary of a BPE tokenizer as Hugging Face folders hold it: `tokenizer.json`, or `vocab.json` + `merges.txt` +
+//! `added_tokens.json`. It is byte-level as GPT-2's, or sentencepiece's with byte fallback as llama's ([`Scheme`]).
 //!
 //! Both layouts become one value, the tree of a `tokenizer.json`, which is checked here (what cannot be represented is an
 //! error, not a silent difference) and then used twice: by [`crate::HfTokenizer`] and by the GGUF writer.
 
-use std::collections::{BTreeMap, HashMap};
+mod parts;
+mod scheme;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use inhouse_core::decode::TokenId;
 use inhouse_core::{Error, ErrorKind, Result, files};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::config::ConfigFile;
+use parts::Specials;
+
+pub use scheme::Scheme;
 
 /// What a row of the vocabulary is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,21 +35,27 @@ pub enum TokenKind {
 /// A row of the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// [`TokenKind::Normal`]: GPT-2's printable spelling of the bytes; else the text itself.
+    /// [`TokenKind::Normal`]: as the scheme spells it; else the text itself.
     pub text: String,
     /// What it is.
     pub kind: TokenKind,
 }
 
-/// A byte-level BPE vocabulary, padded to the model's embedding.
+/// A BPE vocabulary, padded to the model's embedding.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
     /// One entry per row of the embedding; texts are unique.
     pub tokens: Vec<Token>,
-    /// Merges, best first, in GPT-2's printable spelling.
+    /// Merges, best first, spelled as the tokens.
     pub merges: Vec<(String, String)>,
+    /// How tokens spell text.
+    pub scheme: Scheme,
     /// The token that ends a text.
     pub end: TokenId,
+    /// All tokens that end a text, `end` included: instruction models have several.
+    pub ends: Vec<TokenId>,
+    /// What the tokenizer puts before and after a text that a model reads whole, such as `<s>` and `</s>`.
+    pub wrapping: (Vec<TokenId>, Vec<TokenId>),
     /// The token that begins a text, where the tokenizer names one.
     pub begin: Option<TokenId>,
     /// What the user may want to know: flags that are dropped, bytes that cannot be encoded.
@@ -59,7 +71,7 @@ impl Vocabulary {
     /// Reads the tokenizer of a folder for a model with `vocab_size` rows.
     ///
     /// # Errors
-    /// Tokenizer files are missing or malformed; the tokenizer is no byte-level BPE with GPT-2's pre-tokenizer; a token lies
+    /// Tokenizer files are missing or malformed; the tokenizer follows no [`Scheme`]; a token lies
     /// beyond the embedding; there is no token that ends a text.
     pub fn read(dir: &Path, vocab_size: usize, config: &ConfigFile) -> Result<Self> {
         let specials = Specials::read(dir)?;
@@ -70,12 +82,14 @@ impl Vocabulary {
                 .map_err(|cause| Error::data(&whole, format!("bad JSON: {cause}")))?;
             (whole, tree)
         } else if dir.join("vocab.json").exists() {
-            (dir.join("vocab.json"), tree_of_parts(dir, &specials)?)
+            (dir.join("vocab.json"), parts::tree(dir, &specials)?)
         } else {
             let what = "no tokenizer (looked for tokenizer.json, and for vocab.json with merges.txt)";
             return Err(Error::new(ErrorKind::NotFound, format!("{}: {what}", dir.display())));
         };
-        check_kind(&mut tree).map_err(|what| Error::data(&path, what))?;
+        let scheme = scheme::check(&tree).map_err(|what| Error::data(&path, what))?;
+        let wrapping = scheme::wrapping(&tree, vocab_size).map_err(|what| Error::data(&path, what))?;
+        scheme::strip(&mut tree);
         let mut reader = Reader { rows: vec![None; vocab_size], notes: Vec::new() };
         let merges = reader.read(&tree).map_err(|what| Error::data(&path, what))?;
         let Reader { rows, mut notes } = reader;
@@ -89,25 +103,34 @@ impl Vocabulary {
             id.map(Some).ok_or_else(|| Error::data(&path, what()))
         };
         let begin = find(&specials.begin)?;
+        let configured: Vec<usize> = config
+            .sizes("eos_token_id")?
+            .into_iter()
+            .filter(|&id| rows.get(id).is_some_and(Option::is_some))
+            .collect();
         let end = match find(&specials.end)? {
             Some(id) => id,
-            None => config
-                .optional_size("eos_token_id", 0..=vocab_size - 1)?
-                .filter(|&id| rows[id].is_some())
-                .ok_or_else(|| {
-                    let what = "no token ends a text (eos_token in tokenizer_config.json, eos_token_id in config.json)";
-                    Error::data(dir, what)
-                })?,
+            None => configured.first().copied().ok_or_else(|| {
+                let what =
+                    "no token ends a text (eos_token in tokenizer_config.json, eos_token_id in config.json)";
+                Error::data(dir, what)
+            })?,
         };
         drop(ids);
         let mut tokens = pad(rows).map_err(|what| Error::data(&path, what))?;
         tokens[end].kind = TokenKind::Control;
-        let missing = missing_bytes(&tokens);
+        // One number in config.json is often a leftover of another tokenizer; a list is there because it is needed.
+        let mut ends = vec![id_of(end)];
+        if configured.len() > 1 {
+            let control = |&&other: &&usize| other != end && tokens[other].kind == TokenKind::Control;
+            ends.extend(configured.iter().filter(control).map(|&other| id_of(other)));
+        }
+        let missing = missing_bytes(&tokens, scheme);
         if missing > 0 {
             notes.push(format!("{missing} of the 256 bytes have no token: text that holds them loses them"));
         }
-        let id = |id: usize| id as TokenId;
-        Ok(Self { tokens, merges, end: id(end), begin: begin.map(id), notes, path, tree })
+        let (end, begin) = (id_of(end), begin.map(id_of));
+        Ok(Self { tokens, merges, scheme, end, ends, wrapping, begin, notes, path, tree })
     }
 
     /// The file it was read from, for messages.
@@ -126,7 +149,7 @@ impl Vocabulary {
         match token.kind {
             TokenKind::Control | TokenKind::Unused => Vec::new(),
             TokenKind::UserDefined => token.text.clone().into_bytes(),
-            TokenKind::Normal => bytes_of(&token.text),
+            TokenKind::Normal => self.scheme.bytes_of(&token.text),
         }
     }
 }
@@ -226,169 +249,17 @@ fn pad(rows: Vec<Option<Token>>) -> Result<Vec<Token>, String> {
     Ok(tokens)
 }
 
-/// Refuses what is not GPT-2's byte-level BPE, and takes out what would change a text's tokens from call to call.
-fn check_kind(tree: &mut Value) -> Result<(), String> {
-    let wrong = |what: &str| Err(format!("{what}: only byte-level BPE as GPT-2's is supported"));
-    let Some(root) = tree.as_object_mut() else { return Err("is no JSON object".into()) };
-    if !root.get("normalizer").is_none_or(Value::is_null) {
-        return wrong("has a normalizer");
-    }
-    let pre = root.get("pre_tokenizer").cloned().unwrap_or_default();
-    if pre["type"] != "ByteLevel" || pre["add_prefix_space"] != false || pre["use_regex"] == false {
-        return wrong("its pre_tokenizer is not ByteLevel with add_prefix_space false and use_regex true");
-    }
-    let Some(model) = root.get_mut("model").and_then(Value::as_object_mut) else {
-        return wrong("has no model");
-    };
-    if model.get("type").is_some_and(|kind| kind != "BPE") {
-        return wrong("its model is not BPE");
-    }
-    for key in ["byte_fallback", "ignore_merges"] {
-        if model.get(key).is_some_and(|flag| flag == true) {
-            return wrong(&format!("its model has {key}"));
-        }
-    }
-    for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
-        if model.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
-            return wrong(&format!("its model has a {key}"));
-        }
-    }
-    model.insert("dropout".into(), Value::Null);
-    root.insert("truncation".into(), Value::Null);
-    root.insert("padding".into(), Value::Null);
-    // Adds tokens that the text does not contain, or trims offsets that nobody reads.
-    root.insert("post_processor".into(), Value::Null);
-    Ok(())
+fn id_of(row: usize) -> TokenId {
+    row as TokenId
 }
 
-/// Tokens with a role, by text.
-#[derive(Debug, Default)]
-struct Specials {
-    begin: Option<String>,
-    end: Option<String>,
-    unknown: Option<String>,
-}
-
-impl Specials {
-    fn read(dir: &Path) -> Result<Self> {
-        let mut specials = Self::default();
-        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
-            let path = dir.join(name);
-            if !path.exists() {
-                continue;
-            }
-            let tree: Value = serde_json::from_str(&files::read_text(&path)?)
-                .map_err(|cause| Error::data(&path, format!("bad JSON: {cause}")))?;
-            // A text, or an object with the text and flags.
-            let text = |key: &str| {
-                let value = &tree[key];
-                value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
-            };
-            specials.begin = specials.begin.or_else(|| text("bos_token"));
-            specials.end = specials.end.or_else(|| text("eos_token"));
-            specials.unknown = specials.unknown.or_else(|| text("unk_token"));
-        }
-        Ok(specials)
-    }
-}
-
-/// The tree that transformers would build from the files of the slow tokenizer.
-fn tree_of_parts(dir: &Path, specials: &Specials) -> Result<Value> {
-    let read_map = |path: &Path| -> Result<Map<String, Value>> {
-        serde_json::from_str(&files::read_text(path)?)
-            .map_err(|cause| Error::data(path, format!("not a map from token to id: {cause}")))
-    };
-    let vocab = read_map(&dir.join("vocab.json"))?;
-    let merges_path = dir.join("merges.txt");
-    let text = files::read_text(&merges_path)?;
-    let merges: Vec<&str> = text
-        .lines()
-        .enumerate()
-        .filter(|(i, line)| !(line.is_empty() || (*i == 0 && line.starts_with("#version"))))
-        .map(|(_, line)| line)
-        .collect();
-
-    // By id, since the order of an added vocabulary is the order of its ids.
-    let mut added: BTreeMap<u64, Value> = BTreeMap::new();
-    let mut add = |text: &str, id: &Value, special: bool| {
-        let entry = json!({
-            "id": id, "content": text, "special": special, "normalized": !special,
-            "single_word": false, "lstrip": false, "rstrip": false,
-        });
-        added.insert(id.as_u64().unwrap_or(u64::MAX), entry);
-    };
-    let added_path = dir.join("added_tokens.json");
-    if added_path.exists() {
-        for (text, id) in &read_map(&added_path)? {
-            add(text, id, false);
-        }
-    }
-    for text in [&specials.unknown, &specials.begin, &specials.end].into_iter().flatten() {
-        if let Some(id) = vocab.get(text) {
-            add(text, id, true);
-        }
-    }
-    let byte_level =
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    Ok(json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.into_values().collect::<Vec<_>>(),
-        "normalizer": null, "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
-            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": merges,
-        },
-    }))
-}
-
-/// GPT-2's printable stand-in for a byte (`bytes_to_unicode` in its `encoder.py`): printable Latin-1 stands for itself,
-/// the other 68 bytes follow from U+0100 on.
-fn printable(byte: u8) -> char {
-    let stands_for_itself = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    if stands_for_itself(byte) {
-        return char::from(byte);
-    }
-    let rank = (0..byte).filter(|&earlier| !stands_for_itself(earlier)).count() as u32;
-    char::from_u32(0x100 + rank).unwrap_or(char::REPLACEMENT_CHARACTER)
-}
-
-/// Bytes of a token in GPT-2's spelling; a character that stands for no byte is taken as itself.
-fn bytes_of(text: &str) -> Vec<u8> {
-    static BYTES: std::sync::LazyLock<HashMap<char, u8>> =
-        std::sync::LazyLock::new(|| (0..=255).map(|byte| (printable(byte), byte)).collect());
-    let mut bytes = Vec::with_capacity(text.len());
-    for character in text.chars() {
-        match BYTES.get(&character) {
-            Some(&byte) => bytes.push(byte),
-            None => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    bytes
-}
-
-fn missing_bytes(tokens: &[Token]) -> usize {
+/// How many of the 256 bytes no token stands for.
+fn missing_bytes(tokens: &[Token], scheme: Scheme) -> usize {
     let mut present = [false; 256];
     for token in tokens.iter().filter(|token| token.kind == TokenKind::Normal) {
-        if let [byte] = bytes_of(&token.text)[..] {
+        if let [byte] = scheme.bytes_of(&token.text)[..] {
             present[usize::from(byte)] = true;
         }
     }
     present.iter().filter(|present| !**present).count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn printable_bytes_follow_gpt2() {
-        assert_eq!(printable(b' '), 'Ġ');
-        assert_eq!(printable(b'\n'), 'Ċ');
-        assert_eq!(printable(b'\t'), 'ĉ');
-        assert_eq!(printable(0), 'Ā');
-        assert_eq!(printable(0xad), 'Ń');
-        assert_eq!(printable(b'a'), 'a');
-        let all: std::collections::HashSet<char> = (0..=255).map(printable).collect();
-        assert_eq!(all.len(), 256);
-        assert_eq!(bytes_of("Ġaé"), [b' ', b'a', 0xe9]);
-    }
 }

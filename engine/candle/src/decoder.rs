@@ -1,4 +1,4 @@
-//! The decode loop's view of a CodeGen model: sequences, passes of bounded size, cancellation.
+//! The decode loop's view of a network: sequences, passes of bounded size, cancellation.
 
 use std::sync::Arc;
 
@@ -6,18 +6,20 @@ use inhouse_core::decode::{CancelToken, Decoder, DecoderOptions, Feed, SeqId};
 use inhouse_core::{Error, ErrorKind, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::CodeGen;
-use super::cache::{self, Sequence};
-use super::forward::Rows;
+use crate::attention::Rows;
 use crate::backend_error;
+use crate::cache::{self, Memory, Sequence};
+use crate::model::HfModel;
+use crate::ops::Ops;
 
 /// Rows of one forward pass at most: bounds the attention scores' memory and the time until a cancel is seen.
 const PASS_ROWS: usize = 256;
 /// Sequences of one decoder at most.
 const MAX_SEQUENCES: usize = 4096;
 
-pub(super) struct CodeGenDecoder {
-    model: Arc<CodeGen>,
+/// Sequences of a network that reads and writes one stream of tokens (the decoder of an encoder-decoder is one, too).
+pub(crate) struct CellDecoder {
+    model: Arc<HfModel>,
     sequences: Vec<Sequence>,
     context_length: usize,
     kv_cells: usize,
@@ -34,10 +36,10 @@ struct Run {
     end: usize,
 }
 
-impl CodeGenDecoder {
-    pub fn new(model: Arc<CodeGen>, options: &DecoderOptions) -> Result<Self> {
+impl CellDecoder {
+    pub fn new(model: Arc<HfModel>, options: &DecoderOptions) -> Result<Self> {
         let wrong = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what));
-        let trained = model.weights.config.n_positions;
+        let trained = model.network.context_length();
         let context_length = options.context_length.unwrap_or(trained);
         if context_length == 0 || context_length > trained {
             return wrong(format!(
@@ -68,6 +70,28 @@ impl CodeGenDecoder {
         })
     }
 
+    /// Makes `seq` an empty sequence that continues what an encoder read.
+    pub fn attach(&mut self, seq: SeqId, memory: Memory) -> Result<()> {
+        let index = self.check_seq(seq)?;
+        self.sequences[index] = Sequence::after(memory);
+        Ok(())
+    }
+
+    /// Empties `seq` and drops what an encoder read for it.
+    pub fn detach(&mut self, seq: SeqId) -> Result<()> {
+        let index = self.check_seq(seq)?;
+        self.sequences[index] = Sequence::default();
+        Ok(())
+    }
+
+    /// Runs `work` on the decoder's own threads, where it has some.
+    pub fn on_threads<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.threads {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
     fn check_seq(&self, seq: SeqId) -> Result<usize> {
         let index = seq as usize;
         if index < self.sequences.len() {
@@ -77,11 +101,10 @@ impl CodeGenDecoder {
         Err(Error::new(ErrorKind::InvalidArgument, what))
     }
 
-    /// Everything that can be known to be wrong before anything changes.
-    fn check_feeds(&self, feeds: &[Feed<'_>]) -> Result<()> {
-        let vocab_size = self.model.weights.config.vocab_size;
+    /// Whether the feeds name sequences and tokens that there are, each sequence once and none without a token.
+    pub fn check_tokens(&self, feeds: &[Feed<'_>]) -> Result<()> {
+        let vocab_size = self.model.network.vocab_size();
         let mut fed = vec![false; self.sequences.len()];
-        let mut total = 0;
         for feed in feeds {
             let index = self.check_seq(feed.seq)?;
             if std::mem::replace(&mut fed[index], true) {
@@ -98,14 +121,23 @@ impl CodeGenDecoder {
                 let what = format!("token {token} is not below the vocabulary's {vocab_size}");
                 return Err(Error::new(ErrorKind::InvalidArgument, what));
             }
-            let length = self.sequences[index].len() + feed.tokens.len();
+        }
+        Ok(())
+    }
+
+    /// Everything that can be known to be wrong before anything changes; `more_cells` will be taken beside the feeds'.
+    pub fn check_feeds(&self, feeds: &[Feed<'_>], more_cells: usize) -> Result<()> {
+        self.check_tokens(feeds)?;
+        let mut total = 0;
+        for feed in feeds {
+            let length = self.len(feed.seq) + feed.tokens.len();
             if length > self.context_length {
                 let what = format!("{length} tokens in a context of {}", self.context_length);
                 return Err(Error::new(ErrorKind::LimitExceeded, what));
             }
             total += feed.tokens.len();
         }
-        let cells = cache::cells(&self.sequences) + total;
+        let cells = cache::cells(&self.sequences) + total + more_cells;
         if cells > self.kv_cells {
             let what = format!("{cells} cells in a KV cache of {}", self.kv_cells);
             return Err(Error::new(ErrorKind::LimitExceeded, what));
@@ -115,7 +147,7 @@ impl CodeGenDecoder {
 
     fn pass(&mut self, feeds: &[Feed<'_>], runs: &[Run]) -> Result<()> {
         let model = Arc::clone(&self.model);
-        let shape = model.weights.cache_shape();
+        let shape = model.network.cache_shape();
         let tokens: Vec<u32> =
             runs.iter().flat_map(|run| &feeds[run.feed].tokens[run.begin..run.end]).copied().collect();
         // A pass takes each sequence once: hand out disjoint borrows by sequence.
@@ -134,7 +166,7 @@ impl CodeGenDecoder {
                 wanted.push((begin + count - 1) as u32);
                 finished.push(run.feed);
             }
-            parts.push(Rows { sequence, begin, count });
+            parts.push(Rows { sequence: Some(sequence), memory: None, begin, count });
             begin += count;
         }
         // Where no feed ends in this pass its last row keeps the shapes simple; nobody reads it.
@@ -142,19 +174,21 @@ impl CodeGenDecoder {
             wanted.push((begin - 1) as u32);
         }
         let mut forward = || -> candle_core::Result<Vec<f32>> {
-            model.weights.forward(&tokens, &mut parts, &wanted)?.flatten_all()?.to_vec1()
+            model.network.forward(&tokens, &mut parts, &wanted, Ops::Fused)?.flatten_all()?.to_vec1()
         };
         let rows = match &self.threads {
             Some(pool) => pool.install(forward),
             None => forward(),
         }
         .map_err(backend_error)?;
-        let vocab_size = model.weights.config.vocab_size;
+        let vocab_size = model.network.vocab_size();
         for (row, feed) in rows.chunks_exact(vocab_size).zip(finished) {
             self.logits[feed * vocab_size..][..vocab_size].copy_from_slice(row);
         }
         for part in parts {
-            part.sequence.commit(part.count);
+            if let Some(sequence) = part.sequence {
+                sequence.commit(part.count);
+            }
         }
         Ok(())
     }
@@ -184,7 +218,7 @@ fn plan(feeds: &[Feed<'_>]) -> Vec<Vec<Run>> {
     passes
 }
 
-impl Decoder for CodeGenDecoder {
+impl Decoder for CellDecoder {
     fn max_sequences(&self) -> usize {
         self.sequences.len()
     }
@@ -198,10 +232,10 @@ impl Decoder for CodeGenDecoder {
     }
 
     fn feed(&mut self, feeds: &[Feed<'_>], cancel: &CancelToken) -> Result<()> {
-        self.check_feeds(feeds)?;
+        self.check_feeds(feeds, 0)?;
         let before: Vec<usize> = feeds.iter().map(|feed| self.len(feed.seq)).collect();
         self.logits.clear();
-        self.logits.resize(feeds.len() * self.model.weights.config.vocab_size, 0.0);
+        self.logits.resize(feeds.len() * self.model.network.vocab_size(), 0.0);
         for runs in plan(feeds) {
             if let Err(failure) = cancel.check().and_then(|()| self.pass(feeds, &runs)) {
                 for (feed, len) in feeds.iter().zip(&before) {
@@ -215,7 +249,7 @@ impl Decoder for CodeGenDecoder {
     }
 
     fn logits(&self, i: usize) -> Result<&[f32]> {
-        let vocab_size = self.model.weights.config.vocab_size;
+        let vocab_size = self.model.network.vocab_size();
         let rows = self.logits.len() / vocab_size;
         if i >= rows {
             let what = format!("logits of feed {i} were asked for, the last call fed {rows}");
