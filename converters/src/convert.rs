@@ -1,19 +1,19 @@
 //! From a Hugging Face folder to a GGUF file, streamed.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use inhouse_candle::checkpoint::{Checkpoint, ElementType};
 use inhouse_candle::config::ConfigFile;
-use inhouse_candle::vocabulary::{Scheme, Vocabulary};
+use inhouse_candle::vocabulary::Vocabulary;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::arch::{self, Plan, Source, Tensor};
-use crate::quantize::Quantization;
+use crate::quantize::{self, Model, Quantization};
 use crate::tokenizer;
-use inhouse_core::gguf::{TensorSpec, Value, Writer};
+use inhouse_core::gguf::{TensorSpec, TensorType, Value, Writer};
 
 /// Version of the quantised blocks' layouts (`GGML_QNT_VERSION` in `ggml.h`).
 const QUANTIZATION_VERSION: u32 = 2;
@@ -67,9 +67,6 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let checkpoint = Checkpoint::open(&options.from)?;
     let plan = (architecture.plan)(&config, &checkpoint)?;
     let vocabulary = Vocabulary::read(&options.from, plan.vocab_size, &config)?;
-    if vocabulary.scheme != Scheme::Gpt2 {
-        return Err(Error::data(vocabulary.path(), "only byte-level BPE as GPT-2's is converted"));
-    }
     let quantization = match options.quantization {
         Some(quantization) => quantization,
         None => stored_as(&plan, &checkpoint),
@@ -80,14 +77,12 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
         .tensors
         .iter()
         .zip(&kinds)
-        .map(|(tensor, kind)| TensorSpec {
-            name: tensor.name.clone(),
-            shape: tensor.shape.clone(),
-            kind: kind.tensor_type(),
-        })
+        .map(|(tensor, kind)| TensorSpec { name: tensor.name.clone(), shape: tensor.shape.clone(), kind })
         .collect();
     let mut metadata = general(options, &config, &plan, architecture.model_type, quantization)?;
-    metadata.extend(tokenizer::metadata(&vocabulary));
+    let (tokenizer, mut notes) = tokenizer::metadata(&options.from, &vocabulary)?;
+    metadata.extend(tokenizer);
+    notes.splice(0..0, plan.notes.iter().chain(&vocabulary.notes).cloned());
 
     let bytes = specs.iter().map(TensorSpec::bytes).sum();
     let report = Report {
@@ -98,7 +93,7 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
         parameters: specs.iter().map(|spec| spec.shape.iter().map(|&dim| dim as u64).product::<u64>()).sum(),
         bytes,
         fallbacks,
-        notes: vocabulary.notes.clone(),
+        notes,
     };
     for note in report.notes.iter().chain(&report.fallbacks) {
         progress.note(note);
@@ -126,10 +121,8 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
 
 /// The type that most of the checkpoint's weights have: of the first matrix.
 fn stored_as(plan: &Plan, checkpoint: &Checkpoint) -> Quantization {
-    let matrix = plan.tensors.iter().find_map(|tensor| match &tensor.source {
-        Source::Whole(name) | Source::Rows(name, _) if tensor.shape.len() > 1 => checkpoint.get(name),
-        _ => None,
-    });
+    let matrices = plan.tensors.iter().filter(|tensor| tensor.shape.len() > 1);
+    let matrix = matrices.filter_map(|tensor| tensor.source.tensor()).find_map(|name| checkpoint.get(name));
     match matrix.map(|info| info.dtype) {
         Some(ElementType::F16) => Quantization::F16,
         Some(ElementType::BF16) => Quantization::BF16,
@@ -138,23 +131,21 @@ fn stored_as(plan: &Plan, checkpoint: &Checkpoint) -> Quantization {
 }
 
 /// The type of each tensor, and a line for each group of tensors that cannot have the one asked for.
-fn choose(plan: &Plan, quantization: Quantization) -> (Vec<Quantization>, Vec<String>) {
-    let mut fallbacks: std::collections::BTreeMap<(usize, &str), usize> = std::collections::BTreeMap::new();
+fn choose(plan: &Plan, quantization: Quantization) -> (Vec<&'static TensorType>, Vec<String>) {
+    let mut fallbacks: std::collections::BTreeMap<(usize, &str, &str), usize> =
+        std::collections::BTreeMap::new();
+    let model = Model::new(plan.tensors.iter().map(|tensor| tensor.name.as_str()));
     let mut kinds = Vec::with_capacity(plan.tensors.len());
     for tensor in &plan.tensors {
-        let kind = quantization.for_tensor(&tensor.shape, tensor.name == "output.weight");
-        let columns = tensor.shape.last().copied().unwrap_or(0);
-        let fits = columns.is_multiple_of(quantization.tensor_type().block_len);
-        if tensor.shape.len() > 1 && !fits {
-            *fallbacks.entry((columns, kind.name())).or_default() += 1;
+        let (wanted, kind) = quantization.for_tensor(&tensor.name, &tensor.shape, &model);
+        if wanted != kind {
+            let columns = tensor.shape.last().copied().unwrap_or(0);
+            *fallbacks.entry((columns, wanted.name, kind.name)).or_default() += 1;
         }
         kinds.push(kind);
     }
-    let block = quantization.tensor_type().block_len;
-    let line = |((columns, kind), count): ((usize, &str), usize)| {
-        format!(
-            "{count} tensors have rows of {columns}, not a multiple of {block} as {quantization} needs: stored as {kind}"
-        )
+    let line = |((columns, wanted, kind), count): ((usize, &str, &str), usize)| {
+        format!("{count} tensors have rows of {columns}, no whole blocks of {wanted}: stored as {kind}")
     };
     (kinds, fallbacks.into_iter().map(line).collect())
 }
@@ -208,7 +199,7 @@ fn write<'a>(
     out: &mut dyn Write,
     metadata: &[(String, Value)],
     specs: &[TensorSpec],
-    tensors: impl Iterator<Item = (&'a Tensor, &'a Quantization)>,
+    tensors: impl Iterator<Item = (&'a Tensor, &'a &'static TensorType)>,
     checkpoint: &Checkpoint,
     progress: &dyn Progress,
 ) -> Result<(), Failure> {
@@ -222,8 +213,8 @@ fn write<'a>(
         while begin < rows {
             let count = chunk_rows.min(rows - begin);
             let mut values = vec![0f32; count * columns];
-            read_rows(tensor, checkpoint, begin, columns, &mut values).map_err(Failure::Input)?;
-            for bytes in encode(*kind, &values, columns, tensor, checkpoint).map_err(Failure::Input)? {
+            read_rows(&tensor.source, checkpoint, begin, columns, &mut values).map_err(Failure::Input)?;
+            for bytes in encode(kind, &values, columns, tensor, checkpoint).map_err(Failure::Input)? {
                 writer.write(&bytes)?;
                 progress.advance(bytes.len() as u64);
             }
@@ -234,9 +225,9 @@ fn write<'a>(
     Ok(())
 }
 
-/// Reads rows `begin..` of a tensor of the plan; a run of adjacent rows of the checkpoint is one read.
+/// Reads rows `begin..` of a source, each of `columns` values. Of a vector everything is one row.
 fn read_rows(
-    tensor: &Tensor,
+    source: &Source,
     checkpoint: &Checkpoint,
     begin: usize,
     columns: usize,
@@ -247,17 +238,50 @@ fn read_rows(
             Error::new(ErrorKind::Internal, format!("tensor {name} was planned but is not in the checkpoint"))
         })
     };
-    match &tensor.source {
+    match source {
         Source::Zeros => Ok(()),
+        Source::Values(values) => {
+            out.copy_from_slice(&values[begin * columns..][..out.len()]);
+            Ok(())
+        }
         Source::Whole(name) => checkpoint.read_f32(info(name)?, begin * columns, out),
         Source::Rows(name, order) => {
             let info = info(name)?;
-            let rows = &order[begin..begin + out.len() / columns];
+            // The rows of a vector are its elements.
+            let width = if info.shape.len() > 1 { columns } else { 1 };
+            let rows = &order[begin * columns / width..][..out.len() / width];
             let mut rest = out;
+            // A run of adjacent rows of the checkpoint is one read.
             for run in rows.chunk_by(|row, next| row + 1 == *next) {
-                let (head, tail) = rest.split_at_mut(run.len() * columns);
-                checkpoint.read_f32(info, run[0] * columns, head)?;
+                let (head, tail) = rest.split_at_mut(run.len() * width);
+                checkpoint.read_f32(info, run[0] * width, head)?;
                 rest = tail;
+            }
+            Ok(())
+        }
+        Source::Turned(name) => {
+            let info = info(name)?;
+            let n_rows = out.len() / columns;
+            let stride = info.shape.last().copied().unwrap_or(1);
+            let mut values = vec![0f32; n_rows];
+            for column in 0..columns {
+                checkpoint.read_f32(info, column * stride + begin, &mut values)?;
+                out[column..].iter_mut().step_by(columns).zip(&values).for_each(|(out, value)| *out = *value);
+            }
+            Ok(())
+        }
+        Source::Scaled(source, rows, scale) => {
+            read_rows(source, checkpoint, begin, columns, out)?;
+            let vector = source
+                .tensor()
+                .and_then(|name| checkpoint.get(name))
+                .is_none_or(|info| info.shape.len() == 1);
+            let width = if vector { 1 } else { columns };
+            let first = begin * columns / width;
+            for (row, values) in out.chunks_mut(width).enumerate() {
+                if rows.contains(&(first + row)) {
+                    values.iter_mut().for_each(|value| *value *= scale);
+                }
             }
             Ok(())
         }
@@ -266,23 +290,24 @@ fn read_rows(
 
 /// Encodes whole rows on all cores; the pieces are in order.
 fn encode(
-    kind: Quantization,
+    kind: &'static TensorType,
     values: &[f32],
     columns: usize,
     tensor: &Tensor,
     checkpoint: &Checkpoint,
 ) -> Result<Vec<Vec<u8>>> {
     let task_values = (TASK_VALUES / columns).max(1) * columns;
-    values.par_chunks(task_values).map(|piece| kind.encode(piece)).collect::<Result<_, String>>().map_err(
-        |what| {
-            let (path, name) = match &tensor.source {
-                Source::Whole(name) | Source::Rows(name, _) => (
-                    checkpoint.get(name).map_or(checkpoint.dir(), |info| checkpoint.path_of(info)),
-                    name.as_str(),
-                ),
-                Source::Zeros => (Path::new(""), tensor.name.as_str()),
+    values
+        .par_chunks(task_values)
+        .map(|piece| quantize::encode(kind, piece))
+        .collect::<Result<_, String>>()
+        .map_err(|what| {
+            let (path, name) = match tensor.source.tensor() {
+                Some(name) => {
+                    (checkpoint.get(name).map_or(checkpoint.dir(), |info| checkpoint.path_of(info)), name)
+                }
+                None => (checkpoint.dir(), tensor.name.as_str()),
             };
             Error::data(path, format!("tensor {name} {what}"))
-        },
-    )
+        })
 }

@@ -28,14 +28,17 @@ enum Command {
     /// The folder holds config.json; model.safetensors or pytorch_model.bin, whole or in shards with an index; and
     /// tokenizer.json, or vocab.json with merges.txt and added_tokens.json. Nothing in it is executed. Memory stays small
     /// whatever the model's size, and FILE appears only when it is complete.
-    #[command(after_help = "Architectures: codegen (becomes llama.cpp's phi2).\n\n\
-        Types: F32, F16, BF16; Q8_0 (8.5 bits per weight, nearly lossless); Q6_K, Q5_K, Q4_K, Q3_K, Q2_K (6.6 to 2.6 bits, \
-        rows divisible by 256); Q5_1, Q5_0, Q4_1, Q4_0 (rows divisible by 32). Vectors stay F32, the output projection is \
-        kept at Q6_K or better, and rows that do not fit are stored as Q8_0 or F16.\n\n\
+    #[command(
+        after_help = "Architectures: codegen (becomes llama.cpp's phi2), gpt2, llama and mistral (llama), qwen2, t5.\n\n\
+        Types: F32, F16, BF16; Q8_0 (8.5 bits per weight, nearly lossless); Q6_K; Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q3_K_M, \
+        Q3_K_S, Q2_K (5.7 to 2.6 bits; _M and _S are llama.cpp's mixes, Q4_K alone means Q4_K_M); Q5_1, Q5_0, Q4_1, Q4_0. \
+        Vectors stay F32, the output projection is kept at Q6_K or better, and rows that are no whole blocks of the type are \
+        stored in the nearest one that fits, as llama.cpp does.\n\n\
         Examples:\n  \
         inhouse-convert gguf --from codegen-350M-mono --out codegen-350m.q8_0.gguf --quantize Q8_0\n  \
         inhouse-convert gguf --from my-model --out my-model.gguf\n  \
-        inhouse-convert gguf --from codegen-2B-mono --out 2b.gguf --quantize Q4_K --progress json")]
+        inhouse-convert gguf --from codegen-2B-mono --out 2b.gguf --quantize Q4_K_M --progress json"
+    )]
     Gguf {
         /// Hugging Face folder to read
         #[arg(long, value_name = "HF_DIR")]

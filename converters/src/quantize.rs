@@ -1,4 +1,4 @@
-//! How tensors are stored: the types on offer, which tensor gets which, and the encoding of rows.
+//! How tensors are stored: the file types on offer, which tensor gets which type in them, and the encoding of rows.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
-
 use inhouse_core::gguf::{TENSOR_TYPES, TensorType};
 
-/// A storage type for the matrices of a model.
+/// A file type: how the matrices of a model are stored. Those ending in `_S` and `_M` are llama.cpp's mixes, in which the
+/// matrices that matter most get more bits (`llama-quant.cpp`, without an importance matrix).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(non_camel_case_types)] // the names are the format's
 pub enum Quantization {
@@ -23,36 +23,111 @@ pub enum Quantization {
     Q8_0,
     /// 6.6 bits.
     Q6_K,
+    /// 5.5 bits, and 6.6 for part of the attention and feed-forward.
+    Q5_K_M,
     /// 5.5 bits.
-    Q5_K,
+    Q5_K_S,
     /// 6 bits.
     Q5_1,
     /// 5.5 bits.
     Q5_0,
-    /// 4.5 bits.
-    Q4_K,
+    /// 4.5 bits, and 6.6 for part of the attention and feed-forward.
+    Q4_K_M,
+    /// 4.5 bits, and 5.5 for the first blocks.
+    Q4_K_S,
     /// 5 bits.
     Q4_1,
     /// 4.5 bits.
     Q4_0,
+    /// 3.4 bits, and 4.5 to 5.5 for part of the attention and feed-forward.
+    Q3_K_M,
     /// 3.4 bits.
-    Q3_K,
-    /// 2.6 bits.
+    Q3_K_S,
+    /// 2.6 bits, and 3.4 for part of the attention and feed-forward.
     Q2_K,
 }
 
-use Quantization::{BF16, F16, F32, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use Quantization::{
+    BF16, F16, F32, Q2_K, Q3_K_M, Q3_K_S, Q4_0, Q4_1, Q4_K_M, Q4_K_S, Q5_0, Q5_1, Q5_K_M, Q5_K_S, Q6_K, Q8_0,
+};
+
+/// Other names, as llama.cpp's quantiser has them.
+const ALIASES: [(&str, Quantization); 3] = [("Q5_K", Q5_K_M), ("Q4_K", Q4_K_M), ("Q3_K", Q3_K_M)];
+
+/// What the choice of a tensor's type depends on beside the tensor.
+#[derive(Debug)]
+pub struct Model {
+    /// Whether the output projection is a tensor of its own; else the embedding stands for it.
+    has_output: bool,
+    /// Blocks of each stack: of the whole model, or of encoder and decoder.
+    n_blocks: Vec<(String, usize)>,
+}
+
+impl Model {
+    /// Takes it from the names of the file's tensors.
+    pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let mut model = Self { has_output: false, n_blocks: Vec::new() };
+        for name in names {
+            model.has_output |= name == "output.weight";
+            let Some((stack, block)) = block_of(name) else { continue };
+            match model.n_blocks.iter_mut().find(|(known, _)| known == stack) {
+                Some((_, n)) => *n = (*n).max(block + 1),
+                None => model.n_blocks.push((stack.to_owned(), block + 1)),
+            }
+        }
+        model
+    }
+
+    /// The block of a tensor, and how many there are in its stack.
+    fn place(&self, name: &str) -> (usize, usize) {
+        let Some((stack, block)) = block_of(name) else { return (0, 1) };
+        let n = self.n_blocks.iter().find(|(known, _)| known == stack);
+        (block, n.map_or(block + 1, |(_, n)| *n))
+    }
+}
+
+/// `dec.blk` and 3 of `dec.blk.3.attn_q.weight`.
+fn block_of(name: &str) -> Option<(&str, usize)> {
+    let at = name.find("blk.")? + 3;
+    let number = name[at + 1..].split('.').next()?;
+    Some((&name[..at], number.parse().ok()?))
+}
+
+/// Blocks at both ends and every third between them.
+fn more_bits(block: usize, n: usize) -> bool {
+    block < n / 8 || block >= 7 * n / 8 || (block - n / 8) % 3 == 2
+}
 
 impl Quantization {
     /// All of them, best first.
-    pub const ALL: [Self; 13] = [F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_1, Q5_0, Q4_K, Q4_1, Q4_0, Q3_K, Q2_K];
+    pub const ALL: [Self; 16] = [
+        F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, Q3_K_M, Q3_K_S,
+        Q2_K,
+    ];
 
-    /// Its name, as typed and as in the format.
+    /// Its name, as typed and as llama.cpp's users know it.
     pub fn name(self) -> &'static str {
-        self.tensor_type().name
+        match self {
+            F32 => "F32",
+            F16 => "F16",
+            BF16 => "BF16",
+            Q8_0 => "Q8_0",
+            Q6_K => "Q6_K",
+            Q5_K_M => "Q5_K_M",
+            Q5_K_S => "Q5_K_S",
+            Q5_1 => "Q5_1",
+            Q5_0 => "Q5_0",
+            Q4_K_M => "Q4_K_M",
+            Q4_K_S => "Q4_K_S",
+            Q4_1 => "Q4_1",
+            Q4_0 => "Q4_0",
+            Q3_K_M => "Q3_K_M",
+            Q3_K_S => "Q3_K_S",
+            Q2_K => "Q2_K",
+        }
     }
 
-    /// `general.file_type` of a file whose matrices are mostly of this type (`llama_ftype` in `llama.h`).
+    /// `general.file_type` of such a file (`llama_ftype` in `llama.h`).
     pub fn file_type(self) -> u32 {
         match self {
             F32 => 0,
@@ -63,91 +138,127 @@ impl Quantization {
             Q5_0 => 8,
             Q5_1 => 9,
             Q2_K => 10,
-            Q3_K => 11,
-            Q4_K => 14,
-            Q5_K => 16,
+            Q3_K_S => 11,
+            Q3_K_M => 12,
+            Q4_K_S => 14,
+            Q4_K_M => 15,
+            Q5_K_S => 16,
+            Q5_K_M => 17,
             Q6_K => 18,
             BF16 => 32,
         }
     }
 
-    /// The storage type.
-    pub fn tensor_type(self) -> &'static TensorType {
-        let id = match self {
-            F32 => 0,
-            F16 => 1,
-            Q4_0 => 2,
-            Q4_1 => 3,
-            Q5_0 => 6,
-            Q5_1 => 7,
-            Q8_0 => 8,
-            Q2_K => 10,
-            Q3_K => 11,
-            Q4_K => 12,
-            Q5_K => 13,
-            Q6_K => 14,
-            BF16 => 30,
-        };
-        TensorType::by_id(id).unwrap_or(&TENSOR_TYPES[0])
-    }
-
-    fn candle(self) -> Option<GgmlDType> {
-        Some(match self {
-            F32 | F16 | BF16 => return None,
-            Q4_0 => GgmlDType::Q4_0,
-            Q4_1 => GgmlDType::Q4_1,
-            Q5_0 => GgmlDType::Q5_0,
-            Q5_1 => GgmlDType::Q5_1,
-            Q8_0 => GgmlDType::Q8_0,
-            Q2_K => GgmlDType::Q2K,
-            Q3_K => GgmlDType::Q3K,
-            Q4_K => GgmlDType::Q4K,
-            Q5_K => GgmlDType::Q5K,
-            Q6_K => GgmlDType::Q6K,
-        })
-    }
-
-    /// The type that a tensor gets in a file of this type: vectors stay F32 (llama.cpp adds and multiplies them so), the
-    /// output projection is kept at 6 bits or more, and rows that are no whole number of blocks fall back to a type that
-    /// fits them, at least as good.
-    pub fn for_tensor(self, shape: &[usize], is_output: bool) -> Self {
-        let [.., _, columns] = *shape else { return F32 };
-        let wanted = match self {
-            Q5_K | Q4_K | Q3_K | Q2_K if is_output => Q6_K,
-            Q5_1 | Q5_0 | Q4_1 | Q4_0 if is_output => Q8_0,
-            other => other,
-        };
-        [wanted, Q8_0, F16]
-            .into_iter()
-            .find(|kind| columns.is_multiple_of(kind.tensor_type().block_len))
-            .unwrap_or(F32)
-    }
-
-    /// Encodes whole rows.
-    ///
-    /// # Errors
-    /// One line without the tensor's name: a value is not finite, or does not fit the type.
-    pub fn encode(self, values: &[f32]) -> Result<Vec<u8>, String> {
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(format!("holds {value}"));
+    /// The type that most matrices get.
+    fn base(self) -> &'static str {
+        match self {
+            Q5_K_M | Q5_K_S => "Q5_K",
+            Q4_K_M | Q4_K_S => "Q4_K",
+            Q3_K_M | Q3_K_S => "Q3_K",
+            other => other.name(),
         }
-        match self.candle() {
-            Some(dtype) => {
-                let encode = || {
-                    let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
-                    Ok(QTensor::quantize(&tensor, dtype)?.data()?.into_owned())
-                };
-                encode()
-                    .map_err(|cause: candle_core::Error| format!("cannot be quantised to {self}: {cause}"))
-            }
-            None if self == F16 => {
-                halves(values, |value| (f16::from_f32(value).is_finite(), f16::from_f32(value).to_bits()))
-            }
-            None if self == BF16 => {
-                halves(values, |value| (bf16::from_f32(value).is_finite(), bf16::from_f32(value).to_bits()))
-            }
-            None => Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+    }
+
+    /// The type that a tensor should get in a file of this type, and the one that it gets: where rows are no whole number of
+    /// blocks, the nearest type in which they are.
+    pub fn for_tensor(
+        self,
+        name: &str,
+        shape: &[usize],
+        model: &Model,
+    ) -> (&'static TensorType, &'static TensorType) {
+        let wanted = named(self.wanted(name, shape, model));
+        let columns = shape.last().copied().unwrap_or(1);
+        let fits = |kind: &TensorType| columns.is_multiple_of(kind.block_len);
+        if fits(wanted) {
+            return (wanted, wanted);
         }
+        let near = named(match wanted.name {
+            "Q2_K" | "Q3_K" => "Q4_0",
+            "Q4_K" => "Q5_0",
+            "Q5_K" => "Q5_1",
+            _ => "Q8_0",
+        });
+        (wanted, if fits(near) { near } else { named("F16") })
+    }
+
+    /// Vectors stay F32 (llama.cpp adds and multiplies them so), and what is looked up by position or distance.
+    fn wanted(self, name: &str, shape: &[usize], model: &Model) -> &'static str {
+        if shape.len() < 2 || name.contains("attn_rel_b.") || name == "position_embd.weight" {
+            return "F32";
+        }
+        if matches!(self, F32 | F16 | BF16 | Q8_0) {
+            return self.base();
+        }
+        let is_output = name == "output.weight" || (name == "token_embd.weight" && !model.has_output);
+        if is_output {
+            // Falls back to Q8_0.
+            return "Q6_K";
+        }
+        let (block, n) = model.place(name);
+        let part = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or_default();
+        match (self, part) {
+            (Q5_K_M, "attn_v" | "cross_attn_v" | "ffn_down") if more_bits(block, n) => "Q6_K",
+            (Q4_K_M, "attn_v" | "cross_attn_v" | "ffn_down") if more_bits(block, n) => "Q6_K",
+            (Q5_K_M, "attn_qkv") => "Q6_K",
+            (Q4_K_M, "attn_qkv") => "Q5_K",
+            (Q4_K_S, "attn_v" | "cross_attn_v") if block < 4 => "Q5_K",
+            (Q4_K_S, "ffn_down") if block < n / 8 => "Q5_K",
+            (Q3_K_M, "attn_v" | "cross_attn_v") if block < 2 => "Q5_K",
+            (Q3_K_M, "ffn_down") if block < n / 16 => "Q5_K",
+            (Q3_K_M, "attn_v" | "cross_attn_v" | "ffn_down") => "Q4_K",
+            (Q3_K_M, "attn_qkv" | "attn_output" | "attn_o" | "cross_attn_o") => "Q4_K",
+            (Q2_K, "attn_v" | "cross_attn_v" | "ffn_down") => "Q3_K",
+            (Q2_K, "attn_output" | "attn_o" | "cross_attn_o") => "Q3_K",
+            _ => self.base(),
+        }
+    }
+}
+
+fn named(name: &str) -> &'static TensorType {
+    TensorType::by_name(name).unwrap_or(&TENSOR_TYPES[0])
+}
+
+fn candle(kind: &TensorType) -> Option<GgmlDType> {
+    Some(match kind.name {
+        "Q4_0" => GgmlDType::Q4_0,
+        "Q4_1" => GgmlDType::Q4_1,
+        "Q5_0" => GgmlDType::Q5_0,
+        "Q5_1" => GgmlDType::Q5_1,
+        "Q8_0" => GgmlDType::Q8_0,
+        "Q2_K" => GgmlDType::Q2K,
+        "Q3_K" => GgmlDType::Q3K,
+        "Q4_K" => GgmlDType::Q4K,
+        "Q5_K" => GgmlDType::Q5K,
+        "Q6_K" => GgmlDType::Q6K,
+        _ => return None,
+    })
+}
+
+/// Encodes whole rows.
+///
+/// # Errors
+/// One line without the tensor's name: a value is not finite, or does not fit the type.
+pub fn encode(kind: &TensorType, values: &[f32]) -> Result<Vec<u8>, String> {
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        return Err(format!("holds {value}"));
+    }
+    match (candle(kind), kind.name) {
+        (Some(dtype), name) => {
+            let encode = || {
+                let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
+                Ok(QTensor::quantize(&tensor, dtype)?.data()?.into_owned())
+            };
+            encode().map_err(|cause: candle_core::Error| format!("cannot be quantised to {name}: {cause}"))
+        }
+        (None, "F16") => {
+            halves(values, |value| (f16::from_f32(value).is_finite(), f16::from_f32(value).to_bits()))
+        }
+        (None, "BF16") => {
+            halves(values, |value| (bf16::from_f32(value).is_finite(), bf16::from_f32(value).to_bits()))
+        }
+        (None, "F32") => Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        (None, name) => Err(format!("cannot be stored as {name}")),
     }
 }
 
@@ -174,7 +285,8 @@ impl FromStr for Quantization {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(text));
+        let known = Self::ALL.into_iter().map(|kind| (kind.name(), kind)).chain(ALIASES);
+        let known = known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, kind)| kind);
         known.ok_or_else(|| format!("unknown type (one of {})", Self::ALL.map(Self::name).join(", ")))
     }
 }
@@ -188,46 +300,76 @@ mod tests {
         for kind in Quantization::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
             assert_eq!(kind.name().to_lowercase().parse(), Ok(kind));
-            if let Some(dtype) = kind.candle() {
-                assert_eq!((dtype.block_size(), dtype.type_size()), {
-                    let stored = kind.tensor_type();
-                    (stored.block_len, stored.block_bytes)
-                });
+            let listed = inhouse_core::gguf::FILE_TYPES.iter().find(|(id, _)| *id == kind.file_type());
+            assert_eq!(listed.map(|(_, name)| *name), Some(kind.name()));
+            let stored = named(kind.base());
+            assert_eq!(stored.name, kind.base());
+            if let Some(dtype) = candle(stored) {
+                assert_eq!((dtype.block_size(), dtype.type_size()), (stored.block_len, stored.block_bytes));
             }
         }
+        assert_eq!("q4_k".parse(), Ok(Q4_K_M));
         assert!("Q9".parse::<Quantization>().unwrap_err().contains("Q8_0"));
     }
 
     #[test]
-    fn rows_that_do_not_fit_fall_back() {
-        assert_eq!(Q4_K.for_tensor(&[8, 512], false), Q4_K);
-        assert_eq!(Q4_K.for_tensor(&[8, 512], true), Q6_K);
-        assert_eq!(Q4_K.for_tensor(&[8, 192], false), Q8_0);
-        assert_eq!(Q4_0.for_tensor(&[8, 192], false), Q4_0);
-        assert_eq!(Q8_0.for_tensor(&[8, 50], false), F16);
-        assert_eq!(Q4_K.for_tensor(&[512], false), F32);
-        assert_eq!(F16.for_tensor(&[512], false), F32);
-        assert_eq!(BF16.for_tensor(&[3, 7], true), BF16);
+    fn tensors_get_what_llama_cpp_gives_them() {
+        let names: Vec<String> = (0..16)
+            .flat_map(|i| ["attn_v", "ffn_down", "attn_qkv"].map(|part| format!("blk.{i}.{part}.weight")))
+            .chain(["token_embd.weight".into(), "output.weight".into()])
+            .collect();
+        let whole = Model::new(names.iter().map(String::as_str));
+        let tied = Model::new(names[..names.len() - 1].iter().map(String::as_str));
+        let of = |kind: Quantization, name: &str, columns: usize, model: &Model| {
+            kind.for_tensor(name, &[8, columns], model).1.name
+        };
+        for (kind, name, columns, expected) in [
+            (Q4_K_M, "blk.0.attn_q.weight", 512, "Q4_K"),
+            (Q4_K_M, "blk.0.attn_v.weight", 512, "Q6_K"),
+            (Q4_K_M, "blk.2.ffn_down.weight", 512, "Q4_K"),
+            (Q4_K_M, "blk.4.ffn_down.weight", 512, "Q6_K"),
+            (Q4_K_M, "blk.15.ffn_down.weight", 512, "Q6_K"),
+            (Q4_K_M, "blk.3.attn_qkv.weight", 512, "Q5_K"),
+            (Q5_K_M, "blk.3.attn_qkv.weight", 512, "Q6_K"),
+            (Q4_K_S, "blk.3.attn_v.weight", 512, "Q5_K"),
+            (Q4_K_S, "blk.4.attn_v.weight", 512, "Q4_K"),
+            (Q4_K_M, "output.weight", 512, "Q6_K"),
+            (Q4_0, "output.weight", 512, "Q6_K"),
+            (Q4_0, "output.weight", 192, "Q8_0"),
+            (Q4_K_M, "token_embd.weight", 512, "Q4_K"),
+            (Q4_K_S, "blk.9.ffn_up.weight", 192, "Q5_0"),
+            (Q5_K_S, "blk.9.ffn_up.weight", 192, "Q5_1"),
+            (Q6_K, "blk.9.ffn_up.weight", 192, "Q8_0"),
+            (Q2_K, "blk.9.ffn_up.weight", 192, "Q4_0"),
+            (Q4_0, "blk.9.ffn_up.weight", 192, "Q4_0"),
+            (Q8_0, "blk.9.ffn_up.weight", 50, "F16"),
+            (Q8_0, "enc.blk.0.attn_rel_b.weight", 64, "F32"),
+            (BF16, "blk.9.ffn_up.weight", 7, "BF16"),
+        ] {
+            assert_eq!(of(kind, name, columns, &whole), expected, "{kind} {name} {columns}");
+        }
+        assert_eq!(of(Q4_K_M, "token_embd.weight", 512, &tied), "Q6_K");
+        assert_eq!(F16.for_tensor("blk.0.attn_v.bias", &[512], &whole).1.name, "F32");
     }
 
     #[test]
     fn values_come_back_within_the_step_of_the_type() {
         let values: Vec<f32> = (0..2048).map(|i| ((i * 37 % 101) as f32 / 50.0 - 1.0) * 0.3).collect();
         for kind in Quantization::ALL {
-            let bytes = kind.encode(&values).unwrap();
-            let stored = kind.tensor_type();
+            let stored = named(kind.base());
+            let bytes = encode(stored, &values).unwrap();
             assert_eq!(bytes.len() as u64, stored.bytes(2048).unwrap(), "{kind}");
-            let Some(dtype) = kind.candle() else { continue };
+            let Some(dtype) = candle(stored) else { continue };
             let storage =
                 candle_core::quantized::QStorage::from_data(bytes.into(), &Device::Cpu, dtype).unwrap();
             let back = QTensor::new(storage, 2048).unwrap().dequantize(&Device::Cpu).unwrap();
             let back: Vec<f32> = back.to_vec1().unwrap();
             let worst = values.iter().zip(&back).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
-            let step = match kind {
-                Q8_0 => 0.003,
-                Q6_K => 0.015,
-                Q5_K | Q5_0 | Q5_1 => 0.03,
-                Q4_K | Q4_0 | Q4_1 => 0.06,
+            let step = match stored.name {
+                "Q8_0" => 0.003,
+                "Q6_K" => 0.015,
+                "Q5_K" | "Q5_0" | "Q5_1" => 0.03,
+                "Q4_K" | "Q4_0" | "Q4_1" => 0.06,
                 _ => 0.25,
             };
             assert!(worst <= step, "{kind}: {worst}");
@@ -239,9 +381,10 @@ mod tests {
         for kind in Quantization::ALL {
             let mut values = vec![0.5f32; 256];
             values[77] = f32::NAN;
-            assert!(kind.encode(&values).unwrap_err().contains("NaN"), "{kind}");
+            assert!(encode(named(kind.base()), &values).unwrap_err().contains("NaN"), "{kind}");
         }
-        assert!(F16.encode(&[1e6]).unwrap_err().contains("beyond the range"));
-        assert!(BF16.encode(&[1e6]).is_ok());
+        assert!(encode(named("F16"), &[1e6]).unwrap_err().contains("beyond the range"));
+        assert!(encode(named("BF16"), &[1e6]).is_ok());
+        assert!(encode(named("IQ4_XS"), &[0.0; 256]).is_err());
     }
 }

@@ -63,14 +63,14 @@ fn types_are_as_asked_and_fall_back_where_rows_do_not_fit() {
         (Some(Quantization::F16), &[("F16", 14), ("F32", 21)]),
         (Some(Quantization::Q8_0), &[("F32", 21), ("Q8_0", 14)]),
         (Some(Quantization::Q4_0), &[("F32", 21), ("Q4_0", 13), ("Q8_0", 1)]),
-        (Some(Quantization::Q4_K), &[("F32", 21), ("Q4_K", 3), ("Q8_0", 11)]),
+        (Some(Quantization::Q4_K_S), &[("F32", 21), ("Q4_K", 3), ("Q5_0", 10), ("Q8_0", 1)]),
     ] {
         let report = convert(&options(&fixture(), &path, quantization), &Silent).unwrap();
         let info = info(&path).unwrap();
         assert_eq!(info.tensor_types.into_iter().collect::<Vec<_>>(), types, "{quantization:?}");
         assert_eq!(
             report.fallbacks.is_empty(),
-            quantization != Some(Quantization::Q4_K),
+            !matches!(quantization, Some(Quantization::Q4_K_S | Quantization::Q4_0)),
             "{:?}",
             report.fallbacks
         );
@@ -149,7 +149,10 @@ fn faults_are_named_and_nothing_is_written() {
         (config("n_embd", Some(128.into())), &["model.safetensors", "[640, 64]", "[640, 128]"]),
         (config("vocab_size", Some(500.into())), &["[640, 64]", "[500, 64]"]),
         (config("activation_function", Some("relu".into())), &["config.json", "relu", "gelu_new"]),
-        (config("model_type", Some("mamba".into())), &["config.json", "\"mamba\"", "supported: codegen"]),
+        (
+            config("model_type", Some("mamba".into())),
+            &["config.json", "\"mamba\"", "supported: codegen, gpt2, llama, mistral, qwen2, t5"],
+        ),
         (config("model_type", None), &["config.json", "\"model_type\" is missing"]),
         (failure("config.json", |_| None), &["config.json", "No such file"]),
         (failure("config.json", |_| Some(Vec::new())), &["config.json", "bad JSON"]),

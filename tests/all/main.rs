@@ -5,5 +5,6 @@ mod cli;
 mod daemon;
 mod ffi;
 mod generate;
+mod gguf;
 mod journal;
 mod parity;

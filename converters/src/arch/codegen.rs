@@ -10,7 +10,7 @@ use inhouse_candle::codegen::{Config, Part, names};
 use inhouse_candle::config::ConfigFile;
 use inhouse_core::Result;
 
-use super::{Plan, Source, Tensor};
+use super::{Plan, Source, Tensors, number};
 use inhouse_core::gguf::Value;
 
 /// CodeGen's wavelengths, not in its `config.json`.
@@ -18,7 +18,6 @@ const ROPE_BASE: f32 = 10_000.0;
 
 pub(super) fn plan(file: &ConfigFile, checkpoint: &Checkpoint) -> Result<Plan> {
     let config = Config::from_file(file)?;
-    let number = |value: usize| Value::U32(value as u32);
     let hyperparameters = vec![
         ("context_length", number(config.n_positions)),
         ("embedding_length", number(config.n_embd)),
@@ -31,57 +30,33 @@ pub(super) fn plan(file: &ConfigFile, checkpoint: &Checkpoint) -> Result<Plan> {
         ("rope.freq_base", Value::F32(ROPE_BASE)),
         ("vocab_size", number(config.vocab_size)),
     ];
-    let mut tensors = Tensors { checkpoint, list: Vec::new() };
-    tensors.all(&config)?;
-    Ok(Plan { architecture: "phi2", vocab_size: config.vocab_size, hyperparameters, tensors: tensors.list })
+    let mut tensors = Tensors::new(checkpoint);
+    all(&mut tensors, &config)?;
+    Ok(tensors.plan("phi2", config.vocab_size, hyperparameters))
 }
 
-struct Tensors<'a> {
-    checkpoint: &'a Checkpoint,
-    list: Vec<Tensor>,
-}
-
-impl Tensors<'_> {
-    fn all(&mut self, config: &Config) -> Result<()> {
-        let (vocab, embd, inner) = (config.vocab_size, config.n_embd, config.n_inner);
-        let order = fused_order(config);
-        self.whole("token_embd.weight", names::EMBEDDING, &[vocab, embd])?;
-        self.norm("output_norm", names::FINAL_NORM, embd)?;
-        let output = if config.tie_word_embeddings { names::EMBEDDING } else { "lm_head.weight" };
-        self.whole("output.weight", output, &[vocab, embd])?;
-        self.whole("output.bias", "lm_head.bias", &[vocab])?;
-        for layer in 0..config.n_layer {
-            let to = |tensor: &str| format!("blk.{layer}.{tensor}");
-            let from = |tensor: &str| names::block(layer, tensor);
-            self.norm(&to("attn_norm"), &from("ln_1"), embd)?;
-            let fused = from("attn.qkv_proj.weight");
-            self.checkpoint.require(&fused, &[3 * embd, embd])?;
-            self.add(to("attn_qkv.weight"), &[3 * embd, embd], Source::Rows(fused, order.clone()));
-            self.add(to("attn_qkv.bias"), &[3 * embd], Source::Zeros);
-            self.whole(&to("attn_output.weight"), &from("attn.out_proj.weight"), &[embd, embd])?;
-            self.add(to("attn_output.bias"), &[embd], Source::Zeros);
-            self.whole(&to("ffn_up.weight"), &from("mlp.fc_in.weight"), &[inner, embd])?;
-            self.whole(&to("ffn_up.bias"), &from("mlp.fc_in.bias"), &[inner])?;
-            self.whole(&to("ffn_down.weight"), &from("mlp.fc_out.weight"), &[embd, inner])?;
-            self.whole(&to("ffn_down.bias"), &from("mlp.fc_out.bias"), &[embd])?;
-        }
-        Ok(())
+fn all(tensors: &mut Tensors<'_>, config: &Config) -> Result<()> {
+    let (vocab, embd, inner) = (config.vocab_size, config.n_embd, config.n_inner);
+    let order = fused_order(config);
+    tensors.whole("token_embd.weight", names::EMBEDDING, &[vocab, embd])?;
+    tensors.norm("output_norm", names::FINAL_NORM, embd)?;
+    let output = if config.tie_word_embeddings { names::EMBEDDING } else { "lm_head.weight" };
+    tensors.whole("output.weight", output, &[vocab, embd])?;
+    tensors.whole("output.bias", "lm_head.bias", &[vocab])?;
+    for layer in 0..config.n_layer {
+        let to = |tensor: &str| format!("blk.{layer}.{tensor}");
+        let from = |tensor: &str| names::block(layer, tensor);
+        tensors.norm(&to("attn_norm"), &from("ln_1"), embd)?;
+        let fused = from("attn.qkv_proj.weight");
+        tensors.checkpoint.require(&fused, &[3 * embd, embd])?;
+        tensors.add(to("attn_qkv.weight"), &[3 * embd, embd], Source::Rows(fused, order.clone()));
+        tensors.add(to("attn_qkv.bias"), &[3 * embd], Source::Zeros);
+        tensors.linear(&to("attn_output"), &from("attn.out_proj"), embd, embd, false)?;
+        tensors.add(to("attn_output.bias"), &[embd], Source::Zeros);
+        tensors.linear(&to("ffn_up"), &from("mlp.fc_in"), embd, inner, true)?;
+        tensors.linear(&to("ffn_down"), &from("mlp.fc_out"), inner, embd, true)?;
     }
-
-    fn norm(&mut self, to: &str, from: &str, width: usize) -> Result<()> {
-        self.whole(&format!("{to}.weight"), &format!("{from}.weight"), &[width])?;
-        self.whole(&format!("{to}.bias"), &format!("{from}.bias"), &[width])
-    }
-
-    fn whole(&mut self, to: &str, from: &str, shape: &[usize]) -> Result<()> {
-        self.checkpoint.require(from, shape)?;
-        self.add(to.to_owned(), shape, Source::Whole(from.to_owned()));
-        Ok(())
-    }
-
-    fn add(&mut self, name: String, shape: &[usize], source: Source) {
-        self.list.push(Tensor { name, shape: shape.to_vec(), source });
-    }
+    Ok(())
 }
 
 /// Rows of CodeGen's fused weight in phi2's order: queries, keys, values; heads in order; rotated dimensions in halves.

@@ -139,7 +139,7 @@ impl Vocabulary {
     }
 
     /// The tree of a `tokenizer.json`, without truncation, padding and dropout.
-    pub(crate) fn tree(&self) -> &Value {
+    pub fn tree(&self) -> &Value {
         &self.tree
     }
 
