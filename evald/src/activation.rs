@@ -6,8 +6,8 @@ use std::os::unix::net::UnixListener;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
-use crate::environment::adopt;
 use crate::error::{Error, Result, Step};
+use crate::sys::adopt;
 
 /// The first descriptor that is passed (`SD_LISTEN_FDS_START`).
 const FIRST_FD: i32 = 3;

@@ -1,15 +1,15 @@
 //! Environments as the daemon sees them: what `--env` says, and the warm interpreters made of it.
 
 use std::io::{IoSlice, Read};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::str::FromStr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use evald_proto::NamedEnv;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, setsockopt, socketpair, sockopt,
 };
@@ -24,42 +24,6 @@ use crate::mounts::{self, Entry};
 use crate::slot::Slot;
 use crate::tier::Tier;
 
-/// What `--env NAME=PYTHON[:MODULE,...]` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spec {
-    /// What jobs call it.
-    pub name: String,
-    /// Its interpreter.
-    pub python: PathBuf,
-    /// Modules imported before the first sample.
-    pub preload: Vec<String>,
-}
-
-impl FromStr for Spec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, rest) = text.split_once('=').ok_or("expected NAME=PYTHON[:MODULE,...]")?;
-        let (python, modules) = rest.split_once(':').unwrap_or((rest, ""));
-        let preload: Vec<String> =
-            modules.split(',').map(str::trim).filter(|module| !module.is_empty()).map(String::from).collect();
-        let is_module = |module: &&String| {
-            module.split('.').all(|part| {
-                let starts_well =
-                    part.chars().next().is_some_and(|first| first.is_alphabetic() || first == '_');
-                starts_well && part.chars().all(|letter| letter.is_alphanumeric() || letter == '_')
-            })
-        };
-        if let Some(bad) = preload.iter().find(|module| !is_module(module)) {
-            return Err(format!("{bad:?} is no module name"));
-        }
-        if name.is_empty() || python.is_empty() {
-            return Err("expected NAME=PYTHON[:MODULE,...]".into());
-        }
-        Ok(Self { name: name.into(), python: python.into(), preload })
-    }
-}
-
 /// What all environments of a daemon share.
 #[derive(Debug, Clone)]
 pub struct Common {
@@ -73,7 +37,7 @@ pub struct Common {
     pub library: PathBuf,
     /// Folders on the module search path of every environment.
     pub paths: Vec<PathBuf>,
-    /// Where T3 samples get their private folders.
+    /// Where T3 samples get their private folders; empty in other tiers.
     pub scratch: PathBuf,
     /// Where T0 and T1 samples get their cgroups.
     pub group: Option<Arc<Group>>,
@@ -83,7 +47,8 @@ pub struct Common {
 const IMPORT_PATIENCE: Duration = Duration::from_secs(300);
 
 struct Environment {
-    spec: Spec,
+    name: String,
+    preload: Vec<String>,
     interpreter: Interpreter,
     root: Vec<Entry>,
     master: Option<Master>,
@@ -103,14 +68,15 @@ impl Drop for Master {
 }
 
 impl Environment {
-    fn inspect(spec: Spec, common: &Common) -> Result<Self> {
-        let interpreter = Interpreter::inspect(&spec.name, &spec.python)?;
-        let root = interpreter.root(&spec.name, &common.paths)?;
-        Ok(Self { spec, interpreter, root, master: None })
+    fn inspect(env: &NamedEnv, common: &Common) -> Result<Self> {
+        let interpreter = Interpreter::inspect(&env.name, &env.spec.python)?;
+        let root = interpreter.root(&env.name, &common.paths)?;
+        let (name, preload) = (env.name.clone(), env.spec.preload.clone());
+        Ok(Self { name, preload, interpreter, root, master: None })
     }
 
     fn fail(&self, reason: impl Into<String>) -> Error {
-        Error::Environment { name: self.spec.name.clone(), reason: reason.into() }
+        Error::Environment { name: self.name.clone(), reason: reason.into() }
     }
 
     /// Starts the warm interpreter and waits for its imports.
@@ -134,12 +100,12 @@ impl Environment {
             .stderr(Stdio::piped())
             .spawn()
             .step(format!("start {}", common.executable.display()))?;
-        let said = frame.stderr.take().map(|stderr| Tail::follow(stderr, self.spec.name.clone()));
+        let said = frame.stderr.take().map(|stderr| Tail::follow(stderr, self.name.clone()));
         let host_pid = frame.id();
         let master = Master { frame, control };
         let setup = Setup {
             tier: common.tier,
-            preload: self.spec.preload.clone(),
+            preload: self.preload.clone(),
             readable: self.readable(common),
             kept: mounts::kept(&self.root),
             scratch: common.scratch.clone(),
@@ -161,7 +127,7 @@ impl Environment {
             Err(error) => return Err(error),
         }
         tracing::info!(
-            env = self.spec.name,
+            env = self.name,
             python = self.interpreter.version,
             frame = host_pid,
             "environment is warm"
@@ -193,7 +159,7 @@ impl Environment {
             match Self::slot_of(master, common) {
                 Ok(slot) => return Ok(slot),
                 Err(error) if attempt == 0 => {
-                    tracing::warn!(env = self.spec.name, %error, "restarting the environment");
+                    tracing::warn!(env = self.name, error = error.to_string(), "restarting the environment");
                     self.master = None;
                 }
                 Err(error) => return Err(self.fail(error.to_string())),
@@ -256,7 +222,7 @@ impl Tail {
                 if got == 0 {
                     break;
                 }
-                tracing::debug!(env, said = %String::from_utf8_lossy(&buffer[..got]));
+                tracing::debug!(env, said = &*String::from_utf8_lossy(&buffer[..got]), "standard error");
                 let mut text = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 text.extend_from_slice(&buffer[..got]);
                 let over = text.len().saturating_sub(KEPT);
@@ -289,11 +255,9 @@ impl Keeper {
     ///
     /// # Errors
     /// The first environment that cannot be used.
-    pub fn start(specs: &[Spec], common: Common) -> Result<Self> {
-        let mut environments = specs
-            .iter()
-            .map(|spec| Environment::inspect(spec.clone(), &common))
-            .collect::<Result<Vec<_>>>()?;
+    pub fn start(envs: &[NamedEnv], common: Common) -> Result<Self> {
+        let mut environments =
+            envs.iter().map(|env| Environment::inspect(env, &common)).collect::<Result<Vec<_>>>()?;
         let (asks, receiver): (_, Receiver<(usize, SyncSender<Answer>)>) = std::sync::mpsc::channel();
         let (started, ready) = sync_channel(1);
         std::thread::Builder::new()
@@ -372,33 +336,9 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     false
 }
 
-/// Takes ownership of a raw descriptor that a caller was given for this purpose (`--stdio`).
-///
-/// # Errors
-/// It is not an open descriptor.
-pub fn adopt(fd: RawFd) -> std::io::Result<OwnedFd> {
-    // SAFETY: F_GETFD takes integers only.
-    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: open, and by contract handed to us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn specs_are_read_and_bad_ones_refused() {
-        let spec: Spec = "pd=/opt/python:pandas,numpy.linalg".parse().expect("a spec");
-        assert_eq!(spec.preload, ["pandas", "numpy.linalg"]);
-        let spec: Spec = "plain=python3".parse().expect("a spec");
-        assert_eq!((spec.python, spec.preload.len()), (PathBuf::from("python3"), 0));
-        for bad in ["", "python3", "=python3", "a=", "a=python:os;print", "a=python:1x"] {
-            assert!(bad.parse::<Spec>().is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_needle_is_found_wherever_it_is() {

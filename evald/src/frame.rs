@@ -55,13 +55,14 @@ const SANDBOX_USER: u32 = 0x6576_616c;
 /// # Errors
 /// Any step, named; on success it does not return.
 pub fn run(config: &Config) -> Result<Infallible> {
-    prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent-death signal")?;
+    die_with_the_daemon()?;
     // Out of the terminal's process group: Ctrl-C is for the daemon, which then ends this in order.
     nix::unistd::setsid().step("start a session")?;
     match config.tier {
         Tier::T3 => exec_python(config),
         _ => {
             enter_namespaces(&config.root, &config.library)?;
+            die_with_the_daemon()?;
             match sys::fork_single_threaded().step("fork the warm interpreter")? {
                 None => {
                     prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent-death signal")?;
@@ -78,6 +79,16 @@ pub fn run(config: &Config) -> Result<Infallible> {
             }
         }
     }
+}
+
+/// Again after every change of user, at which the kernel forgets a parent-death signal.
+fn die_with_the_daemon() -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent-death signal")?;
+    // It may have died before that; then it holds the other end of the control socket no more.
+    if sys::hung_up(std::io::stdin().as_fd()).step("look for the daemon")? {
+        return Err(Error::Host("the daemon has gone".into()));
+    }
+    Ok(())
 }
 
 /// Makes the namespaces of a frame, and one sample's on top, in a process of its own: whether this host lets us. With

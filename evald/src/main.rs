@@ -1,25 +1,33 @@
 //! The `evald` command.
 
-use std::os::unix::net::UnixListener;
+#![forbid(unsafe_code)]
+
+mod logging;
+
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use evald::activation::{self, Passed};
 use evald::cgroup::Group;
 use evald::check::Host;
-use evald::environment::{Common, Keeper, Spec, adopt, find_library};
+use evald::connections::Connections;
+use evald::environment::{Common, Keeper, find_library};
 use evald::limits::Limits;
 use evald::metrics::Metrics;
 use evald::sandbox::{Warm, work};
 use evald::scheduler::Scheduler;
+use evald::scratch::Scratch;
 use evald::server::{Server, listen};
 use evald::tier::{Tier, Wish};
 use evald::{frame, landlock, sys};
-use evald_proto::Client;
+use evald_proto::{Client, NamedEnv};
+use logging::Logging;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
 #[derive(Parser)]
@@ -71,7 +79,7 @@ struct Serve {
     tier: Wish,
     /// An environment: its name, its interpreter, modules to import beforehand; the first is the default
     #[arg(long = "env", value_name = "NAME=PYTHON[:MODULE,...]", default_value = "python=python3")]
-    environments: Vec<Spec>,
+    environments: Vec<NamedEnv>,
     /// A folder on the module search path of every environment, read-only
     #[arg(long = "path", value_name = "DIR")]
     paths: Vec<PathBuf>,
@@ -81,6 +89,8 @@ struct Serve {
     /// On SIGTERM, SIGINT or SIGHUP, let jobs that run end, for at most so many seconds; a second signal ends at once
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     drain: u64,
+    #[command(flatten)]
+    logging: Logging,
 }
 
 fn main() -> ExitCode {
@@ -91,9 +101,7 @@ fn main() -> ExitCode {
         Command::Check { tier } => check(tier),
         Command::Metrics { socket } => metrics(&socket),
         Command::Serve(serve) => {
-            let filter = tracing_subscriber::EnvFilter::try_from_env("EVALD_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+            serve.logging.start();
             serve_jobs(serve)
         }
     };
@@ -113,7 +121,7 @@ fn check(tier: Wish) -> anyhow::Result<ExitCode> {
 }
 
 fn metrics(socket: &Path) -> anyhow::Result<ExitCode> {
-    print!("{}", Client::connect(socket)?.metrics()?);
+    print!("{}", Client::connect(socket, &|| false)?.metrics()?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -123,7 +131,7 @@ fn executable() -> anyhow::Result<PathBuf> {
 
 /// Makes a frame's namespaces in this short-lived process, and a sample's on top.
 fn probe(join: bool) -> anyhow::Result<ExitCode> {
-    let joining = if join { Some(adopt(0).context("descriptor 0 is not open")?.into()) } else { None };
+    let joining = if join { Some(sys::adopt(0).context("descriptor 0 is not open")?.into()) } else { None };
     frame::try_out(joining.as_ref())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -143,11 +151,16 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
     }
     // First of all, before anything is started that would inherit it.
     let passed = serve.systemd.then(|| activation::listener(&Passed::from_env())).transpose()?;
+    let client = if serve.stdio {
+        Some(UnixStream::from(sys::adopt(0).context("descriptor 0 is not open")?))
+    } else {
+        None
+    };
     let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&stop), None)?;
     let executable = executable()?;
     let (tier, group) = choose(&serve, &executable)?;
-    let outcome = run(&serve, tier, group.clone(), passed, executable, &stop);
+    let outcome = run(&serve, tier, group.clone(), client, passed, executable, &stop);
     if let Some(group) = group {
         group.remove();
     }
@@ -167,7 +180,7 @@ fn choose(serve: &Serve, executable: &Path) -> anyhow::Result<(Tier, Option<Arc<
         match Group::set_up(place, executable) {
             Ok(group) => return Ok((tier, Some(Arc::new(group)))),
             Err(error) => {
-                tracing::warn!(%error, "{tier} cannot be had after all");
+                tracing::warn!(error = error.to_string(), %tier, "the tier cannot be had after all");
                 host.cgroup = Err(error.to_string());
             }
         }
@@ -179,6 +192,7 @@ fn run(
     serve: &Serve,
     tier: Tier,
     group: Option<Arc<Group>>,
+    client: Option<UnixStream>,
     passed: Option<UnixListener>,
     executable: PathBuf,
     stop: &SigSet,
@@ -188,18 +202,20 @@ fn run(
         .iter()
         .map(|path| path.canonicalize().with_context(|| format!("cannot use --path {}", path.display())))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let scratch =
-        tempfile::Builder::new().prefix("evald-").tempdir().context("cannot make a temporary folder")?;
+    let scratch = if tier == Tier::T3 { Some(Scratch::create(&std::env::temp_dir())?) } else { None };
     let common = Common {
         tier,
         landlock: landlock::version().is_some(),
         library: find_library(&executable)?,
         executable,
         paths,
-        scratch: scratch.path().to_path_buf(),
+        scratch: scratch.as_ref().map(|scratch| scratch.path().to_path_buf()).unwrap_or_default(),
         group,
     };
-    let keeper = Keeper::start(&serve.environments, common)?;
+    let Some(keeper) = start(&serve.environments, common, stop, client.as_ref())? else {
+        tracing::info!("told to stop before all environments were warm");
+        return Ok(());
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = serve.slots.map_or(cores, usize::from);
     let scheduler = Arc::new(Scheduler::default());
@@ -218,6 +234,7 @@ fn run(
         limits: Limits::default(),
         scheduler,
         metrics,
+        connections: Arc::new(Connections::default()),
     });
     let socket = serve.socket.clone();
     let drained = Arc::clone(&server);
@@ -225,16 +242,16 @@ fn run(
         Some(path) => Some(listen(path)?),
         None => passed,
     };
-    match listener {
-        Some(listener) => {
-            tracing::info!(?listener, %tier, slots, "serving");
+    match (client, listener) {
+        (None, Some(listener)) => {
+            tracing::info!(?socket, %tier, slots, "serving");
             std::thread::Builder::new()
                 .name("accept".into())
                 .spawn(move || server.serve(&listener))
                 .context("cannot start a thread")?;
         }
-        None => {
-            let stream = std::os::unix::net::UnixStream::from(adopt(0).context("descriptor 0 is not open")?);
+        (Some(stream), _) => {
+            tracing::info!(%tier, slots, "serving one client");
             std::thread::Builder::new()
                 .name("client".into())
                 .spawn(move || {
@@ -244,24 +261,50 @@ fn run(
                 })
                 .context("cannot start a thread")?;
         }
+        (None, None) => bail!("nothing to serve: give --socket, --stdio or --systemd"),
     }
     stop.wait().context("cannot wait for signals")?;
     drain(&drained, stop, Duration::from_secs(serve.drain))?;
     if let Some(path) = socket {
         std::fs::remove_file(path).ok();
     }
-    scratch.close().ok();
     Ok(())
+}
+
+/// Makes the environments warm, which takes as long as their imports; `None` when told to stop, or left by the only client,
+/// before that.
+fn start(
+    environments: &[NamedEnv],
+    common: Common,
+    stop: &SigSet,
+    client: Option<&UnixStream>,
+) -> anyhow::Result<Option<Keeper>> {
+    const LOOK: Duration = Duration::from_millis(5);
+    let environments = environments.to_vec();
+    let starting = std::thread::Builder::new()
+        .name("start".into())
+        .spawn(move || Keeper::start(&environments, common))
+        .context("cannot start a thread")?;
+    while !starting.is_finished() {
+        let left = client.is_some_and(|client| sys::hung_up(client.as_fd()).unwrap_or(true));
+        if left || sys::wait_for_signal(stop, LOOK).context("cannot wait for signals")? {
+            return Ok(None);
+        }
+    }
+    let keeper = starting.join().map_err(|_| anyhow!("starting the environments panicked"))??;
+    Ok(Some(keeper))
 }
 
 /// Lets what runs come to its end and be answered, until `patience` is over or another signal comes.
 fn drain(server: &Server, stop: &SigSet, patience: Duration) -> anyhow::Result<()> {
     const LOOK: Duration = Duration::from_millis(20);
     let deadline = Instant::now() + patience;
+    let (in_flight, seconds) = (server.metrics.in_flight.now(), patience.as_secs());
+    tracing::info!(in_flight, seconds, "told to stop: letting what runs end");
     server.stop();
     while server.metrics.in_flight.now() > 0 && Instant::now() < deadline {
         if sys::wait_for_signal(stop, LOOK).context("cannot wait for signals")? {
-            tracing::warn!(cut_off = server.metrics.in_flight.now(), "told twice to stop");
+            tracing::warn!(cut_off = server.metrics.in_flight.now(), "told twice to stop: stopping at once");
             return Ok(());
         }
     }

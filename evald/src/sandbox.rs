@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use evald_proto::{Job, JobResult, Trust, Verdict};
+use evald_proto::{ErrorCode, Job, JobResult, Reply, Trust, Verdict};
 
 use crate::environment::Keeper;
 use crate::error::Result;
@@ -112,7 +112,7 @@ impl Sandbox for Warm {
                     setup_cpu_us,
                     ..
                 }) => {
-                    tracing::trace!(id = job.id, ?verdict, cpu_us, wall_us, setup_cpu_us);
+                    tracing::trace!(id = job.id, cpu_us, wall_us, setup_cpu_us, "sample");
                     match on_the_wire(&output) {
                         Some(output) => (verdict, trust, cpu_us, wall_us, detail, output),
                         None => {
@@ -123,7 +123,7 @@ impl Sandbox for Warm {
                 }
                 Err(_) if cancelled.load(Ordering::Relaxed) => return None,
                 Err(error) => {
-                    tracing::warn!(id = job.id, %error, "the sandbox failed");
+                    tracing::warn!(id = job.id, error = error.to_string(), "the sandbox failed");
                     (Verdict::InfraError, Trust::Outside, 0, 0, error.to_string(), String::new())
                 }
             };
@@ -172,11 +172,14 @@ pub fn work(scheduler: &Scheduler, sandbox: &mut dyn Sandbox, metrics: &Metrics)
         let reply = match ended {
             Some(result) => {
                 metrics.ended(result.verdict);
-                evald_proto::Reply::Verdict(result)
+                // Texts as string fields, never in the message: both log formats escape those.
+                let (client, verdict, cpu_ms) = (task.client, result.verdict.as_str(), result.cpu_ms);
+                tracing::debug!(client, id = result.id, verdict, cpu_ms, detail = result.detail, "job ended");
+                Reply::Verdict(result)
             }
             None => {
                 metrics.cancelled.fetch_add(1, Ordering::Relaxed);
-                evald_proto::Reply::Error { id: Some(task.job.id.clone()), message: "cancelled".into() }
+                Reply::error(Some(task.job.id.clone()), ErrorCode::Cancelled, "cancelled")
             }
         };
         task.answer(reply);

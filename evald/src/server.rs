@@ -2,29 +2,28 @@
 
 use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use evald_proto::{Job, PROTOCOL_VERSION, Reply, Request, STOPPING};
-use nix::sys::socket::{getsockopt, sockopt};
+use evald_proto::{ErrorCode, Job, PROTOCOL_VERSION, Reply, Request};
+use nix::sys::socket::{MsgFlags, UnixCredentials, getsockopt, send, sockopt};
 
+use crate::connections::{Connections, MAX_CONNECTIONS};
 use crate::error::{Error, Result, Step};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::permits::{Broken, MAX_IN_FLIGHT, Permits};
 use crate::scheduler::{Answer, Scheduler, Task};
 use crate::wire_line::read_line;
 
-/// Requests of one connection that have no written reply yet; beyond that it is not read from.
-pub const MAX_IN_FLIGHT: usize = 256;
-/// Bytes of jobs of one connection that have not ended; beyond that it is not read from.
-const MAX_HELD_BYTES: usize = 64 << 20;
-/// Connections served at a time.
-pub const MAX_CONNECTIONS: usize = 64;
+/// A client that has taken in nothing of its replies for so long is given up.
+const REPLY_PATIENCE: Duration = Duration::from_secs(300);
 
 /// What connections share.
 pub struct Server {
@@ -40,6 +39,8 @@ pub struct Server {
     pub scheduler: Arc<Scheduler>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
 }
 
 /// A listening socket, mode 0600. A socket file that no daemon answers on is replaced.
@@ -57,7 +58,8 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
         }
         std::fs::remove_file(path).step(format!("remove the old socket {}", path.display()))?;
     }
-    // Bound under another name, closed to others, and only then shown: at no moment can somebody else connect.
+    // Bound under another name, closed to others, and only then shown. Between the first two steps the umask alone decides
+    // who could find and open it; whoever does is turned away for his credentials (see `Server::serve`).
     let hidden = path.with_extension(format!("{}.new", std::process::id()));
     let listener = UnixListener::bind(&hidden).step(format!("listen on {}", path.display()))?;
     std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))
@@ -73,59 +75,82 @@ impl Server {
     /// Accepting fails for another reason than a client's.
     pub fn serve(self: &Arc<Self>, listener: &UnixListener) -> Result<()> {
         for stream in listener.incoming() {
-            let mut stream = match stream {
-                Ok(stream) => stream,
+            match stream {
+                Ok(stream) => self.receive(Arc::new(stream)),
                 Err(error) => {
                     // Out of descriptors, an aborted connection: wait for better times rather than end.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    std::thread::sleep(std::time::Duration::from_millis(50));
-                    continue;
+                    tracing::warn!(error = error.to_string(), "cannot accept a connection");
+                    std::thread::sleep(Duration::from_millis(50));
                 }
-            };
-            if let Err(reason) = known_peer(&stream) {
-                self.metrics.refused_connections.fetch_add(1, Ordering::Relaxed);
-                refuse(&mut stream, reason);
-                continue;
-            }
-            // This thread alone counts connections up.
-            if self.metrics.connections.now() >= MAX_CONNECTIONS {
-                self.metrics.refused_connections.fetch_add(1, Ordering::Relaxed);
-                refuse(&mut stream, format!("more than {MAX_CONNECTIONS} connections"));
-                continue;
-            }
-            let (server, open) = (Arc::clone(self), self.metrics.connections.count());
-            let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {
-                server.converse(stream);
-                drop(open);
-            });
-            if let Err(error) = spawned {
-                tracing::warn!(%error, "cannot start a thread for a connection");
             }
         }
         Ok(())
     }
 
-    /// Serves one connection to its end.
-    pub fn converse(&self, stream: UnixStream) {
-        static CLIENTS: AtomicU64 = AtomicU64::new(0);
-        let client = CLIENTS.fetch_add(1, Ordering::Relaxed);
-        let writing = match stream.try_clone() {
-            Ok(writing) => writing,
-            Err(error) => {
-                tracing::warn!(%error, "cannot serve a connection");
-                return;
+    /// Finds a newcomer a place and a thread, or says why not.
+    fn receive(self: &Arc<Self>, stream: Arc<UnixStream>) {
+        let turn_away = |code, reason: String| {
+            self.metrics.refused_connections.fetch_add(1, Ordering::Relaxed);
+            refuse(&stream, code, reason);
+        };
+        let peer = match known_peer(&stream) {
+            Ok(peer) => peer,
+            Err(reason) => {
+                tracing::warn!(reason, "turned a connection away");
+                return turn_away(ErrorCode::Forbidden, reason);
             }
         };
-        let (replies, outbox) = channel();
-        let permits = Arc::new(Permits::default());
-        let writer = {
-            let permits = Arc::clone(&permits);
-            std::thread::Builder::new()
-                .name("replies".into())
-                .spawn(move || write_replies(writing, &outbox, &permits))
+        let (client, permits) = (next_client(), Arc::new(Permits::new()));
+        let Some(place) = self.connections.admit(client, &stream, &permits, &self.metrics.connections) else {
+            tracing::info!(peer.pid, "turned a connection away: too many");
+            return turn_away(ErrorCode::Busy, format!("more than {MAX_CONNECTIONS} connections"));
         };
-        let mut conversation = Conversation { server: self, client, replies, permits, jobs: HashMap::new() };
-        let mut reader = BufReader::with_capacity(64 << 10, &stream);
+        let (server, theirs) = (Arc::clone(self), Arc::clone(&stream));
+        let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {
+            server.attend(client, &theirs, permits, peer);
+            drop(place);
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(error = error.to_string(), "cannot start a thread for a connection");
+            turn_away(ErrorCode::Busy, format!("cannot start a thread: {error}"));
+        }
+    }
+
+    /// Serves one connection to its end.
+    pub fn converse(&self, stream: UnixStream) {
+        let peer = credentials(&stream).unwrap_or_default();
+        let _counted = self.metrics.connections.count();
+        self.attend(next_client(), &Arc::new(stream), Arc::new(Permits::new()), peer);
+    }
+
+    fn attend(&self, client: u64, stream: &Arc<UnixStream>, permits: Arc<Permits>, peer: Peer) {
+        let begun = Instant::now();
+        stream.set_write_timeout(Some(REPLY_PATIENCE)).ok();
+        let (replies, outbox) = channel();
+        let writer = {
+            let (stream, permits) = (Arc::clone(stream), Arc::clone(&permits));
+            let builder = std::thread::Builder::new().name("replies".into());
+            builder.spawn(move || write_replies(&stream, &outbox, &permits))
+        };
+        let writer = match writer {
+            Ok(writer) => writer,
+            Err(error) => {
+                tracing::warn!(error = error.to_string(), "cannot start a thread for a connection");
+                self.metrics.refused_connections.fetch_add(1, Ordering::Relaxed);
+                return refuse(stream, ErrorCode::Busy, format!("cannot start a thread: {error}"));
+            }
+        };
+        let mut conversation = Conversation {
+            server: self,
+            client,
+            peer,
+            replies,
+            permits,
+            jobs: HashMap::new(),
+            asked: 0,
+            ran: 0,
+        };
+        let mut reader = BufReader::with_capacity(64 << 10, &**stream);
         loop {
             match read_line(&mut reader) {
                 Ok(Some(line)) if line.trim().is_empty() => {}
@@ -136,22 +161,17 @@ impl Server {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    conversation.complain(None, error.to_string());
+                    conversation.complain(None, ErrorCode::BadLine, error.to_string());
                     break;
                 }
             }
         }
-        // Nobody waits for what is left: queued jobs are forgotten and running ones killed.
-        let forgotten = self.scheduler.forget(client) as u64;
-        self.metrics.cancelled.fetch_add(forgotten, Ordering::Relaxed);
-        for cancelled in conversation.jobs.values() {
-            cancelled.store(true, Ordering::Relaxed);
-        }
+        let (requests, jobs) = (conversation.asked, conversation.ran);
         drop(conversation);
         stream.shutdown(std::net::Shutdown::Read).ok();
-        if let Ok(writer) = writer {
-            writer.join().ok();
-        }
+        writer.join().ok();
+        let ms = begun.elapsed().as_millis() as u64;
+        tracing::info!(client, uid = peer.uid, pid = peer.pid, requests, jobs, ms, "connection ended");
     }
 
     /// Takes no more jobs and refuses those that wait; connections stay, so that what runs can be answered.
@@ -173,82 +193,50 @@ impl Server {
     }
 }
 
+fn next_client() -> u64 {
+    static CLIENTS: AtomicU64 = AtomicU64::new(0);
+    CLIENTS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Who is at the other end, as the kernel says.
+#[derive(Debug, Clone, Copy, Default)]
+struct Peer {
+    uid: u32,
+    pid: i32,
+}
+
+fn credentials(stream: &UnixStream) -> nix::Result<Peer> {
+    let peer: UnixCredentials = getsockopt(stream, sockopt::PeerCredentials)?;
+    Ok(Peer { uid: peer.uid(), pid: peer.pid() })
+}
+
 /// Only the daemon's own user, and root, may ask it to run code.
-fn known_peer(stream: &UnixStream) -> Result<(), String> {
-    let peer = getsockopt(stream, sockopt::PeerCredentials).map_err(|error| error.to_string())?;
+fn known_peer(stream: &UnixStream) -> Result<Peer, String> {
+    let peer = credentials(stream).map_err(|error| format!("who connects cannot be told: {error}"))?;
     let own = nix::unistd::geteuid().as_raw();
-    if peer.uid() == own || peer.uid() == 0 {
-        Ok(())
+    if peer.uid == own || peer.uid == 0 {
+        Ok(peer)
     } else {
-        Err(format!("user {} may not connect", peer.uid()))
+        Err(format!("user {} may not connect to the evald of user {own}", peer.uid))
     }
 }
 
 fn refuse_task(task: Task) {
     let id = Some(task.job.id.clone());
-    task.answer(Reply::Error { id, message: format!("{STOPPING}; this job was not run") });
+    task.answer(Reply::error(id, ErrorCode::Stopping, "evald is stopping; this job was not run"));
 }
 
-fn refuse(stream: &mut UnixStream, message: String) {
-    let mut line = serde_json::to_vec(&Reply::Error { id: None, message }).unwrap_or_default();
+/// Says a last word and hangs up, without waiting for a peer that does not read.
+pub(crate) fn refuse(stream: &UnixStream, code: ErrorCode, message: String) {
+    let mut line = serde_json::to_vec(&Reply::error(None, code, message)).unwrap_or_default();
     line.push(b'\n');
-    // A fresh socket's buffer takes one line; a peer that has gone already is no matter.
-    stream.write_all(&line).ok();
+    // A buffer with nothing in it takes one line; a peer that has gone already is no matter.
+    send(stream.as_raw_fd(), &line, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
+    stream.shutdown(std::net::Shutdown::Both).ok();
 }
 
-/// What a connection has in flight: bounds the daemon's memory and, by not reading on, the client's pace.
-#[derive(Default)]
-struct Permits {
-    taken: Mutex<(usize, HashMap<String, usize>, usize)>,
-    freed: Condvar,
-    broken: AtomicBool,
-}
-
-impl Permits {
-    /// Waits for room for one more request; an error when the client reads no replies any more.
-    fn take(&self, id: Option<&str>, bytes: usize) -> Result<(), ()> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while taken.0 > 0 && (taken.0 >= MAX_IN_FLIGHT || taken.2 + bytes > MAX_HELD_BYTES) {
-            if self.broken.load(Ordering::Relaxed) {
-                return Err(());
-            }
-            taken = self.freed.wait(taken).unwrap_or_else(PoisonError::into_inner);
-        }
-        taken.0 += 1;
-        if let Some(id) = id {
-            taken.1.insert(id.to_owned(), bytes);
-            taken.2 += bytes;
-        }
-        Ok(())
-    }
-
-    fn holds(&self, id: &str) -> bool {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).1.contains_key(id)
-    }
-
-    fn free(&self, reply: &Reply) {
-        let id = match reply {
-            Reply::Verdict(result) => Some(result.id.as_str()),
-            Reply::Error { id, .. } => id.as_deref(),
-            Reply::Hello { .. } | Reply::Metrics { .. } => None,
-        };
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.0 = taken.0.saturating_sub(1);
-        if let Some(bytes) = id.and_then(|id| taken.1.remove(id)) {
-            taken.2 -= bytes;
-        }
-        drop(taken);
-        self.freed.notify_one();
-    }
-
-    fn give_up(&self) {
-        self.broken.store(true, Ordering::Relaxed);
-        self.freed.notify_all();
-    }
-}
-
-fn write_replies(stream: UnixStream, outbox: &Receiver<Answer>, permits: &Permits) {
-    let mut out = BufWriter::with_capacity(16 << 10, &stream);
+fn write_replies(stream: &UnixStream, outbox: &Receiver<Answer>, permits: &Permits) {
+    let mut out = BufWriter::with_capacity(16 << 10, stream);
     while let Ok(first) = outbox.recv() {
         let mut next = Some(first);
         let mut written_jobs = Vec::new();
@@ -273,15 +261,31 @@ fn write_replies(stream: UnixStream, outbox: &Receiver<Answer>, permits: &Permit
 struct Conversation<'a> {
     server: &'a Server,
     client: u64,
+    peer: Peer,
     replies: Sender<Answer>,
     permits: Arc<Permits>,
     /// Jobs without a reply, roughly: ended ones are swept out now and then.
     jobs: HashMap<String, Arc<AtomicBool>>,
+    /// Requests and jobs so far, for the log.
+    asked: u64,
+    ran: u64,
+}
+
+impl Drop for Conversation<'_> {
+    /// Nobody waits for what is left: queued jobs are forgotten and running ones killed.
+    fn drop(&mut self) {
+        let forgotten = self.server.scheduler.forget(self.client) as u64;
+        self.server.metrics.cancelled.fetch_add(forgotten, Ordering::Relaxed);
+        for cancelled in self.jobs.values() {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Conversation<'_> {
     /// Serves one line. An error ends the conversation.
-    fn hear(&mut self, line: &str) -> Result<(), ()> {
+    fn hear(&mut self, line: &str) -> Result<(), Broken> {
+        self.asked += 1;
         match serde_json::from_str::<Request>(line) {
             Ok(Request::Hello) => {
                 self.permits.take(None, 0)?;
@@ -297,25 +301,27 @@ impl Conversation<'_> {
             Ok(Request::Cancel { id }) => self.cancel(&id),
             Err(error) => {
                 self.permits.take(None, 0)?;
-                self.complain(None, format!("not a request: {error}"));
+                self.complain(None, ErrorCode::BadRequest, format!("not a request: {error}"));
                 Ok(())
             }
         }
     }
 
-    fn complain(&self, id: Option<String>, message: String) {
-        self.send(Reply::Error { id, message }).ok();
+    fn complain(&self, id: Option<String>, code: ErrorCode, message: String) {
+        self.send(Reply::error(id, code, message)).ok();
     }
 
-    fn send(&self, reply: Reply) -> Result<(), ()> {
-        self.replies.send(Answer { reply, counted: None }).map_err(|_| ())
+    fn send(&self, reply: Reply) -> Result<(), Broken> {
+        self.replies.send(Answer { reply, counted: None }).map_err(|_| Broken)
     }
 
-    fn run(&mut self, job: Job) -> Result<(), ()> {
+    fn run(&mut self, job: Job) -> Result<(), Broken> {
+        self.ran += 1;
         if self.permits.holds(&job.id) {
             self.permits.take(None, 0)?;
             // Without the id: the reply must not be taken for the end of the first job of that name.
-            self.complain(None, format!("a job {:?} of this connection has not ended", job.id));
+            let message = format!("a job {:?} of this connection has not ended", job.id);
+            self.complain(None, ErrorCode::DuplicateId, message);
             return Ok(());
         }
         self.permits.take(Some(&job.id), job.code.len() + job.test.len())?;
@@ -325,13 +331,14 @@ impl Conversation<'_> {
         };
         let Some(environment) = environment else {
             let known = self.server.environments.join(", ");
-            self.complain(Some(job.id), format!("no environment {:?}; there are: {known}", job.env));
+            let message = format!("no environment {:?}; there are: {known}", job.env);
+            self.complain(Some(job.id), ErrorCode::UnknownEnv, message);
             return Ok(());
         };
         let limits = match self.server.limits.resolve(&job.limits) {
             Ok(limits) => limits,
             Err(reason) => {
-                self.complain(Some(job.id), reason);
+                self.complain(Some(job.id), ErrorCode::BadLimits, reason);
                 return Ok(());
             }
         };
@@ -342,6 +349,7 @@ impl Conversation<'_> {
         self.jobs.insert(job.id.clone(), Arc::clone(&cancelled));
         let task = Task {
             client: self.client,
+            process: self.peer.pid,
             job,
             environment,
             limits,
@@ -356,11 +364,11 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    fn cancel(&mut self, id: &str) -> Result<(), ()> {
+    fn cancel(&mut self, id: &str) -> Result<(), Broken> {
         if let Some(task) = self.server.scheduler.take(self.client, id) {
             self.server.metrics.cancelled.fetch_add(1, Ordering::Relaxed);
             let id = Some(task.job.id.clone());
-            task.answer(Reply::Error { id, message: "cancelled".into() });
+            task.answer(Reply::error(id, ErrorCode::Cancelled, "cancelled"));
         } else if self.permits.holds(id) {
             // It runs: the worker replies.
             if let Some(cancelled) = self.jobs.get(id) {
@@ -368,7 +376,7 @@ impl Conversation<'_> {
             }
         } else {
             self.permits.take(None, 0)?;
-            self.complain(None, format!("no job {id:?} to cancel"));
+            self.complain(None, ErrorCode::NothingToCancel, format!("no job {id:?} to cancel"));
         }
         Ok(())
     }
@@ -378,15 +386,48 @@ impl Conversation<'_> {
 mod tests {
     use super::*;
 
+    fn server() -> Server {
+        Server {
+            environments: vec!["py".into()],
+            tier: "T2".into(),
+            slots: 1,
+            limits: Limits::default(),
+            scheduler: Arc::default(),
+            metrics: Arc::default(),
+            connections: Arc::default(),
+        }
+    }
+
+    /// A conversation that ends by a panic leaves no job in the queue and none that runs on.
     #[test]
-    fn permits_bound_requests_and_bytes() {
-        let permits = Permits::default();
-        permits.take(Some("big"), 10 * MAX_HELD_BYTES).expect("the first may be of any size");
-        assert!(permits.holds("big"));
-        permits.give_up();
-        assert!(permits.take(Some("next"), 1).is_err(), "no room while the big one is in flight");
-        permits.free(&Reply::Error { id: Some("big".into()), message: String::new() });
-        permits.take(Some("next"), 1).expect("room again");
+    fn a_panic_forgets_the_jobs_of_its_client() {
+        let server = server();
+        let (replies, outbox) = channel();
+        let mut conversation = Conversation {
+            server: &server,
+            client: 7,
+            peer: Peer::default(),
+            replies,
+            permits: Arc::new(Permits::new()),
+            jobs: HashMap::new(),
+            asked: 0,
+            ran: 0,
+        };
+        for id in ["runs", "waits"] {
+            let line = serde_json::to_string(&Request::Run(Job { id: id.into(), ..Job::default() }));
+            conversation.hear(&line.expect("a line")).expect("heard");
+        }
+        let running = server.scheduler.next();
+        assert_eq!(server.metrics.in_flight.now(), 2);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _conversation = conversation;
+            assert!(std::hint::black_box(false), "on purpose");
+        }));
+        assert!(panicked.is_err());
+        assert!(running.cancelled.load(Ordering::Relaxed));
+        assert_eq!(server.scheduler.forget(7), 0, "none is queued");
+        drop((running, outbox));
+        assert_eq!(server.metrics.in_flight.now(), 0);
     }
 
     #[test]

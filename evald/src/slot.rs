@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
 
 use crate::cgroup::Leaf;
@@ -60,7 +60,7 @@ impl Slot {
         let pidfd = sys::pidfd_open(pid).step("open a handle on a slot")?;
         // Were the slot gone by now, its pid could be another process's. It alone holds the other end of the stream: as
         // long as that is open, the handle is on the slot.
-        if hung_up(&stream)? {
+        if sys::hung_up(stream.as_fd()).step("look at a slot's stream")? {
             return Err(silent("it hung up".into()));
         }
         let slot = Self { stream, pid, pidfd, leaf };
@@ -170,26 +170,5 @@ impl Slot {
             Some(report) => Ok(report),
             None => Err(Error::Zygote("a slot ended".into())),
         }
-    }
-}
-
-fn hung_up(stream: &UnixStream) -> Result<bool> {
-    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::empty())];
-    poll(&mut fds, PollTimeout::ZERO).step("look at a slot's stream")?;
-    Ok(fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_that_is_gone_is_noticed_before_its_pid_is_trusted() {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        assert!(!hung_up(&ours).expect("polled"));
-        (&theirs).write_all(b"unread").expect("written");
-        assert!(!hung_up(&ours).expect("polled"));
-        drop(theirs);
-        assert!(hung_up(&ours).expect("polled"));
     }
 }

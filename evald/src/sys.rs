@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 /// Turns a system call's return value into a `Result`.
 fn check(value: libc::c_long) -> io::Result<libc::c_long> {
     if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
@@ -46,6 +48,19 @@ pub fn close_range(first: RawFd, last: u32) -> io::Result<()> {
 pub fn dup2(from: RawFd, to: RawFd) -> io::Result<()> {
     // SAFETY: integers only; the caller means to replace `to`.
     check(unsafe { libc::dup2(from, to) }.into()).map(|_| ())
+}
+
+/// Takes ownership of a raw descriptor that a caller was given for this purpose (`--stdio`).
+///
+/// # Errors
+/// It is not an open descriptor.
+pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD takes integers only.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: open, and by contract handed to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// How a child ended, and what it used.
@@ -186,6 +201,13 @@ pub fn wait_for_signal(signals: &nix::sys::signal::SigSet, patience: Duration) -
     }
 }
 
+/// Whether the other end of a stream is closed, whatever is still to be read.
+pub fn hung_up(stream: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO)?;
+    Ok(fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
+}
+
 /// Ends the process at once: no atexit handlers, no flush, no unwinding.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.
@@ -245,6 +267,16 @@ mod tests {
             }
         }
         println!("skipped: the pid was always taken by another process");
+    }
+
+    #[test]
+    fn a_closed_stream_is_noticed_before_it_is_read() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        assert!(!hung_up(ours.as_fd()).expect("polled"));
+        io::Write::write_all(&mut &theirs, b"unread").expect("written");
+        assert!(!hung_up(ours.as_fd()).expect("polled"));
+        drop(theirs);
+        assert!(hung_up(ours.as_fd()).expect("polled"));
     }
 
     #[test]

@@ -275,8 +275,8 @@ fn scratch_folder(plan: &Plan, count: u64) -> std::io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Removes a T3 sample's folder, also where the sample has taken away its own permissions. Links are not followed.
-fn remove_tree(folder: &Path) {
+/// Removes a T3 sample's folder and all in it, also where the sample has taken away its own permissions. Links are not followed.
+pub(crate) fn remove_tree(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let mut todo = vec![folder.to_path_buf()];
     while let Some(folder) = todo.pop() {

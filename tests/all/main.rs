@@ -2,6 +2,7 @@
 
 mod benchmarks;
 mod cli;
+mod daemon;
 mod ffi;
 mod generate;
 mod gguf;

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Instant;
 
-use evald_proto::{Client, Info, JobResult, Limits, PROTOCOL_VERSION, SpawnOptions, Verdict};
+pub use evald_proto::EnvSpec;
+use evald_proto::{
+    Client, ClientError, Info, Job, JobResult, Limits, NamedEnv, PROTOCOL_VERSION, SpawnOptions, Verdict,
+};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -21,45 +23,6 @@ use crate::problems::Problem;
 use crate::samples::Sample;
 use crate::twin::Twin;
 
-/// A Python interpreter and the modules that are imported before any sample starts: `PYTHON[:MODULE,...]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Environment {
-    /// The interpreter: a path, or a name on the PATH.
-    pub python: PathBuf,
-    /// Modules to import beforehand.
-    pub preload: Vec<String>,
-}
-
-impl FromStr for Environment {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (python, modules) = text.split_once(':').unwrap_or((text, ""));
-        if python.is_empty() {
-            return Err("expected PYTHON[:MODULE,...]".into());
-        }
-        let preload: Vec<_> =
-            modules.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        if let Some(bad) = preload.iter().find(|name| !name.split('.').all(is_identifier)) {
-            return Err(format!("`{bad}` is no module name"));
-        }
-        Ok(Self { python: python.into(), preload })
-    }
-}
-
-impl std::fmt::Display for Environment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.python.display())?;
-        if self.preload.is_empty() { Ok(()) } else { write!(f, ":{}", self.preload.join(",")) }
-    }
-}
-
-pub(crate) fn is_identifier(text: &str) -> bool {
-    let mut chars = text.chars();
-    chars.next().is_some_and(|first| first == '_' || first.is_alphabetic())
-        && chars.all(|c| c == '_' || c.is_alphanumeric())
-}
-
 /// How to evaluate.
 #[derive(Debug, Clone)]
 pub struct EvalOptions {
@@ -68,12 +31,12 @@ pub struct EvalOptions {
     /// In whose names the samples are written. A twin needs a private evald.
     pub naming: Naming,
     /// What runs the samples, where a private evald is started.
-    pub environment: Environment,
+    pub environment: EnvSpec,
     /// CPU seconds a sample; the wall-clock limit is evald's multiple of it.
     pub timeout_seconds: f64,
     /// Socket of a running evald; `None` starts a private one.
     pub socket: Option<PathBuf>,
-    /// Tier to insist on.
+    /// Tier to insist on, of a private evald or of the one behind `socket`; `None` and `auto`: whichever runs.
     pub tier: Option<String>,
     /// Where to write the rows of all samples; `-` is standard output. A regular file has a journal beside it until it is written
     /// (see [`run`]).
@@ -204,7 +167,7 @@ pub fn run(
     };
     // Kept until the last sample has run: evald reads from it.
     let twin = options.naming.twin().map(write_twin).transpose()?;
-    let mut client = connect(options, twin.as_ref().map(TempDir::path))?;
+    let mut client = connect(options, twin.as_ref().map(TempDir::path), cancel)?;
     let mut results: Vec<Option<JobResult>> = vec![None; jobs.len()];
     let mut keys = Vec::new();
     if let Some(journal) = &mut journal {
@@ -242,7 +205,7 @@ pub fn run(
         ));
     }
     recorded?;
-    ran.map_err(|error| cancel.check().err().unwrap_or_else(|| sandbox(error)))?;
+    ran.map_err(|error| failure(error, cancel))?;
     let seconds = started.elapsed().as_secs_f64();
     progress.finish();
 
@@ -337,38 +300,73 @@ fn write_twin(twin: &Twin) -> Result<TempDir> {
     Ok(folder)
 }
 
-fn connect(options: &EvalOptions, twin_folder: Option<&Path>) -> Result<Client> {
-    match &options.socket {
+fn connect(options: &EvalOptions, twin_folder: Option<&Path>, cancel: &CancelToken) -> Result<Client> {
+    let client = match &options.socket {
         Some(_) if twin_folder.is_some() => {
             let message = "a private library needs an evald of its own; leave the socket out";
-            Err(Error::new(ErrorKind::InvalidArgument, message))
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        Some(socket) => Client::connect(socket).map_err(sandbox),
+        Some(socket) => {
+            Client::connect(socket, &|| cancel.is_cancelled()).map_err(|error| failure(error, cancel))?
+        }
         None => {
-            let mut environment = options.environment.clone();
-            environment.preload.extend(options.naming.twin().into_iter().flat_map(Twin::preload));
+            let mut spec = options.environment.clone();
+            spec.preload.extend(options.naming.twin().into_iter().flat_map(Twin::preload));
             let spawn = SpawnOptions {
                 tier: options.tier.clone(),
-                envs: vec![format!("default={environment}")],
+                envs: vec![NamedEnv { name: "default".into(), spec }],
                 paths: twin_folder.map(Path::to_path_buf).into_iter().collect(),
                 ..SpawnOptions::default()
             };
-            Client::spawn(&evald_executable(), &spawn).map_err(sandbox)
+            start(&spawn, cancel)?
         }
+    };
+    let runs = &client.info().tier;
+    match (options.tier.as_deref(), &options.socket) {
+        (Some(asked), Some(socket)) if asked != "auto" && !asked.eq_ignore_ascii_case(runs) => {
+            let message = format!(
+                "the evald at {} runs tier {runs}, not {asked}; start it with --tier {asked}, or ask for no tier",
+                socket.display()
+            );
+            Err(Error::new(ErrorKind::Sandbox, message))
+        }
+        _ => Ok(client),
     }
 }
 
-/// `$INHOUSE_EVALD`, else the evald beside this program, else the one on the PATH.
-pub(crate) fn evald_executable() -> PathBuf {
+/// Starts a private evald.
+///
+/// # Errors
+/// There is none to start, it does not answer, or a cancel.
+pub(crate) fn start(options: &SpawnOptions, cancel: &CancelToken) -> Result<Client> {
+    let (evald, origin) = evald_executable();
+    Client::spawn(&evald, options, &|| cancel.is_cancelled()).map_err(|error| match error {
+        ClientError::Connect { .. } => {
+            Error::with_source(ErrorKind::Sandbox, format!("{error} ({origin})"), error)
+        }
+        error => failure(error, cancel),
+    })
+}
+
+/// `$INHOUSE_EVALD`, else the evald beside this program, else the one on the PATH; and where it was found, for people.
+fn evald_executable() -> (PathBuf, &'static str) {
     if let Some(path) = std::env::var_os("INHOUSE_EVALD") {
-        return path.into();
+        return (path.into(), "named by INHOUSE_EVALD; unset it to use the one beside inhouse");
     }
     let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("evald")));
-    beside.filter(|path| path.is_file()).unwrap_or_else(|| "evald".into())
+    match beside.filter(|path| path.is_file()) {
+        Some(path) => (path, "beside inhouse"),
+        None => (
+            "evald".into(),
+            "there is none beside inhouse, so it was looked for on the PATH; INHOUSE_EVALD can name one",
+        ),
+    }
 }
 
-pub(crate) fn sandbox(error: evald_proto::ClientError) -> Error {
-    Error::with_source(ErrorKind::Sandbox, error.to_string(), error)
+/// What a client reports, or the cancel that made it.
+pub(crate) fn failure(error: ClientError, cancel: &CancelToken) -> Error {
+    let cancelled = matches!(error, ClientError::Stopped).then(|| cancel.check().err()).flatten();
+    cancelled.unwrap_or_else(|| Error::with_source(ErrorKind::Sandbox, error.to_string(), error))
 }
 
 /// The figures that follow from the results; those of the run itself are left at zero.

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use evald_proto::{Client, Job, JobResult, Limits, SpawnOptions, Verdict};
+use evald_proto::{EnvSpec, Job, JobResult, Limits, NamedEnv, SpawnOptions, Verdict, is_identifier};
 use flate2::read::ZlibDecoder;
 use inhouse_core::api::{ApiDoc, ApiKind, SourceLocation};
 use inhouse_core::decode::CancelToken;
@@ -16,7 +16,7 @@ use inhouse_core::docs::{self, Documentation, Skipped};
 use inhouse_core::{Error, ErrorKind, Progress, Result};
 use serde::Deserialize;
 
-use crate::evaluate::{Environment, evald_executable, is_identifier, located, sandbox};
+use crate::evaluate::{failure, located, start};
 
 const SCRIPT: &str = include_str!("introspect/introspect.py");
 /// No library has more APIs; numpy has 8,000, pandas 10,000.
@@ -58,20 +58,20 @@ pub fn read(
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     progress.start(&format!("importing {library}"), None);
-    let environment = Environment { python: located(&options.python).into(), preload: Vec::new() };
+    let spec = EnvSpec { python: located(&options.python).into(), preload: Vec::new() };
     let spawn = SpawnOptions {
-        envs: vec![format!("default={environment}")],
+        envs: vec![NamedEnv { name: "default".into(), spec }],
         paths: options.paths.iter().filter_map(|path| std::path::absolute(path).ok()).collect(),
         slots: Some(1),
         ..SpawnOptions::default()
     };
-    let mut client = Client::spawn(&evald_executable(), &spawn).map_err(sandbox)?;
+    let mut client = start(&spawn, cancel)?;
     let mut found = None;
     let ran = client.run_all([job(library, options)], &|| cancel.is_cancelled(), |_, result| {
         found = Some(result);
         ControlFlow::Continue(())
     });
-    ran.map_err(|error| cancel.check().err().unwrap_or_else(|| sandbox(error)))?;
+    ran.map_err(|error| failure(error, cancel))?;
     progress.finish();
     let result = found.ok_or_else(|| Error::new(ErrorKind::Sandbox, "evald ended without an answer"))?;
     let output = output(library, options, &result)?;

@@ -5,12 +5,13 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::{Job, JobResult, MAX_LINE_BYTES, PROTOCOL_VERSION, Reply, Request, STOPPING, Verdict};
+use crate::{ErrorCode, Job, JobResult, MAX_LINE_BYTES, NamedEnv, PROTOCOL_VERSION, Reply, Request, Verdict};
 
 /// Why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +35,16 @@ pub enum ClientError {
     #[error("evald answers what this client does not understand: {0}")]
     Protocol(String),
     /// The daemon refused a request.
-    #[error("evald refused: {0}")]
-    Refused(String),
+    #[error("evald refused: {message}")]
+    Refused {
+        /// Why, for programs.
+        code: ErrorCode,
+        /// Why, in the daemon's words; names the job where it is about one.
+        message: String,
+    },
+    /// The daemon has not said hello in time.
+    #[error("evald did not answer within {} s; are the modules that it imports that slow?", .0.as_secs())]
+    Timeout(Duration),
     /// The job's line would be over [`MAX_LINE_BYTES`].
     #[error("job {id:?} is larger than {MAX_LINE_BYTES} bytes")]
     TooLarge {
@@ -67,8 +76,8 @@ pub struct Info {
 pub struct SpawnOptions {
     /// `auto`, `T2` or `T3`; `None`: auto.
     pub tier: Option<String>,
-    /// Environments as `NAME=PYTHON[:MODULE,...]`.
-    pub envs: Vec<String>,
+    /// Its environments; the first is the default.
+    pub envs: Vec<NamedEnv>,
     /// Folders on the module search path of every environment, read-only in the sandbox.
     pub paths: Vec<PathBuf>,
     /// Jobs to run side by side; `None`: one per core.
@@ -109,6 +118,8 @@ impl Drop for Private {
 
 /// A daemon that cannot start says so within this time; imports of large libraries count.
 const HELLO_PATIENCE: Duration = Duration::from_secs(360);
+/// What a daemon that has hung up said before that is in the socket already.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a waiting client looks whether it should stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// Runs of one job before an `infra_error` is believed.
@@ -121,22 +132,24 @@ struct Flight {
 }
 
 impl Client {
-    /// Connects to the daemon that listens on `socket`.
+    /// Connects to the daemon that listens on `socket`, and waits for its hello unless `stop` turns true: one that systemd
+    /// starts for this connection imports its modules first.
     ///
     /// # Errors
-    /// Nobody listens there, or it speaks another protocol.
-    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+    /// Nobody listens there, it turns this user away, it speaks another protocol, or [`ClientError::Stopped`].
+    pub fn connect(socket: &Path, stop: &dyn Fn() -> bool) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(socket)
             .map_err(|cause| ClientError::Connect { place: socket.display().to_string(), cause })?;
-        Self::greet(stream, None)
+        Self::greet(stream, None, stop)
     }
 
     /// Starts a private daemon: it listens nowhere, serves this client over a socket pair, and ends with it (also when
-    /// this process is killed, because the kernel closes the pair).
+    /// this process is killed, because the kernel closes the pair). When `stop` turns true while it imports modules, it is
+    /// ended.
     ///
     /// # Errors
-    /// `evald` is not an evald executable, or it cannot start: the message is its own.
-    pub fn spawn(evald: &Path, options: &SpawnOptions) -> Result<Self, ClientError> {
+    /// `evald` is not an evald executable, it cannot start (the message is its own), or [`ClientError::Stopped`].
+    pub fn spawn(evald: &Path, options: &SpawnOptions, stop: &dyn Fn() -> bool) -> Result<Self, ClientError> {
         let connect = |cause| ClientError::Connect { place: evald.display().to_string(), cause };
         let (ours, theirs) = UnixStream::pair().map_err(connect)?;
         let mut command = Command::new(evald);
@@ -145,7 +158,7 @@ impl Client {
             command.args(["--tier", tier]);
         }
         for env in &options.envs {
-            command.args(["--env", env]);
+            command.args(["--env", &env.to_string()]);
         }
         for path in &options.paths {
             command.arg("--path").arg(path);
@@ -154,14 +167,20 @@ impl Client {
             command.args(["--slots", &slots.to_string()]);
         }
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A terminal's Ctrl-C is for this process, which then ends the daemon in order.
+        command.process_group(0);
         let mut child = command.spawn().map_err(connect)?;
         // The command still holds the other end of the pair: without this, the daemon's death would not be seen.
         drop(command);
         let said = child.stderr.take().map(|stderr| std::thread::spawn(move || tail(stderr)));
-        Self::greet(ours, Some(Private { child, said }))
+        Self::greet(ours, Some(Private { child, said }), stop)
     }
 
-    fn greet(stream: UnixStream, mut private: Option<Private>) -> Result<Self, ClientError> {
+    fn greet(
+        stream: UnixStream,
+        mut private: Option<Private>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, ClientError> {
         let mut client = Self {
             reader: BufReader::new(stream),
             line: Vec::new(),
@@ -178,7 +197,7 @@ impl Client {
         let deadline = Instant::now() + HELLO_PATIENCE;
         let answer = client
             .send(&Request::Hello)
-            .and_then(|()| client.reply(&|| Instant::now() > deadline))
+            .and_then(|()| client.reply(&|| stop() || Instant::now() > deadline))
             .and_then(|reply| client.introduce(reply));
         match answer {
             Ok(()) => {
@@ -190,9 +209,14 @@ impl Client {
                 drop(client);
                 let said = private.as_mut().and_then(|private| private.said.take());
                 let said = said.and_then(|thread| thread.join().ok()).unwrap_or_default();
-                let said = said.trim().trim_start_matches("evald: ").replace('\n', "; ");
+                // The error's line, behind what it may have logged; where there is none, all.
+                let mut errors = said
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("evald: ").or_else(|| line.strip_prefix("error: ")));
+                let said = errors.next_back().map_or_else(|| said.trim().replace('\n', "; "), str::to_owned);
                 Err(ClientError::Start(if said.is_empty() { "it said nothing".into() } else { said }))
             }
+            Err(ClientError::Stopped) if !stop() => Err(ClientError::Timeout(HELLO_PATIENCE)),
             Err(error) => Err(error),
         }
     }
@@ -207,7 +231,7 @@ impl Client {
                 self.info = Info { version, tier, envs, slots, max_in_flight };
                 Ok(())
             }
-            Reply::Error { message, .. } => Err(ClientError::Refused(message)),
+            Reply::Error { code, message, .. } => Err(ClientError::Refused { code, message }),
             Reply::Verdict(_) | Reply::Metrics { .. } => {
                 Err(ClientError::Protocol("another answer than a hello's".into()))
             }
@@ -229,8 +253,8 @@ impl Client {
             match self.reply(&|| false)? {
                 Reply::Metrics { text } => return Ok(text),
                 // The tail of an earlier, stopped run.
-                Reply::Error { id: None, message } if message.contains("to cancel") => {}
-                Reply::Error { message, .. } => return Err(ClientError::Refused(message)),
+                Reply::Error { id: None, code: ErrorCode::NothingToCancel, .. } => {}
+                Reply::Error { code, message, .. } => return Err(ClientError::Refused { code, message }),
                 _ => return Err(ClientError::Protocol("another answer than metrics".into())),
             }
         }
@@ -292,11 +316,12 @@ impl Client {
                 break Err(ClientError::Protocol(format!("an answer to no job ({id:?})")));
             };
             match answer {
-                Err(message) if message.starts_with(STOPPING) => {
-                    stopping = Some(ClientError::Refused(message));
+                Err((code @ ErrorCode::Stopping, message)) => {
+                    stopping = Some(ClientError::Refused { code, message });
                 }
-                Err(message) => {
-                    break Err(ClientError::Refused(format!("job {:?}: {message}", flight.job.id)));
+                Err((code, message)) => {
+                    let message = format!("job {:?}: {message}", flight.job.id);
+                    break Err(ClientError::Refused { code, message });
                 }
                 Ok(result) if result.verdict == Verdict::InfraError && flight.attempt < ATTEMPTS => {
                     flight.attempt += 1;
@@ -314,7 +339,7 @@ impl Client {
         };
         if matches!(
             outcome,
-            Err(ClientError::Stopped | ClientError::Refused(_) | ClientError::TooLarge { .. })
+            Err(ClientError::Stopped | ClientError::Refused { .. } | ClientError::TooLarge { .. })
         ) {
             self.call_back(under_way)?;
         }
@@ -354,14 +379,16 @@ impl Client {
     fn answer(
         &mut self,
         stop: &dyn Fn() -> bool,
-    ) -> Result<(String, Result<JobResult, String>), ClientError> {
+    ) -> Result<(String, Result<JobResult, (ErrorCode, String)>), ClientError> {
         loop {
             match self.reply(stop)? {
                 Reply::Verdict(result) => return Ok((result.id.clone(), Ok(result))),
-                Reply::Error { id: Some(id), message } => return Ok((id, Err(message))),
+                Reply::Error { id: Some(id), code, message } => return Ok((id, Err((code, message)))),
                 // The tail of an earlier, stopped run.
-                Reply::Error { id: None, message } if message.contains("to cancel") => {}
-                Reply::Error { id: None, message } => return Err(ClientError::Refused(message)),
+                Reply::Error { id: None, code: ErrorCode::NothingToCancel, .. } => {}
+                Reply::Error { id: None, code, message } => {
+                    return Err(ClientError::Refused { code, message });
+                }
                 Reply::Hello { .. } | Reply::Metrics { .. } => {
                     return Err(ClientError::Protocol("an answer that was not asked for".into()));
                 }
@@ -377,7 +404,24 @@ impl Client {
             return Err(ClientError::TooLarge { id });
         }
         line.push(b'\n');
-        self.reader.get_mut().write_all(&line).map_err(ClientError::Broken)
+        match self.reader.get_mut().write_all(&line) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.last_words().unwrap_or(ClientError::Broken(error))),
+        }
+    }
+
+    /// Why the daemon has hung up, if it has said so: that line is still to be read when writing fails already.
+    fn last_words(&mut self) -> Option<ClientError> {
+        let deadline = Instant::now() + LAST_WORDS_PATIENCE;
+        loop {
+            match self.reply(&|| Instant::now() > deadline) {
+                Ok(Reply::Error { id: None, code, message }) if code != ErrorCode::NothingToCancel => {
+                    return Some(ClientError::Refused { code, message });
+                }
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     fn reply(&mut self, stop: &dyn Fn() -> bool) -> Result<Reply, ClientError> {
@@ -420,4 +464,39 @@ fn tail(mut stderr: ChildStderr) -> String {
         text.drain(..over);
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel tells a writer that the other end is closed before it has read what was sent ahead of that.
+    #[test]
+    fn a_refusal_is_reported_although_writing_fails() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let reply = Reply::error(None, ErrorCode::Forbidden, "user 7 may not connect");
+        let line = serde_json::to_string(&reply).expect("a line") + "\n";
+        (&theirs).write_all(line.as_bytes()).expect("written");
+        drop(theirs);
+        let error = Client::greet(ours, None, &|| false).err().expect("refused");
+        assert!(matches!(error, ClientError::Refused { code: ErrorCode::Forbidden, .. }), "{error:?}");
+        assert_eq!(error.to_string(), "evald refused: user 7 may not connect");
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_up_without_a_word_is_a_broken_connection() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        drop(theirs);
+        let error = Client::greet(ours, None, &|| false).err().expect("broken");
+        assert!(matches!(error, ClientError::Broken(_)), "{error:?}");
+    }
+
+    #[test]
+    fn waiting_for_a_hello_can_be_stopped() {
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) >= 2;
+        let error = Client::greet(ours, None, &stop).err().expect("stopped");
+        assert!(matches!(error, ClientError::Stopped), "{error:?}");
+    }
 }

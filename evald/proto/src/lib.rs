@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod environment;
 mod wire;
 
 pub use client::{Client, ClientError, Info, SpawnOptions};
+pub use environment::{EnvSpec, NamedEnv, is_identifier};
 pub use wire::*;

@@ -8,9 +8,6 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// No line on the wire is longer.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// How the reply to a job begins that a stopping daemon has not run.
-pub const STOPPING: &str = "evald is stopping";
-
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -107,9 +104,50 @@ pub enum Reply {
         /// The job it is about, where there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<String>,
-        /// One line for people.
+        /// Why, for programs.
+        #[serde(default)]
+        code: ErrorCode,
+        /// Why, in one line for people; programs go by the code.
         message: String,
     },
+}
+
+impl Reply {
+    /// A [`Reply::Error`] about the job `id`, or about none.
+    pub fn error(id: Option<String>, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::Error { id, code, message: message.into() }
+    }
+}
+
+/// Why a request cannot be served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// The line is no request; the connection goes on.
+    BadRequest,
+    /// The line cannot be read (too long, not UTF-8, cut off); the daemon hangs up.
+    BadLine,
+    /// No environment has that name.
+    UnknownEnv,
+    /// A limit is out of the daemon's range.
+    BadLimits,
+    /// A job of that id of this connection has not ended. The reply carries no id, as it does not end that job.
+    DuplicateId,
+    /// The job was cancelled.
+    Cancelled,
+    /// There is no such job to cancel: it may just have ended. The reply carries no id.
+    NothingToCancel,
+    /// The daemon ends what runs and takes no more jobs; this one was not run.
+    Stopping,
+    /// This user may not connect; the daemon hangs up.
+    Forbidden,
+    /// The daemon has no room for this connection now (others, threads, memory); it hangs up.
+    Busy,
+    /// Another reason, or one that a newer daemon gives.
+    #[default]
+    #[serde(other)]
+    Other,
 }
 
 fn default_max_in_flight() -> usize {
@@ -227,4 +265,25 @@ pub enum Trust {
     InProcess,
     /// Decided outside the candidate's reach (limits, compile errors).
     Outside,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_other_versions_are_read() {
+        for (text, want) in [
+            (r#"{"reply":"error","code":"nothing_to_cancel","message":"m"}"#, ErrorCode::NothingToCancel),
+            (r#"{"reply":"error","code":"of_the_future","message":"m"}"#, ErrorCode::Other),
+            (r#"{"reply":"error","message":"of the past"}"#, ErrorCode::Other),
+        ] {
+            let reply: Reply = serde_json::from_str(text).expect(text);
+            assert!(matches!(reply, Reply::Error { id: None, code, .. } if code == want), "{reply:?}");
+        }
+        let reply = Reply::error(Some("x".into()), ErrorCode::UnknownEnv, "no");
+        let text = serde_json::to_string(&reply).expect("text");
+        assert_eq!(text, r#"{"reply":"error","id":"x","code":"unknown_env","message":"no"}"#);
+        assert_eq!(serde_json::from_str::<Reply>(&text).ok(), Some(reply));
+    }
 }

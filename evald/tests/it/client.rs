@@ -10,11 +10,13 @@ use crate::support::{any_setting, executable, job, python};
 fn private(setting: crate::support::Setting, paths: Vec<std::path::PathBuf>) -> Client {
     let options = SpawnOptions {
         tier: Some(setting.tier.into()),
-        envs: vec![format!("py={}:json", python().expect("python").display())],
+        envs: vec![
+            format!("py={}:json", python().expect("python").display()).parse().expect("an environment"),
+        ],
         paths,
         slots: Some(2),
     };
-    Client::spawn(&executable(), &options).expect("a private daemon")
+    Client::spawn(&executable(), &options, &|| false).expect("a private daemon")
 }
 
 #[test]

@@ -5,17 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use evald_proto::{Client, ClientError, Job, Limits, SpawnOptions, Verdict};
+use evald_proto::{Client, ClientError, ErrorCode, Job, Limits, SpawnOptions, Verdict};
 
-use crate::support::{Daemon, alone, any_setting, executable, is_empty, job, python, run, settings, slowed};
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + slowed(Duration::from_secs(20));
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use crate::support::{
+    Daemon, alone, any_setting, executable, is_empty, job, python, run, settings, wait_until,
+};
 
 fn alive(pid: i32) -> bool {
     // A zombie that init has not reaped yet runs no more.
@@ -144,14 +138,12 @@ fn a_stopping_daemon_ends_what_runs_and_refuses_the_rest() {
         let (results, outcome) = runner.join().expect("joined");
         assert!(results.first() == Some(&(0, Verdict::Passed)), "{setting:?}: {results:?}");
         assert!(results.iter().all(|(_, verdict)| *verdict == Verdict::Passed), "{setting:?}: {results:?}");
-        let refused = |outcome| match outcome {
-            Err(ClientError::Refused(message)) => message,
-            other => panic!("{setting:?}: {other:?}"),
-        };
-        assert!(refused(outcome).starts_with(evald_proto::STOPPING));
+        let stopping =
+            |error: &ClientError| matches!(error, ClientError::Refused { code: ErrorCode::Stopping, .. });
+        assert!(outcome.as_ref().is_err_and(stopping), "{setting:?}: {outcome:?}");
         // By now it is stopping or has ended.
         match late.run(job("", "")) {
-            Err(ClientError::Refused(message)) => assert!(message.starts_with(evald_proto::STOPPING)),
+            Err(error) if stopping(&error) => {}
             other => assert!(matches!(other, Err(ClientError::Broken(_))), "{setting:?}: {other:?}"),
         }
         assert!(daemon.child.wait().expect("reaped").success());
@@ -169,7 +161,7 @@ fn new_jobs_are_refused_while_old_ones_end() {
     wait_until("it runs", || runs_a_job(&daemon));
     terminate(&daemon);
     wait_until("new jobs are refused", || match daemon.client().run(endless()) {
-        Err(ClientError::Refused(message)) => message.contains("was not run"),
+        Err(ClientError::Refused { code: ErrorCode::Stopping, message }) => message.contains("was not run"),
         other => panic!("{other:?}"),
     });
 }
@@ -234,14 +226,14 @@ fn a_job_that_cannot_be_run_is_refused_by_name() {
     let Some(setting) = any_setting() else { return };
     let daemon = Daemon::start(setting);
     let mut client = daemon.client();
-    let refused = |outcome: Result<_, ClientError>| match outcome {
-        Err(ClientError::Refused(message)) => message,
+    let refused = |outcome: Result<_, ClientError>, want| match outcome {
+        Err(ClientError::Refused { code, message }) if code == want => message,
         other => panic!("{other:?}"),
     };
-    let message = refused(client.run(Job { env: "nowhere".into(), ..job("", "") }));
+    let message = refused(client.run(Job { env: "nowhere".into(), ..job("", "") }), ErrorCode::UnknownEnv);
     assert!(message.contains("nowhere") && message.contains("py"), "{message}");
     let limits = Limits { cpu_ms: Some(0), ..Limits::default() };
-    let message = refused(client.run(Job { limits, ..job("", "") }));
+    let message = refused(client.run(Job { limits, ..job("", "") }), ErrorCode::BadLimits);
     assert!(message.contains("cpu_ms"), "{message}");
     assert_eq!(run(&mut client, "", "").verdict, Verdict::Passed);
 }
@@ -257,10 +249,10 @@ fn environments_that_cannot_be_used_say_why() {
     ] {
         let options = SpawnOptions {
             tier: Some(setting.tier.into()),
-            envs: vec![env.clone()],
+            envs: vec![env.parse().expect("an environment")],
             ..SpawnOptions::default()
         };
-        match Client::spawn(&executable(), &options) {
+        match Client::spawn(&executable(), &options, &|| false) {
             Err(ClientError::Start(message)) => {
                 assert!(message.contains(word) && message.contains("environment e"), "{env}: {message}");
                 assert!(!message.contains('\n'), "{message}");
@@ -268,7 +260,7 @@ fn environments_that_cannot_be_used_say_why() {
             other => panic!("{env}: {:?}", other.err()),
         }
     }
-    let missing = Client::spawn(Path::new("/no/such/evald"), &SpawnOptions::default()).err();
+    let missing = Client::spawn(Path::new("/no/such/evald"), &SpawnOptions::default(), &|| false).err();
     assert!(missing.is_some_and(|error| error.to_string().contains("/no/such/evald")));
 }
 

@@ -5,6 +5,11 @@
 mod client;
 mod daemon;
 mod escapes;
+mod fuzz;
+mod logs;
 mod metrics;
+mod soak;
+mod starting;
 mod support;
+mod threats;
 mod wire;

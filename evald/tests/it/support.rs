@@ -206,16 +206,21 @@ impl Daemon {
     }
 
     pub fn start_with(setting: Setting, env: &str, extra: &[&str]) -> Self {
-        Self::spawn(evald(setting).expect("a setting of this host"), setting, env, extra)
+        Self::start_logging(setting, env, extra, Stdio::inherit())
+    }
+
+    pub fn start_logging(setting: Setting, env: &str, extra: &[&str], log: Stdio) -> Self {
+        Self::spawn(evald(setting).expect("a setting of this host"), setting, env, extra, log)
     }
 
     /// As [`Daemon::start`], in a group that is delegated to the unprivileged user.
     pub fn start_in(group: &Path, setting: Setting) -> Self {
         let env = format!("py={}", python().expect("python").display());
-        Self::spawn(started_in(group).expect("a group"), setting, &env, &["--slots", "1"])
+        let command = started_in(group).expect("a group");
+        Self::spawn(command, setting, &env, &["--slots", "1"], Stdio::inherit())
     }
 
-    fn spawn(mut command: Command, setting: Setting, env: &str, extra: &[&str]) -> Self {
+    fn spawn(mut command: Command, setting: Setting, env: &str, extra: &[&str], log: Stdio) -> Self {
         let folder = tempfile::tempdir().expect("temp folder");
         if setting.unprivileged {
             std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("chown");
@@ -228,7 +233,8 @@ impl Daemon {
             .args(["--tier", setting.tier, "--env", env])
             .args(extra)
             .env(SECRET, "hunter2")
-            .current_dir("/");
+            .current_dir("/")
+            .stderr(log);
         let child = command.spawn().expect("evald starts");
         let mut daemon = Self { child, socket, folder };
         let deadline = Instant::now() + slowed(Duration::from_secs(120));
@@ -242,7 +248,7 @@ impl Daemon {
     }
 
     pub fn client(&self) -> Client {
-        Client::connect(&self.socket).expect("connects")
+        Client::connect(&self.socket, &|| false).expect("connects")
     }
 
     /// All processes below the daemon.
@@ -265,6 +271,11 @@ impl Daemon {
             index += 1;
         }
         found.split_off(1)
+    }
+
+    /// Resident memory of the daemon alone, KiB.
+    pub fn resident_kib(&self) -> u64 {
+        resident_kib(self.child.id() as i32).expect("VmRSS of the daemon")
     }
 
     /// The daemon's cgroups, wherever they are, by what their names say of its process. Leaves of slots come last.
@@ -290,6 +301,27 @@ impl Daemon {
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("fds").count()
     }
+}
+
+/// Resident memory of a process, KiB; `None` once it has ended.
+pub fn resident_kib(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
+/// Waits for something that must come about; how long it takes decides nothing.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + slowed(Duration::from_secs(20));
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The user whom the unprivileged daemons run as.
+pub fn other_user() -> u32 {
+    NOBODY
 }
 
 /// Whether no process is in a group.

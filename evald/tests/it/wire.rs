@@ -8,18 +8,12 @@ use std::time::Duration;
 
 use evald_proto::Verdict;
 
-use crate::support::{Daemon, any_setting, executable, python, run};
+use crate::support::{Daemon, any_setting, executable, other_user, python, run, settings, wait_until};
 
 fn connect(daemon: &Daemon) -> UnixStream {
     let stream = UnixStream::connect(&daemon.socket).expect("connects");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("timeout");
     stream
-}
-
-fn resident_kib(daemon: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).expect("status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }
 
 /// A small generator (xorshift) so that a failure can be run again.
@@ -83,7 +77,7 @@ fn deeply_nested_json_is_an_error() {
 fn an_endless_line_is_cut_off_and_memory_stays_bounded() {
     let Some(setting) = any_setting() else { return };
     let daemon = Daemon::start(setting);
-    let before = resident_kib(&daemon);
+    let before = daemon.resident_kib();
     let mut stream = connect(&daemon);
     let chunk = vec![b' '; 1 << 20];
     let mut sent = 0u64;
@@ -96,7 +90,7 @@ fn an_endless_line_is_cut_off_and_memory_stays_bounded() {
     stream.read_to_string(&mut reply).ok();
     assert!(reply.is_empty() || reply.contains("longer than"), "{reply}");
     assert_eq!(run(&mut daemon.client(), "x = 1", "").verdict, Verdict::Passed);
-    let after = resident_kib(&daemon);
+    let after = daemon.resident_kib();
     assert!(after < before + (64 << 10), "{before} KiB -> {after} KiB");
 }
 
@@ -119,7 +113,7 @@ fn a_passed_socket_is_served_and_left_alone() {
     // The first client comes before the daemon is up, and is served when it is.
     for _ in 0..2 {
         let mut daemon = start(&listener, "$$");
-        let mut client = evald_proto::Client::connect(&path).expect("served");
+        let mut client = evald_proto::Client::connect(&path, &|| false).expect("served");
         assert_eq!(run(&mut client, "import os\nos.fstat(3)", "").verdict, Verdict::Passed);
         // The record's pipe is all that a sample finds beyond the standard three.
         let fds = "import os\nfor fd in range(4, 64):\n  try: os.fstat(fd)\n  except OSError: continue\n  raise ValueError(fd)";
@@ -152,24 +146,89 @@ fn half_lines_slow_readers_and_crowds_hold_up_nobody() {
         halves.push(stream);
     }
     assert_eq!(run(&mut daemon.client(), "x = 1", "").verdict, Verdict::Passed);
-    // More connections than are served: the surplus is told so, and the others still are.
+    // Many more connections than are served, each one kept open: who works keeps its place, and newcomers find one.
     let mut served = daemon.client();
-    let mut refused = 0;
-    for _ in 0..200 {
-        let mut stream = connect(&daemon);
-        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("timeout");
-        let mut text = [0u8; 256];
-        let got = stream.read(&mut text).unwrap_or(0);
-        refused += usize::from(String::from_utf8_lossy(&text[..got]).contains("connections"));
-        halves.push(stream);
-    }
-    assert!(refused >= 100, "{refused} refused");
     assert_eq!(run(&mut served, "x = 1", "").verdict, Verdict::Passed);
+    for round in 0..4 {
+        halves.extend((0..50).map(|_| connect(&daemon)));
+        assert_eq!(run(&mut served, "x = 1", "").verdict, Verdict::Passed, "round {round}");
+        assert_eq!(run(&mut daemon.client(), "x = 1", "").verdict, Verdict::Passed, "round {round}");
+    }
+    let told = halves.iter().filter(|stream| {
+        stream.set_read_timeout(Some(Duration::from_millis(1))).expect("timeout");
+        let mut text = [0u8; 256];
+        let got = (&**stream).read(&mut text).unwrap_or(0);
+        String::from_utf8_lossy(&text[..got]).contains("\"code\":\"busy\"")
+    });
+    assert!(told.count() >= 100, "who lost its place is told why");
     drop(halves);
     drop(deaf);
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while evald_proto::Client::connect(&daemon.socket).is_err() {
-        assert!(std::time::Instant::now() < deadline, "room is made again");
-        std::thread::sleep(Duration::from_millis(20));
+    wait_until("all are gone", || served.metrics().expect("metrics").contains("\nevald_connections 1\n"));
+}
+
+/// Where no thread can be started for it, a client is told so, whichever of its two threads it was; later ones are served.
+#[test]
+fn a_client_that_gets_no_thread_is_told_so() {
+    let Some(setting) = any_setting() else { return };
+    let limit = |daemon: &Daemon, bytes: &str| {
+        let pid = daemon.child.id().to_string();
+        Command::new("prlimit").args(["--pid", &pid, &format!("--as={bytes}:")]).status()
+    };
+    // A thread's stack is 2 MiB: with so much address space left, every number of threads from none up can be started.
+    for spare_mib in [1, 3, 5, 7] {
+        let daemon = Daemon::start(setting);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).expect("status");
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("VmSize");
+        let size: u64 = size.trim().trim_end_matches("kB").trim().parse().expect("a number");
+        match limit(&daemon, &(size * 1024 + (spare_mib << 20)).to_string()) {
+            Ok(status) if status.success() => {}
+            other => return println!("skipped: prlimit does not work: {other:?}"),
+        }
+        let mut streams = Vec::new();
+        let mut turned_away = 0;
+        for _ in 0..8 {
+            let stream = connect(&daemon);
+            // It may have been turned away by now, which is what is to be read.
+            (&stream).write_all(b"{\"op\":\"hello\"}\n").ok();
+            let mut reply = String::new();
+            BufReader::new(&stream).read_line(&mut reply).expect("a reply");
+            turned_away += usize::from(reply.contains("cannot start a thread"));
+            assert!(reply.contains("cannot start a thread") || reply.contains("\"hello\""), "{reply:?}");
+            streams.push(stream);
+        }
+        assert!(turned_away > 0, "{spare_mib} MiB are enough for 16 threads");
+        assert!(limit(&daemon, "unlimited").is_ok_and(|status| status.success()));
+        assert_eq!(run(&mut daemon.client(), "x = 1", "").verdict, Verdict::Passed);
     }
+}
+
+/// Only root can be another user here.
+#[test]
+fn other_users_are_turned_away_and_told_so() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let Some(setting) = settings().into_iter().find(|setting| !setting.unprivileged) else {
+        return println!("skipped: this host gives no sandbox to this user");
+    };
+    if !nix::unistd::geteuid().is_root() {
+        return println!("skipped: only root can connect as another user");
+    }
+    let daemon = Daemon::start(setting);
+    let open = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("opened");
+    };
+    // The doors stand open: it is for his credentials that he is turned away.
+    open(daemon.folder.path(), 0o755);
+    open(&daemon.socket, 0o666);
+    let other = other_user();
+    for _ in 0..20 {
+        let mut command = Command::new(executable());
+        command.args(["metrics", "--socket"]).arg(&daemon.socket).uid(other).gid(other);
+        let output = command.output().expect("ran");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        assert!(said.contains(&format!("refused: user {other} may not connect")), "{said}");
+    }
+    let text = daemon.client().metrics().expect("metrics");
+    assert!(text.contains("\nevald_connections_refused_total 20\n"), "{text}");
 }

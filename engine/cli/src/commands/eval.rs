@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use inhouse_core::progress::Progress;
-use inhouse_study::evaluate::{self, Environment, EvalOptions};
+use inhouse_study::evaluate::{self, EnvSpec, EvalOptions};
 use inhouse_study::naming::Naming;
 use inhouse_study::problems::{self, Problem};
 use inhouse_study::rename::{Rules, Table};
@@ -48,14 +48,14 @@ pub struct Arguments {
 
     /// Python interpreter, and modules to import beforehand: PYTHON[:MODULE,...]
     #[arg(long, default_value = "python3")]
-    env: Environment,
+    env: EnvSpec,
 
     /// CPU seconds a sample; its wall-clock limit is three times that
     #[arg(long, default_value_t = 3.0, value_parser = number::timeout, allow_negative_numbers = true)]
     timeout: f64,
 
     /// Socket of a running evald; its first environment runs the samples
-    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["tier", "env"])]
+    #[arg(long, value_name = "SOCKET", conflicts_with = "env")]
     evald: Option<PathBuf>,
 
     /// Sandbox tier to insist on (see `evald check`)
