@@ -185,9 +185,9 @@ impl Watch<'_> {
         let wall_left =
             Duration::from_millis(limits.wall_ms).saturating_sub(at.elapsed().saturating_sub(self.waited));
         if cpu_left.is_zero() {
-            self.kill(Killed::Cpu)?;
             let overshoot = used.saturating_sub(Duration::from_millis(limits.cpu_ms));
             self.at_kill = Some(AtKill { overshoot, cpu: base + used });
+            self.kill(Killed::Cpu)?;
         } else if wall_left.is_zero() && self.asked.is_none() {
             self.asked = Some(at.elapsed());
             if write_frame(control, &SlotSays::HowLongDidItWait).is_err() {
@@ -233,7 +233,13 @@ impl Watch<'_> {
 
     fn kill(&mut self, why: Killed) -> std::io::Result<()> {
         self.killed = self.killed.or(Some(why));
-        sys::pidfd_kill(self.pidfd)
+        // A killed process frees its memory itself, 80 ms per GiB on its own clock. We do that too: as it begins at the
+        // same time, it is left with half, and with less where being last in line for a processor holds it up (the
+        // scheduler's autogroups are in the way of that). Where the kernel cannot, it does all as ever.
+        sys::make_idle(self.watched.pid).ok();
+        sys::pidfd_kill(self.pidfd)?;
+        sys::process_mrelease(self.pidfd).ok();
+        Ok(())
     }
 
     /// Reads once; false at the end of the pipe.

@@ -13,12 +13,12 @@ struct Attack {
     verdicts: &'static [Verdict],
     /// What T3 does not promise is not asked of it.
     in_t3: bool,
-    /// In T0 and T1 the sample's cgroup is what stops it, and the verdict says so.
-    stopped_by_cgroup: bool,
+    /// Only a sample's cgroup (T0, T1) stops it as asked, and the verdict says so.
+    needs_cgroups: bool,
 }
 
 fn attack(number: u32, name: &'static str, code: &str, verdicts: &'static [Verdict]) -> Attack {
-    Attack { number, name, code: code.into(), test: "", verdicts, in_t3: true, stopped_by_cgroup: false }
+    Attack { number, name, code: code.into(), test: "", verdicts, in_t3: true, needs_cgroups: false }
 }
 
 impl Attack {
@@ -27,8 +27,8 @@ impl Attack {
         self
     }
 
-    fn stopped_by_cgroup(mut self) -> Self {
-        self.stopped_by_cgroup = true;
+    fn needs_cgroups(mut self) -> Self {
+        self.needs_cgroups = true;
         self
     }
 
@@ -201,12 +201,11 @@ fn time_and_process_attacks() -> Vec<Attack> {
         ),
         attack(
             20,
-            "thread bomb with small stacks, disguised",
-            "import threading, time\nthreading.stack_size(64 << 10)\ntry:\n  while True: threading.Thread(target=time.sleep, args=(1000,)).start()\nexcept RuntimeError: raise RuntimeError(\"can't start new thread\") from None",
+            "thread bomb with small stacks",
+            "import threading, time\nthreading.stack_size(64 << 10)\nwhile True: threading.Thread(target=time.sleep, args=(1000,)).start()",
             &[ProcLimit],
         )
-        .needs_namespaces()
-        .stopped_by_cgroup(),
+        .needs_cgroups(),
         syscall(21, "unshare", libc::SYS_unshare, "0x10000000"),
         syscall(21, "clone with NEWUSER", libc::SYS_clone, "0x10000011, 0, 0, 0, 0"),
         attack(
@@ -258,7 +257,7 @@ fn resource_attacks() -> Vec<Attack> {
             "import mmap\nx = []\nwhile True:\n  m = mmap.mmap(-1, 16 << 20); m.write(bytes(16 << 20)); x.append(m)",
             &[Oom],
         )
-        .stopped_by_cgroup(),
+        .needs_cgroups(),
         attack(
             30,
             "/dev/shm",
@@ -507,7 +506,10 @@ fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
         attacks.extend(kernel_attacks());
         let mut wrong = Vec::new();
         let mut ran = 0;
-        for attack in attacks.iter().filter(|attack| attack.in_t3 || setting.tier != "T3") {
+        attacks.retain(|attack| {
+            (attack.in_t3 || setting.tier != "T3") && (has_cgroups || !attack.needs_cgroups)
+        });
+        for attack in &attacks {
             ran += 1;
             let result = run(&mut client, &attack.code, attack.test);
             let title = format!("{} {}", attack.number, attack.name);
@@ -517,7 +519,7 @@ fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
                     result.verdict, result.detail, attack.verdicts
                 ));
             }
-            if attack.stopped_by_cgroup && has_cgroups && !result.detail.contains("cgroup") {
+            if attack.needs_cgroups && !result.detail.contains("cgroup") {
                 wrong.push(format!("{title}: not by the cgroup: {}", result.detail));
             }
             let next = run(&mut client, CLEAN, "");
