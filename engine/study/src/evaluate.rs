@@ -8,7 +8,7 @@ use std::time::Instant;
 
 pub use evald_proto::EnvSpec;
 use evald_proto::{
-    Client, ClientError, Info, Job, JobResult, Limits, NamedEnv, PROTOCOL_VERSION, SpawnOptions, Verdict,
+    Client, ClientError, Info, JobResult, Limits, NamedEnv, PROTOCOL_VERSION, SpawnOptions, Verdict,
 };
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
