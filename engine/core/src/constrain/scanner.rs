@@ -140,7 +140,8 @@ impl Scanner {
                 self.code(byte)
             }
             Mode::Comment => {
-                if byte == b'\n' {
+                // A lone carriage return ends a line, too.
+                if matches!(byte, b'\n' | b'\r') {
                     self.mode = Mode::Code;
                     self.newline();
                 }

@@ -40,7 +40,7 @@ fn cancelled_work_leaves_nothing() {
             0 => fresh.insert(Arc::clone(&model).decoder(&options).unwrap()),
             _ => &mut kept,
         };
-        let mut left = cycle % 7;
+        let mut left: usize = cycle % 7;
         let generation = generate(decoder.as_mut(), model.tokenizer(), &request, token, &mut |_| {
             left = left.saturating_sub(1);
             if left == 0 {
