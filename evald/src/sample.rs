@@ -42,6 +42,8 @@ pub struct Sample<'a> {
     pub scratch: &'a Path,
     /// The harness's secret.
     pub nonce: Nonce,
+    /// The slot's process.
+    pub slot: u32,
     /// Write end of the record's pipe.
     pub record: RawFd,
     /// Write end of the output's pipe.
@@ -115,6 +117,10 @@ fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
     nix::unistd::setsid().map_err(|error| format!("cannot start a session: {error}"))?;
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| format!("cannot set the parent-death signal: {error}"))?;
+    // The slot may have died before that. In a pid namespace, which has no parent to see, the kernel ends us with it.
+    if !sample.plan.tier.has_namespaces() && std::os::unix::process::parent_id() != sample.slot {
+        sys::exit_now(70);
+    }
     let limits = &sample.job.limits;
     if sample.plan.tier.has_namespaces() {
         unshare(sample_namespaces(sample.membership.is_some()))

@@ -3,6 +3,7 @@
 use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,34 @@ const GREETING_PATIENCE: Duration = Duration::from_secs(60);
 const SLOT_PATIENCE: Duration = Duration::from_secs(60);
 /// How often a running job looks whether it was cancelled.
 const CANCEL_POLL_MS: u16 = 50;
+
+/// A wait for a processor that still goes on is waited for no longer than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// A thread of a sample, as the scheduler counts it.
+struct Thread {
+    path: PathBuf,
+    /// On a processor, or ready for one.
+    runnable: bool,
+    /// Nanoseconds on a processor, and turns on one: they grow as it runs.
+    ran: (u64, u64),
+    /// Ready to run without a processor to run on, in turns that have ended.
+    waited: Duration,
+}
+
+impl Thread {
+    /// `None`: it has ended.
+    fn read(path: PathBuf) -> Option<Self> {
+        // "time on the processor, time waiting for one, turns", times in nanoseconds.
+        let figures = std::fs::read_to_string(path.join("schedstat")).ok()?;
+        let mut figures = figures.split_whitespace().map(|figure| figure.parse().unwrap_or(0));
+        let (on, waited, turns) = (figures.next()?, figures.next()?, figures.next()?);
+        let status = std::fs::read_to_string(path.join("stat")).ok()?;
+        // The name before the state may hold anything, parentheses too.
+        let runnable = status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'));
+        Some(Self { path, runnable, ran: (on, turns), waited: Duration::from_nanos(waited) })
+    }
+}
 
 impl Slot {
     /// Waits for a new slot's greeting. The kernel attaches its process id, translated to our pid namespace.
@@ -82,20 +111,32 @@ impl Slot {
     }
 
     /// How long the sample has been ready to run without a processor to run on: the most of any of its threads.
-    fn longest_wait(&self) -> Duration {
+    ///
+    /// The kernel adds a wait when it ends. One that is still going on is waited for, so that no sample pays for it.
+    fn longest_wait(&self, cancelled: &AtomicBool) -> Duration {
+        let deadline = Instant::now() + LONGEST_WAIT;
+        let asked = self.threads();
+        loop {
+            let now = self.threads();
+            let waits = |thread: &Thread| {
+                let before = asked.iter().find(|before| before.path == thread.path);
+                thread.runnable && before.is_some_and(|before| before.runnable && before.ran == thread.ran)
+            };
+            if !now.iter().any(waits) || cancelled.load(Ordering::Relaxed) || Instant::now() > deadline {
+                return now.iter().map(|thread| thread.waited).max().unwrap_or_default();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The threads of the sample.
+    fn threads(&self) -> Vec<Thread> {
         let children =
             std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
-        let mut longest = 0;
-        for child in children.split_whitespace() {
-            for task in std::fs::read_dir(format!("/proc/{child}/task")).into_iter().flatten().flatten() {
-                // "time on the processor, time waiting for one, slices", in nanoseconds.
-                let figures = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-                let waited =
-                    figures.split_whitespace().nth(1).and_then(|field| field.parse().ok()).unwrap_or(0);
-                longest = longest.max(waited);
-            }
-        }
-        Duration::from_nanos(longest)
+        let tasks = children.split_whitespace().flat_map(|child| {
+            std::fs::read_dir(format!("/proc/{child}/task")).into_iter().flatten().flatten()
+        });
+        tasks.filter_map(|task| Thread::read(task.path())).collect()
     }
 
     /// Makes ready for a sample with these limits: says what the slot's address space holds now (some limits are counted
@@ -134,7 +175,7 @@ impl Slot {
                 Ok(0) | Err(nix::errno::Errno::EINTR) => {}
                 Ok(_) => match read_frame::<SlotSays>(&self.stream).map_err(failed)? {
                     Some(SlotSays::HowLongDidItWait) => {
-                        let waited = self.longest_wait().as_nanos() as u64;
+                        let waited = self.longest_wait(cancelled).as_nanos() as u64;
                         let mut answer = vec![WAITED];
                         answer.extend_from_slice(&waited.to_le_bytes());
                         (&self.stream).write_all(&answer).map_err(failed)?;

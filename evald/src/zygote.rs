@@ -230,6 +230,7 @@ fn one_sample(
     if warm.plan.tier.has_namespaces() {
         fresh_pid_namespace()?;
     }
+    let slot = std::process::id();
     match warm.python.fork()? {
         None => sample::run(&Sample {
             python: warm.python,
@@ -241,6 +242,7 @@ fn one_sample(
             control,
             scratch,
             nonce,
+            slot,
             record: record_end.as_raw_fd(),
             output: output_end.as_raw_fd(),
         }),

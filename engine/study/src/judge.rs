@@ -208,13 +208,13 @@ mod tests {
         for (test, why) in [
             ("", "empty"),
             ("\n# assert f(1)\n", "empty"),
-            ("'''assert f(1)'''", "never called"),
-            ("def test_f():\n    assert f(1) == 2", "never called"),
+            ("'''assert f(1)'''", "ever called"),
+            ("def test_f():\n    assert f(1) == 2", "ever called"),
             (
                 "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        assert f(1)",
-                "never called",
+                "ever called",
             ),
-            ("x = 1\nassertion = x == 2", "never called"),
+            ("x = 1\nassertion = x == 2", "ever called"),
             ("def check(candidate):\n    pass", "neither asserts"),
             ("def check(candidate):\n    def inner():\n        assert candidate(1)", "neither asserts"),
             ("def check(candidate):\n    assert candidate(1)\n    yield", "generator"),

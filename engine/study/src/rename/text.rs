@@ -45,9 +45,11 @@ pub fn code_ranges(text: &str) -> Vec<Range<usize>> {
                 begin = at;
             }
             quote @ (b'"' | b'\'') => {
-                let prefix = bytes[..at].iter().rev().take(3).take_while(|byte| byte.is_ascii_alphabetic());
-                let formatted = prefix.clone().any(|byte| byte.eq_ignore_ascii_case(&b'f'))
-                    && !at.checked_sub(prefix.count() + 1).is_some_and(|before| is_name_byte(bytes[before]));
+                // A prefix has one letter or two (`f`, `rf`); more before the quote is a name.
+                let letters =
+                    bytes[..at].iter().rev().take_while(|byte| is_name_byte(**byte)).take(3).count();
+                let prefix = &bytes[at - letters..at];
+                let formatted = letters < 3 && prefix.iter().any(|byte| byte.eq_ignore_ascii_case(&b'f'));
                 ranges.push(begin..at);
                 let end = string_end(bytes, at, quote);
                 if formatted {
