@@ -33,6 +33,10 @@ fn log(form: &str, level: &str) -> Option<String> {
     assert!(reply.contains("no_verdict"), "{reply}");
     drop(stream);
     drop(client);
+    if level != "warn" {
+        let ended = || std::fs::read_to_string(&path).unwrap_or_default().matches("connection ended").count();
+        wait_until("both connections end", || ended() == 2);
+    }
     let pid = nix::unistd::Pid::from_raw(daemon.child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signalled");
     wait_until("the daemon ends", || daemon.child.try_wait().expect("waited").is_some());

@@ -166,7 +166,15 @@ fn remove_unnamed(dir: &Path, manifest: Option<&Manifest>) -> Result<()> {
 
 /// The right to write to an index folder. The operating system takes it back when the process ends, however it ends.
 struct WriteLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for WriteLock {
+    fn drop(&mut self) {
+        // Closing would do, were there no other thread that starts a process right now: its copy of the descriptor lives on
+        // until the new program takes over, and the lock with it.
+        self.file.unlock().ok();
+    }
 }
 
 impl WriteLock {
@@ -175,7 +183,7 @@ impl WriteLock {
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|cause| Error::io("open", &path, cause))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Busy,
                 format!(
