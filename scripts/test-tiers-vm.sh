@@ -134,7 +134,7 @@ clock=() processors=2
 # With that clock QEMU boots one processor only.
 [ "$accel" = kvm ] || clock=(-icount shift=1,sleep=off) processors=1
 timeout --foreground "$((60 * ${EVALD_VM_MINUTES:-30}))" nice -n 10 qemu-system-x86_64 \
-    -accel "$accel" "${clock[@]}" -cpu "$([ "$accel" = kvm ] && echo host,arch-capabilities=off || echo max)" -smp "$processors" -m 3072 -nic none -display none -no-reboot \
+    -accel "$accel" "${clock[@]}" -cpu "$([ "$accel" = kvm ] && echo host || echo max)" -smp "$processors" -m 3072 -nic none -display none -no-reboot \
     -serial stdio -monitor none -kernel "$kernel" -initrd "$work/root.cpio" \
     -append "console=ttyS0 panic=-1 quiet mitigations=off" </dev/null | stdbuf -oL tr -d '\r' | tee "$log" || note "the machine was stopped"
 status=0
