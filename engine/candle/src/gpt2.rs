@@ -124,11 +124,7 @@ impl Gpt2 {
             });
         }
         let final_norm = norm(format!("{root}ln_f"))?;
-        let output = if config.tie_word_embeddings {
-            Linear::tied(&embedding, None)
-        } else {
-            loader.linear("lm_head", vocab, embd, false)?
-        };
+        let output = loader.head(config.tie_word_embeddings, &embedding)?;
         let (dtype, device) = (loader.dtype, loader.device.clone());
         Ok(Self { config, dtype, device, embedding, position_embedding, blocks, final_norm, output })
     }

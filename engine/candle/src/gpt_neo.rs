@@ -168,11 +168,7 @@ impl GptNeo {
             });
         }
         let final_norm = norm(format!("{root}ln_f"))?;
-        let output = if config.tie_word_embeddings {
-            Linear::tied(&embedding, None)
-        } else {
-            loader.linear("lm_head", vocab, hidden, false)?
-        };
+        let output = loader.head(config.tie_word_embeddings, &embedding)?;
         let (dtype, device) = (loader.dtype, loader.device.clone());
         Ok(Self { config, dtype, device, embedding, position_embedding, blocks, final_norm, output })
     }

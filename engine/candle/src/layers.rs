@@ -113,6 +113,16 @@ impl<'a> Loader<'a> {
         Ok(Linear { weight, inputs_first: false, bias })
     }
 
+    /// The output layer of a model: `embedding [vocab, width]` itself where it is `tied`, else `lm_head.weight` of the same
+    /// shape.
+    pub fn head(&self, tied: bool, embedding: &Tensor) -> Result<Linear> {
+        if tied {
+            return Ok(Linear::tied(embedding, None));
+        }
+        let (vocab, width) = embedding.dims2().map_err(backend_error)?;
+        self.linear("lm_head", vocab, width, false)
+    }
+
     /// GPT-2's `Conv1D`: `NAME.weight [inputs, outputs]` and `NAME.bias [outputs]`.
     pub fn conv1d(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
         let weight = self.tensor(&format!("{name}.weight"), &[inputs, outputs])?;

@@ -272,11 +272,7 @@ impl Llama {
             });
         }
         let final_norm = norm(format!("{root}norm"))?;
-        let output = if config.tie_word_embeddings {
-            Linear::tied(&embedding, None)
-        } else {
-            loader.linear("lm_head", vocab, hidden, false)?
-        };
+        let output = loader.head(config.tie_word_embeddings, &embedding)?;
         let rotary = config.rotary();
         let window = config.windows.iter().copied().flatten().next();
         let (dtype, device) = (loader.dtype, loader.device.clone());

@@ -225,11 +225,7 @@ impl T5 {
         }
         let encoder_norm = parts.norm("encoder.final_layer_norm")?;
         let decoder_norm = parts.norm("decoder.final_layer_norm")?;
-        let output = if config.tie_word_embeddings {
-            Linear::tied(&embedding, None)
-        } else {
-            loader.linear("lm_head", vocab, model, false)?
-        };
+        let output = loader.head(config.tie_word_embeddings, &embedding)?;
         let (dtype, device) = (loader.dtype, loader.device.clone());
         Ok(Self {
             config,
