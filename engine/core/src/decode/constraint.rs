@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::TokenId;
-use super::sampler::{Sampler, TokenSet};
+use super::sampler::Sampler;
+use super::{TokenId, TokenSet};
 use crate::{ErrorKind, Result};
 
 /// A constraint on every sample of a request.

@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use super::constraint::{self, Constraint, Guard};
 use super::prefix::PrefixCache;
-use super::sampler::{TokenSet, log_probability};
+use super::sampler::log_probability;
 use super::stop::{Scanned, StopScanner};
 use super::utf8::Utf8Stream;
-use super::{CancelToken, Decoder, Feed, Sampler, SamplingParams, SeqId, StopRules, TokenId, Tokenizer};
+use super::{
+    CancelToken, Decoder, Feed, Sampler, SamplingParams, SeqId, StopRules, TokenId, TokenSet, Tokenizer,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// Most samples of one request.

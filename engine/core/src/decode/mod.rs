@@ -7,6 +7,7 @@ mod generate;
 mod prefix;
 mod sampler;
 mod stop;
+mod token_set;
 mod utf8;
 
 pub use cancel::CancelToken;
@@ -15,8 +16,9 @@ pub use generate::{
     Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate, generate_cached,
 };
 pub use prefix::PrefixCache;
-pub use sampler::{Sampler, SamplingParams, TokenSet, log_probability};
+pub use sampler::{Sampler, SamplingParams, log_probability};
 pub use stop::{PAPER_STOPS, StopRules};
+pub use token_set::TokenSet;
 
 use std::sync::Arc;
 
