@@ -9,6 +9,7 @@ packages=(build-essential cmake clang libclang-dev pkg-config python3 python3-ve
 need_packages() {
     # What the packages are for: a C and C++ compiler, cmake and libclang build llama.cpp; Python runs evaluated code.
     command -v cc >/dev/null && command -v c++ >/dev/null && command -v cmake >/dev/null && command -v clang >/dev/null &&
+        command -v pkg-config >/dev/null &&
         find_python >/dev/null && "$(find_python)" -c 'import venv, ensurepip' 2>/dev/null && return 1
     return 0
 }
