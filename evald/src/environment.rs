@@ -96,10 +96,10 @@ impl Environment {
             root: self.root.clone(),
             library: common.library.clone(),
             paths: common.paths.clone(),
-            machine: common.machine.clone().map(|machine| Machine {
-                sites: self.interpreter.sites.clone(),
-                ..machine
-            }),
+            machine: common
+                .machine
+                .clone()
+                .map(|machine| Machine { sites: self.interpreter.sites.clone(), ..machine }),
         };
         let config = serde_json::to_string(&config).map_err(|error| self.fail(error.to_string()))?;
         let (control, theirs) =

@@ -153,7 +153,10 @@ fn check(
         let runs = Interpreter::inspect(&env.name, &env.spec.python)
             .map_err(|error| error.to_string())
             .and_then(|found| wasi::examine(&env.spec.preload, paths, &found.sites));
-        let says = runs.map_or_else(|reason| format!("no: {reason}"), |()| "yes, as far as can be seen before its imports".into());
+        let says = runs.map_or_else(
+            |reason| format!("no: {reason}"),
+            |()| "yes, as far as can be seen before its imports".into(),
+        );
         println!("{:<18} {says}", format!("T4 for {}", env.name));
     }
     Ok(if host.choose(tier).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -218,12 +221,18 @@ struct Chosen {
 }
 
 fn choose(serve: &Serve, executable: &Path) -> anyhow::Result<Chosen> {
+    let cache = serve.cache.clone().unwrap_or_else(wasi::usual_cache);
+    let cache =
+        std::path::absolute(&cache).with_context(|| format!("cannot use --cache {}", cache.display()))?;
     let mut host = Host::probe(executable, serve.wasi.as_deref());
     loop {
         let tier = host.choose(serve.tier).map_err(anyhow::Error::msg)?;
+        if serve.seed.is_some() && tier != Tier::T4 {
+            bail!("--seed is for tier T4, and {tier} is to run");
+        }
         let machine = host.machine.as_ref().ok().filter(|_| tier == Tier::T4).map(|distribution| Machine {
             distribution: distribution.clone(),
-            cache: serve.cache.clone().unwrap_or_else(wasi::usual_cache),
+            cache: cache.clone(),
             sites: Vec::new(),
             seed: serve.seed,
         });

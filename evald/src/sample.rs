@@ -181,8 +181,7 @@ fn judge<C: Cpython>(python: &mut C, code: &str, test: &str) -> Result<(), End> 
         }
     };
     let namespace = python.namespace();
-    let namespace =
-        namespace.ok_or_else(|| End::Told(Kind::Memory, "no memory for a namespace".into()))?;
+    let namespace = namespace.ok_or_else(|| End::Told(Kind::Memory, "no memory for a namespace".into()))?;
     python.run(code, namespace).and_then(|()| python.run(test, namespace)).map_err(classify)
 }
 

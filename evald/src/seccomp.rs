@@ -233,7 +233,8 @@ fn allowed_machine() -> Result<Rules, String> {
     for call in ALLOWED_MACHINE {
         rules.insert(*call, Vec::new());
     }
-    let not_executable = || when(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
+    let not_executable =
+        || when(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
     rules.insert(libc::SYS_mmap, vec![not_executable()?]);
     rules.insert(libc::SYS_mprotect, vec![not_executable()?]);
     Ok(rules)

@@ -53,8 +53,7 @@ pub struct Plan {
 impl Plan {
     /// As the daemon wants it.
     pub(crate) fn of(setup: Setup) -> Self {
-        let readable =
-            if setup.tier.has_namespaces() { vec![PathBuf::from("/")] } else { setup.readable };
+        let readable = if setup.tier.has_namespaces() { vec![PathBuf::from("/")] } else { setup.readable };
         Self {
             tier: setup.tier,
             landlock: setup.landlock,

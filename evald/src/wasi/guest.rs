@@ -71,22 +71,71 @@ struct Objects {
 impl Objects {
     fn of(list: &[u32]) -> Option<Self> {
         let [
-            compile, exec, str, encode, read_text, reseed, class_name, errno, trace_file, trace_line, trace_next,
-            system_exit, memory_error, os_error, runtime_error, nothing, of_decode, compile_code, compile_test,
-            exec_code, exec_test, of_class, of_one, of_encode, throw, throw_first, throw_second, first, second, none,
-            bytes, type_,
-        ] = *list else {
+            compile,
+            exec,
+            str,
+            encode,
+            read_text,
+            reseed,
+            class_name,
+            errno,
+            trace_file,
+            trace_line,
+            trace_next,
+            system_exit,
+            memory_error,
+            os_error,
+            runtime_error,
+            nothing,
+            of_decode,
+            compile_code,
+            compile_test,
+            exec_code,
+            exec_test,
+            of_class,
+            of_one,
+            of_encode,
+            throw,
+            throw_first,
+            throw_second,
+            first,
+            second,
+            none,
+            bytes,
+            type_,
+        ] = *list
+        else {
             return None;
         };
         Some(Self {
-            compile, exec, str, encode, read_text, reseed, class_name, errno, trace_file, trace_line, trace_next,
-            system_exit, memory_error, os_error, runtime_error, nothing, of_decode,
+            compile,
+            exec,
+            str,
+            encode,
+            read_text,
+            reseed,
+            class_name,
+            errno,
+            trace_file,
+            trace_line,
+            trace_next,
+            system_exit,
+            memory_error,
+            os_error,
+            runtime_error,
+            nothing,
+            of_decode,
             of_compile: [compile_code, compile_test],
             of_exec: [exec_code, exec_test],
-            of_class, of_one, of_encode, throw,
+            of_class,
+            of_one,
+            of_encode,
+            throw,
             of_throw: [throw_first, throw_second],
             thrown: [first, second],
-            none, bytes, type_,
+            none,
+            bytes,
+            type_,
         })
     }
 }
@@ -121,7 +170,8 @@ impl<'a> Guest<'a> {
     /// It is not one whose objects we know how to read.
     pub fn take_over(mut caller: Caller<'a, World>, seed: Option<u64>) -> Result<Self, String> {
         let list = caller.data_mut().ready.take().unwrap_or_default();
-        let objects = Objects::of(&list).ok_or_else(|| strange("it is ready with other objects than asked for"))?;
+        let objects =
+            Objects::of(&list).ok_or_else(|| strange("it is ready with other objects than asked for"))?;
         let memory = caller.data().memory.ok_or_else(|| strange("it has no memory"))?;
         let table = caller.get_export(super::module::TABLE).and_then(|export| export.into_table());
         let table = table.ok_or_else(|| strange("it has no table of functions"))?;
@@ -130,7 +180,10 @@ impl<'a> Guest<'a> {
         // Before anything rests on it: a class's class is `type`, and a tuple's items are where we look for them.
         let sound = guest.word(objects.str + field::TYPE) == objects.type_
             && guest.word(objects.of_throw[0] + field::ITEMS) == objects.thrown[0]
-            && guest.is_a(guest.word(objects.thrown[0] + field::TYPE), guest.word(objects.thrown[0] + field::TYPE))
+            && guest.is_a(
+                guest.word(objects.thrown[0] + field::TYPE),
+                guest.word(objects.thrown[0] + field::TYPE),
+            )
             && guest.items(objects.of_encode).len() == 3;
         if !sound {
             return Err(strange("its objects have another layout"));
@@ -150,9 +203,9 @@ impl<'a> Guest<'a> {
             }
             let class = self.word(value + field::TYPE);
             let wanted = [class.to_le_bytes(), value.to_le_bytes()].concat();
-            let bytes = self.memory.data(&self.caller);
             // Dead frames of C functions look the same each time, below the top of the C stack.
             let stack = self.stack_pointer();
+            let bytes = self.memory.data(&self.caller);
             let dead = stack.saturating_sub(1 << 20)..stack;
             let here: Vec<u32> = (0..bytes.len().saturating_sub(12))
                 .step_by(4)
@@ -303,7 +356,8 @@ impl<'a> Guest<'a> {
         }
         // C code may leave the making of the exception to whoever wants it.
         if value != 0 && !self.is_a(self.word(value.wrapping_add(field::TYPE)), class) {
-            let is_tuple = self.word(value.wrapping_add(field::TYPE)) == self.word(self.objects.nothing + field::TYPE);
+            let is_tuple =
+                self.word(value.wrapping_add(field::TYPE)) == self.word(self.objects.nothing + field::TYPE);
             let arguments = if is_tuple { value } else { self.with(self.objects.of_class, value) };
             value = self.call(class, arguments)?;
             if value == 0 {

@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(native.refuse("mixed.core"), Ok(()));
         let reason = native.refuse("_speed").expect_err("native");
         assert!(reason.contains("_speed.cpython-311-x86_64-linux-gnu.so"), "{reason}");
-        let reason = native.explain("cannot import pure: ModuleNotFoundError: No module named 'mixed.core._fast'");
+        let reason =
+            native.explain("cannot import pure: ModuleNotFoundError: No module named 'mixed.core._fast'");
         assert!(reason.contains("mixed/core/_fast.") && reason.contains("pure Python only"), "{reason}");
         let other = "cannot import pure: ValueError: no";
         assert_eq!(native.explain(other), other);

@@ -39,6 +39,7 @@ pub use module::compile;
 #[cfg(feature = "wasi")]
 pub(crate) use start::run;
 
+#[cfg(not(feature = "wasi"))]
 use crate::error::{Error, Result};
 
 /// What T4 cannot run, in a line for people.
@@ -110,10 +111,7 @@ pub fn usual_cache() -> PathBuf {
 
 /// Without the feature there is nothing to run.
 #[cfg(not(feature = "wasi"))]
-pub(crate) fn run(
-    _machine: &Machine,
-    _paths: &[PathBuf],
-) -> Result<std::convert::Infallible> {
+pub(crate) fn run(_machine: &Machine, _paths: &[PathBuf]) -> Result<std::convert::Infallible> {
     Err(without())
 }
 

@@ -32,11 +32,14 @@ pub fn engine() -> Result<Engine> {
     config
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(STACK_BYTES)
+        // Of coroutines, which there are none of; it may only not be the smaller one.
+        .async_stack_size(STACK_BYTES)
         // Traps are told by their kind alone.
-        .wasm_backtrace(false)
+        .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         .native_unwind_info(false);
-    Engine::new(&config).map_err(|error| Error::Host(format!("no WebAssembly engine on this machine: {error}")))
+    Engine::new(&config)
+        .map_err(|error| Error::Host(format!("no WebAssembly engine on this machine: {error}")))
 }
 
 /// A number in LEB128 and what follows it.
@@ -190,7 +193,7 @@ impl Cache {
         let executable = std::env::current_exe().step("find the executable")?;
         let compiler = Command::new(&executable)
             .arg("__compile")
-            .args([program, &self.path])
+            .args([program, self.path.as_path()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .output()

@@ -127,7 +127,14 @@ fn seek(world: &mut World, ram: &mut Ram<'_>, fd: u32, offset: i64, whence: u32,
     ram.set_u64(to, at)
 }
 
-fn read(world: &mut World, ram: &mut Ram<'_>, fd: u32, vectors: (u32, u32), at: Option<u64>, to: u32) -> Outcome {
+fn read(
+    world: &mut World,
+    ram: &mut Ram<'_>,
+    fd: u32,
+    vectors: (u32, u32),
+    at: Option<u64>,
+    to: u32,
+) -> Outcome {
     let vectors = ram.vectors(vectors.0, vectors.1)?;
     let descriptor = world.descriptor(fd)?;
     let start = match descriptor {
@@ -223,7 +230,8 @@ fn readdir(world: &World, ram: &mut Ram<'_>, fd: u32, buffer: (u32, u32), cookie
     let folder = world.folder(fd)?;
     let Some(Entry::Folder(names)) = world.tree.entry(folder) else { return Err(Errno::NotDir) };
     let parent = world.tree.find(folder, "..").unwrap_or(folder);
-    let all = [(".", folder), ("..", parent)].into_iter().chain(names.iter().map(|(name, node)| (&**name, *node)));
+    let all =
+        [(".", folder), ("..", parent)].into_iter().chain(names.iter().map(|(name, node)| (&**name, *node)));
     let space = ram.at(buffer.0, buffer.1)?;
     let mut used = 0;
     for (index, (name, node)) in all.enumerate().skip(usize::try_from(cookie).unwrap_or(usize::MAX)) {
@@ -444,9 +452,13 @@ pub fn define(linker: &mut Linker<World>) -> wasmtime::Result<()> {
         sock_send(u32, u32, u32, u32, u32);
         sock_shutdown(u32, u32);
     }
-    linker.func_wrap(MODULE, "proc_exit", |mut caller: Caller<'_, World>, status: i32| -> wasmtime::Result<()> {
-        caller.data_mut().ended = Some(status);
-        Err(Trap::UnreachableCodeReached.into())
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "proc_exit",
+        |mut caller: Caller<'_, World>, status: i32| -> wasmtime::Result<()> {
+            caller.data_mut().ended = Some(status);
+            Err(Trap::UnreachableCodeReached.into())
+        },
+    )?;
     Ok(())
 }

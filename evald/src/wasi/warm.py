@@ -27,6 +27,8 @@ def settle():
     sys.path[:0] = [f"/path/{index}" for index in range(paths)]
     sys.path += [f"/site/{index}" for index in range(sites)]
     posix.chdir("/tmp")
+    # As everywhere else; this build's own is 600.
+    sys.setrecursionlimit(1000)
     # What `site` gives to scripts, without its search for files.
     site.setquit()
     site.setcopyright()

@@ -135,12 +135,8 @@ pub struct World {
 impl World {
     /// A world to warm up in: every random byte is the same each time, so that hashes are.
     pub fn new(tree: Arc<Tree>, arguments: Vec<String>) -> Self {
-        let descriptors = [
-            Descriptor::Input,
-            Descriptor::Output(1),
-            Descriptor::Output(2),
-            Descriptor::Folder(ROOT),
-        ];
+        let descriptors =
+            [Descriptor::Input, Descriptor::Output(1), Descriptor::Output(2), Descriptor::Folder(ROOT)];
         Self {
             tree,
             arguments,
@@ -232,9 +228,7 @@ impl World {
                 since.as_nanos() as u64
             }
             // Clocks 2 and 3: CPU time.
-            Clock::Real(_) if clock >= 2 => {
-                sys::process_cpu_time(0).unwrap_or_default().as_nanos() as u64
-            }
+            Clock::Real(_) if clock >= 2 => sys::process_cpu_time(0).unwrap_or_default().as_nanos() as u64,
             Clock::Real(since) => since.elapsed().as_nanos() as u64,
         }
     }

@@ -72,7 +72,9 @@ fn mutants() -> usize {
 #[test]
 fn canonical_and_mutated_solutions_have_the_verdicts_of_the_native_tiers() {
     let Some(here) = machine() else { return };
-    let native = settings().into_iter().find(|setting| setting.tier == "T2" && setting.unprivileged == here.unprivileged);
+    let native = settings()
+        .into_iter()
+        .find(|setting| setting.tier == "T2" && setting.unprivileged == here.unprivileged);
     let Some(native) = native.or_else(|| settings().into_iter().find(|setting| setting.tier != "T4")) else {
         println!("skipped: no native tier to compare with");
         return;
@@ -117,7 +119,10 @@ fn canonical_and_mutated_solutions_have_the_verdicts_of_the_native_tiers() {
             wrong.push(format!("{index}: {native:?} but {machine:?} in T4:\n{}", jobs[index].code));
         }
     }
-    println!("{native:?} and {here:?}: {canonical} canonical, {} mutants: {counts:?}", jobs.len() - canonical);
+    println!(
+        "{native:?} and {here:?}: {canonical} canonical, {} mutants: {counts:?}",
+        jobs.len() - canonical
+    );
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), jobs.len(), wrong.join("\n"));
 }
 
@@ -131,18 +136,50 @@ fn the_way_in_is_shut_once_the_interpreter_is_warm() {
             // The harness's hatch.
             ("open('/.evald/text', 'rb').read()", "", &[Failed][..]),
             ("import os\nos.readlink('/.evald/ready/1,2,3')", "", &[Failed]),
-            ("import os, time\ntry: os.readlink('/.evald/ready/' + ','.join(['16'] * 32))\nexcept OSError: pass\ntime.clock_getres(1)\nraise ValueError", "", &[Failed]),
-            ("import os\ntry: os.readlink('/.evald/failed/00')\nexcept OSError: pass\nos._exit(0)", "", &[NoVerdict]),
+            (
+                "import os, time\ntry: os.readlink('/.evald/ready/' + ','.join(['16'] * 32))\nexcept OSError: pass\ntime.clock_getres(1)\nraise ValueError",
+                "",
+                &[Failed],
+            ),
+            (
+                "import os\ntry: os.readlink('/.evald/failed/00')\nexcept OSError: pass\nos._exit(0)",
+                "",
+                &[NoVerdict],
+            ),
             ("import time\nassert time.clock_getres(1) > 0", "", &[Passed]),
             // The texts: neither a descriptor nor a frame leads to the test.
-            ("import os\nfor fd in range(3, 300):\n  try: text = os.read(fd, 100)\n  except OSError: continue\n  raise ValueError(text)", "# words of the test", &[Passed]),
-            ("import gc\nfor thing in gc.get_objects():\n  if isinstance(thing, (str, bytes)) and 'words of the test' in str(thing): raise ValueError", "# words of the test", &[Passed]),
+            (
+                "import os\nfor fd in range(3, 300):\n  try: text = os.read(fd, 100)\n  except OSError: continue\n  raise ValueError(text)",
+                "# words of the test",
+                &[Passed],
+            ),
+            (
+                "import gc\nfor thing in gc.get_objects():\n  if isinstance(thing, (str, bytes)) and 'words of the test' in str(thing): raise ValueError",
+                "# words of the test",
+                &[Passed],
+            ),
             // The objects that the harness calls are its own, whatever their names come to mean.
-            ("import builtins, random\nbuiltins.compile = builtins.exec = builtins.str = None\nrandom.seed = None", "assert False", &[Failed]),
-            ("import sys\nframe = sys._getframe()\nwhile frame:\n  frame.f_globals.clear()\n  frame = frame.f_back", "assert False", &[Failed]),
-            ("import sys\nsys._getframe().f_back.f_globals.update(time=None, settle=None)", "assert False", &[Failed]),
+            (
+                "import builtins, random\nbuiltins.compile = builtins.exec = builtins.str = None\nrandom.seed = None",
+                "assert False",
+                &[Failed],
+            ),
+            (
+                "import sys\nframe = sys._getframe()\nwhile frame:\n  frame.f_globals.clear()\n  frame = frame.f_back",
+                "assert False",
+                &[Failed],
+            ),
+            (
+                "import sys\nsys._getframe().f_back.f_globals.update(time=None, settle=None)",
+                "assert False",
+                &[Failed],
+            ),
             // No descriptor of the process is one of the program's.
-            ("import os\nfor fd in range(4, 300):\n  try: os.write(fd, b'x')\n  except OSError: continue\n  raise ValueError(fd)\nos._exit(0)", "", &[NoVerdict]),
+            (
+                "import os\nfor fd in range(4, 300):\n  try: os.write(fd, b'x')\n  except OSError: continue\n  raise ValueError(fd)\nos._exit(0)",
+                "",
+                &[NoVerdict],
+            ),
             ("import os\nos.write(3, b'x')", "", &[Failed]),
             ("import os\nos.close(3)\nos.listdir('/')", "", &[Failed]),
             ("import os\nos.close(1)\nos.close(2)\nprint('x' * 100000)\nraise ValueError", "", &[Failed]),
@@ -207,7 +244,10 @@ fn whatever_the_machine_runs_out_of_is_a_verdict() {
             ("x = 'a' * (1 << 30)", &[Oom]),
             ("try:\n  x = bytearray(1 << 30)\nexcept MemoryError: pass", &[Passed]),
             ("def f(): return f()\nf()", &[Failed]),
-            ("import sys\nsys.setrecursionlimit(1 << 30)\nx = []\nfor _ in range(200000): x = [x]\nrepr(x)", &[Signaled, Oom]),
+            (
+                "import sys\nsys.setrecursionlimit(1 << 30)\nx = []\nfor _ in range(200000): x = [x]\nrepr(x)",
+                &[Signaled, Oom],
+            ),
             ("import sys\nsys.setrecursionlimit(1 << 30)\ndef f(): return f()\nf()", &[Signaled, Oom]),
             ("eval('(' * 100000 + ')' * 100000)", &[Failed, Oom, Signaled]),
             ("import os\nos.abort()", &[Signaled]),
@@ -307,11 +347,23 @@ fn check_says_what_t4_can_run() {
     let folder = libraries();
     let env = |name: &str, module: &str| format!("{name}={}:{module}", python().expect("python").display());
     let mut command = evald(setting).expect("a setting of this host");
-    command.args(["check", "--tier", "T4", "--env", &env("good", "plain"), "--env", &env("bad", "_bare"), "--path"]);
+    command.args([
+        "check",
+        "--tier",
+        "T4",
+        "--env",
+        &env("good", "plain"),
+        "--env",
+        &env("bad", "_bare"),
+        "--path",
+    ]);
     let output = command.arg(folder.path()).output().expect("ran");
     let text = String::from_utf8_lossy(&output.stdout);
     let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned();
-    assert!(line("T4 runs").contains("no extension modules") && line("T4 runs").contains("threads"), "{text}");
+    assert!(
+        line("T4 runs").contains("no extension modules") && line("T4 runs").contains("threads"),
+        "{text}"
+    );
     assert!(line("T4 for good").contains("yes"), "{text}");
     assert!(line("T4 for bad").contains("_bare.cpython-311-x86_64-linux-gnu.so"), "{text}");
     assert!(line("tier").ends_with("T4"), "{text}");
