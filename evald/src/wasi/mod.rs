@@ -22,6 +22,8 @@ mod guest;
 #[cfg(feature = "wasi")]
 mod library;
 #[cfg(feature = "wasi")]
+mod memfile;
+#[cfg(feature = "wasi")]
 mod module;
 #[cfg(feature = "wasi")]
 mod preview1;

@@ -16,6 +16,7 @@ use nix::sys::stat::Mode;
 use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine, Module, OptLevel};
 
+use super::memfile;
 use crate::error::{Error, Result, Step};
 
 /// The name under which the program's table of functions is exported.
@@ -211,10 +212,13 @@ impl Cache {
     #[allow(unsafe_code, reason = "wasmtime cannot check machine code")]
     fn loaded(&self, engine: &Engine, name: &str) -> Option<Module> {
         let code = self.read(name)?;
+        let mut file = memfile::create("evald-machine").ok()?;
+        file.write_all(&code).ok()?;
+        memfile::seal(&file).ok()?;
         // SAFETY: these bytes were written by this program (magic, digest) into a folder that only its user can write
-        // (`Cache::open`), and they are the ones that were checked, not read again. Engines of another version or other
-        // settings have another name, and wasmtime checks both again.
-        unsafe { Module::deserialize(engine, code) }.ok()
+        // (`Cache::open`), and they are the ones that were checked: a copy in a sealed file, not read again. Engines of
+        // another version or other settings have another name, and wasmtime checks both again.
+        unsafe { Module::deserialize_open_file(engine, file) }.ok()
     }
 }
 
@@ -250,7 +254,7 @@ mod tests {
         \x06\x06\x01\x7f\x01\x41\x00\x0b\
         \x07\x0a\x01\x06_start\x00\x00\
         \x0a\x04\x01\x02\x00\x0b\
-        \x00\x05\x04nameX";
+        \x00\x06\x04nameX";
 
     #[test]
     fn the_table_and_the_stack_are_exported_and_custom_sections_go() {

@@ -114,7 +114,7 @@ fn put_strings(ram: &mut Ram<'_>, list: &[String], mut pointers: u32, mut texts:
 
 fn seek(world: &mut World, ram: &mut Ram<'_>, fd: u32, offset: i64, whence: u32, to: u32) -> Outcome {
     let (now, end) = match world.descriptor(fd)? {
-        Descriptor::File(node, at) => (at, world.bytes(node).len() as u64),
+        Descriptor::File(node, at) => (at, world.tree.bytes(node).len() as u64),
         Descriptor::Text => (world.text.1 as u64, world.text.0.len() as u64),
         _ => return Err(Errno::SPipe),
     };
@@ -145,7 +145,7 @@ fn read(
         Descriptor::Output(_) => return Err(Errno::BadF),
     };
     let source = match descriptor {
-        Descriptor::File(node, _) => world.bytes(node),
+        Descriptor::File(node, _) => world.tree.bytes(node),
         _ => &world.text.0,
     };
     let mut rest = source.get(usize::try_from(start).unwrap_or(usize::MAX)..).unwrap_or(&[]);
@@ -176,9 +176,16 @@ fn write(world: &mut World, ram: &mut Ram<'_>, fd: u32, vectors: (u32, u32), to:
     ram.set_u32(to, written)
 }
 
-/// What the harness's Python says through names of files, while it warms up.
+/// What the harness's Python says through names of files: how long to sleep, and, while it warms up, the rest.
 fn hatch(world: &mut World, path: &str) -> Option<Result<Descriptor, Errno>> {
-    let said = path.strip_prefix(HATCH).filter(|_| world.warming)?;
+    let said = path.strip_prefix(HATCH)?;
+    if let Some(nanos) = said.strip_prefix("sleep/") {
+        world.sleep(Duration::from_nanos(nanos.parse().unwrap_or(u64::MAX)));
+        return Some(Err(Errno::NoEnt));
+    }
+    if !world.warming {
+        return None;
+    }
     if said == "text" {
         return Some(Ok(Descriptor::Text));
     }

@@ -2,13 +2,12 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use nix::sys::prctl;
 use wasmtime::{Caller, Linker, Store};
 
 use super::Machine;
-use super::files::Tree;
+use super::files::Planting;
 use super::guest::Guest;
 use super::library::{Native, is_wanted};
 use super::module::{self, Cache};
@@ -47,7 +46,7 @@ pub(crate) fn run(machine: &Machine, paths: &[PathBuf]) -> Result<Infallible> {
 fn warm(machine: &Machine, paths: &[PathBuf], setup: Setup) -> Result<Infallible> {
     let engine = module::engine()?;
     let module = Cache::open(&machine.cache)?.load(&engine, &machine.distribution.program)?;
-    let mut tree = Tree::default();
+    let mut tree = Planting::begin()?;
     tree.mount(&machine.distribution.usr, "/usr", &|_| true)?;
     for (index, path) in paths.iter().enumerate() {
         tree.mount(path, &format!("/path/{index}"), &is_wanted)?;
@@ -56,6 +55,7 @@ fn warm(machine: &Machine, paths: &[PathBuf], setup: Setup) -> Result<Infallible
         tree.mount(site, &format!("/site/{index}"), &is_wanted)?;
     }
     tree.folder("/tmp")?;
+    let tree = tree.end()?;
     // From here on nothing is opened, and libraries run, inside of the machine.
     if nix::unistd::geteuid().is_root() {
         sys::become_user(SANDBOX_USER).step("become the sandbox's user")?;
@@ -70,7 +70,7 @@ fn warm(machine: &Machine, paths: &[PathBuf], setup: Setup) -> Result<Infallible
     arguments.extend(setup.preload.iter().cloned());
 
     let broken = |error: wasmtime::Error| Error::Host(format!("CPython for WASI does not start: {error:#}"));
-    let mut store = Store::new(&engine, World::new(Arc::new(tree), arguments));
+    let mut store = Store::new(&engine, World::new(tree, arguments));
     store.limiter(|world| &mut world.bounds);
     let mut linker = Linker::new(&engine);
     preview1::define(&mut linker).map_err(broken)?;

@@ -4,12 +4,11 @@
 //! the [`Tree`], to the two outputs of the process, and, once each, to the texts that the harness hands over.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use wasmtime::{Memory, ResourceLimiter};
 
-use super::files::{Entry, Node, ROOT, Tree};
+use super::files::{Node, ROOT, Tree};
 use crate::sys;
 
 /// Error numbers of WASI preview 1, as far as they are used.
@@ -60,7 +59,7 @@ pub enum Descriptor {
 /// The number of the root: the only folder that is open from the start.
 pub const ROOT_FD: u32 = 3;
 
-/// How the harness's own Python and the machine talk while the interpreter warms up. No file is called so.
+/// The beginning of names by which the harness's own Python talks to the machine. No file is called so.
 pub const HATCH: &str = ".evald/";
 
 /// Where random bytes come from.
@@ -110,7 +109,7 @@ impl ResourceLimiter for Bounds {
 #[derive(Debug)]
 pub struct World {
     /// Its files.
-    pub tree: Arc<Tree>,
+    pub tree: Tree,
     /// Its command line.
     pub arguments: Vec<String>,
     /// What it may take.
@@ -121,7 +120,7 @@ pub struct World {
     pub ready: Option<Vec<u32>>,
     /// What it said went wrong.
     pub failed: Option<String>,
-    /// Whether it warms up: only then there is a hatch.
+    /// Whether it warms up: later the hatch is but for sleep.
     pub warming: bool,
     /// The status with which it asked for its end.
     pub ended: Option<i32>,
@@ -134,7 +133,7 @@ pub struct World {
 
 impl World {
     /// A world to warm up in: every random byte is the same each time, so that hashes are.
-    pub fn new(tree: Arc<Tree>, arguments: Vec<String>) -> Self {
+    pub fn new(tree: Tree, arguments: Vec<String>) -> Self {
         let descriptors =
             [Descriptor::Input, Descriptor::Output(1), Descriptor::Output(2), Descriptor::Folder(ROOT)];
         Self {
@@ -205,14 +204,6 @@ impl World {
         match self.descriptor(fd)? {
             Descriptor::Folder(node) => Ok(node),
             _ => Err(Errno::NotDir),
-        }
-    }
-
-    /// The bytes of a file.
-    pub fn bytes(&self, node: Node) -> &[u8] {
-        match self.tree.entry(node) {
-            Some(Entry::File(bytes)) => bytes,
-            _ => &[],
         }
     }
 

@@ -178,7 +178,7 @@ fn the_way_in_is_shut_once_the_interpreter_is_warm() {
             (
                 "import os\nfor fd in range(4, 300):\n  try: os.write(fd, b'x')\n  except OSError: continue\n  raise ValueError(fd)\nos._exit(0)",
                 "",
-                &[NoVerdict],
+                &[NoVerdict, Signaled],
             ),
             ("import os\nos.write(3, b'x')", "", &[Failed]),
             ("import os\nos.close(3)\nos.listdir('/')", "", &[Failed]),
@@ -248,7 +248,10 @@ fn whatever_the_machine_runs_out_of_is_a_verdict() {
                 "import sys\nsys.setrecursionlimit(1 << 30)\nx = []\nfor _ in range(200000): x = [x]\nrepr(x)",
                 &[Signaled, Oom],
             ),
-            ("import sys\nsys.setrecursionlimit(1 << 30)\ndef f(): return f()\nf()", &[Signaled, Oom]),
+            (
+                "import sys\nsys.setrecursionlimit(1 << 30)\ndef f(): return f()\nf()",
+                &[Signaled, Oom, TimeoutCpu],
+            ),
             ("eval('(' * 100000 + ')' * 100000)", &[Failed, Oom, Signaled]),
             ("import os\nos.abort()", &[Signaled]),
             ("while True: pass", &[TimeoutCpu]),
