@@ -23,6 +23,7 @@ mod backend;
 mod engine;
 mod prefix_file;
 mod session;
+mod stream;
 
 pub use backend::{Backend, available_backends};
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
@@ -33,3 +34,4 @@ pub use inhouse_core::decode::{
 pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result};
 pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session};
+pub use stream::CompletionClient;

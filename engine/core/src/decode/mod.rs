@@ -13,7 +13,8 @@ mod utf8;
 pub use cancel::CancelToken;
 pub use constraint::{Constraint, Guard};
 pub use generate::{
-    Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate, generate_cached,
+    Client, Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate, generate_cached,
+    serve,
 };
 pub use prefix::PrefixCache;
 pub use sampler::{Sampler, SamplingParams, log_probability};

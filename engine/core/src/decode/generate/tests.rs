@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::toy::{Mind, ToyDecoder, ToyTokenizer};
 use super::*;
+use crate::decode::{SamplingParams, StopRules, TokenId};
 
 fn letters() -> ToyTokenizer {
     ToyTokenizer::new(&["a", "b", "c", "d", "\n", "é", " ", "def", "\nd", "x"])

@@ -1,0 +1,245 @@
+//! From completion requests to what the decode loop serves, and back.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use inhouse_core::constrain::ApiConstraint;
+use inhouse_core::decode::{Client, Constraint, Event, FinishReason, Generation, Model, Request};
+use inhouse_core::index::Query;
+use inhouse_core::prompt::{self, Budget};
+use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
+
+use crate::engine::Engine;
+use crate::session::{ApiChoice, CompletionRequest, CompletionResult};
+
+/// Cells that a sample is given at first, however many tokens it may have; when they run short, samples wait for others.
+pub(crate) const CELLS_PER_SAMPLE: usize = 512;
+
+/// Where the requests of [`Session::complete_all`](crate::Session::complete_all) come from, and where what becomes of them
+/// goes.
+pub trait CompletionClient {
+    /// The next request; `None`: there are no more. It is called when there is room to begin one.
+    ///
+    /// # Errors
+    /// Whatever keeps the client from going on; the session's call ends with it.
+    fn next(&mut self) -> Result<Option<CompletionRequest>>;
+
+    /// Something happened in request number `request` (they are counted from 0 as they come). `Break` ends all of them as
+    /// a cancel does.
+    fn event(&mut self, request: usize, event: Event<'_>) -> ControlFlow<()>;
+
+    /// A request is complete, or was refused. Requests end in any order. A cancelled one has the completions that were
+    /// there by then.
+    ///
+    /// # Errors
+    /// Whatever keeps the client from going on; the session's call ends with it. An answer of `Ok` to a refusal goes on
+    /// with the others.
+    fn done(&mut self, request: usize, outcome: Result<CompletionResult>) -> Result<()>;
+}
+
+/// What turns a request into tokens.
+pub(crate) struct Preparer<'m> {
+    pub(crate) engine: &'m Engine,
+    pub(crate) model: &'m dyn Model,
+    /// Tokens that one sequence may hold.
+    pub(crate) context_length: usize,
+    /// Samples that run side by side.
+    pub(crate) sequences: usize,
+    /// Prompts that are to fit side by side.
+    pub(crate) prompts: usize,
+}
+
+/// A request as the decode loop takes it.
+struct Prepared {
+    request: Request,
+    /// Cells without which it does not run well, and cells with which others run beside it.
+    cells: (usize, usize),
+    about: About,
+}
+
+/// What a result says beside the completions.
+struct About {
+    /// As the client counts.
+    number: usize,
+    apis: Vec<ApiDoc>,
+    prompt: String,
+    context_truncated: bool,
+    constraint: Option<Arc<ApiConstraint>>,
+}
+
+impl Preparer<'_> {
+    fn prepare(&self, number: usize, request: &CompletionRequest) -> Result<Prepared> {
+        if request.n == 0 || request.max_tokens == 0 {
+            return Err(Error::new(ErrorKind::InvalidArgument, "n and max_tokens must be at least 1"));
+        }
+        let room = self.context_length.checked_sub(request.max_tokens).filter(|room| *room > 0);
+        let room = room.ok_or_else(|| {
+            Error::new(
+                ErrorKind::LimitExceeded,
+                format!(
+                    "max_tokens {} leaves no room for a prompt in a context of {} tokens",
+                    request.max_tokens, self.context_length
+                ),
+            )
+        })?;
+        let mut apis = self.choose(request)?;
+        let tokenizer = self.model.tokenizer();
+        let count = |text: &str| tokenizer.encode(text).map(|tokens| tokens.len());
+        let prompt = prompt::assemble(&apis, &request.context, Some(Budget { tokens: room }), &count)?;
+        let tokens = tokenizer.encode(&prompt.text)?;
+        if tokens.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidArgument, "the prompt is empty"));
+        }
+        let constraint = match request.constrain {
+            true => {
+                let names = self.engine.api_names(self.model)?;
+                Some(Arc::new(ApiConstraint::new(names, &request.context)))
+            }
+            false => None,
+        };
+        apis.truncate(prompt.apis_used);
+        Ok(Prepared {
+            cells: self.cells(tokens.len(), request),
+            request: Request {
+                prompt: tokens,
+                n: request.n,
+                params: request.params.clone(),
+                seed: request.seed,
+                max_tokens: request.max_tokens,
+                stops: request.stops.clone(),
+                log_probabilities: request.log_probabilities,
+                constraint: constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>),
+            },
+            about: About {
+                number,
+                apis,
+                prompt: prompt.text,
+                context_truncated: prompt.context_truncated,
+                constraint,
+            },
+        })
+    }
+
+    fn cells(&self, prompt: usize, request: &CompletionRequest) -> (usize, usize) {
+        let of_samples =
+            |n: usize| request.max_tokens.max(n.saturating_mul(request.max_tokens.min(CELLS_PER_SAMPLE)));
+        let needed = prompt + of_samples(request.n.min(self.sequences));
+        let prompts = self.sequences.div_ceil(request.n).min(self.prompts);
+        let wanted = match prompts {
+            0 | 1 => needed,
+            _ => prompts * prompt + of_samples(self.sequences),
+        };
+        (needed, wanted)
+    }
+
+    fn choose(&self, request: &CompletionRequest) -> Result<Vec<ApiDoc>> {
+        match &request.apis {
+            ApiChoice::None => Ok(Vec::new()),
+            ApiChoice::Given(apis) => Ok(apis.clone()),
+            ApiChoice::Named(names) => self.engine.lookup(names),
+            ApiChoice::Top(n) => {
+                let text = match &request.query {
+                    Some(query) => query.clone(),
+                    None => prompt::query_from_context(&request.context),
+                };
+                let hits = self.engine.retrieve(&Query::from(text.as_str()), *n)?;
+                Ok(hits.into_iter().map(|hit| hit.api).collect())
+            }
+        }
+    }
+}
+
+/// The decode loop's client, over a client of the session.
+pub(crate) struct Stream<'c> {
+    client: &'c mut dyn CompletionClient,
+    preparer: Preparer<'c>,
+    n_taken: usize,
+    /// Taken, and not given to the decode loop yet.
+    next: Option<Prepared>,
+    /// Cells of the decoder at hand.
+    cells: usize,
+    /// Requests that the decode loop has, by its numbers.
+    served: BTreeMap<usize, About>,
+    n_served: usize,
+}
+
+impl<'c> Stream<'c> {
+    pub(crate) fn new(client: &'c mut dyn CompletionClient, preparer: Preparer<'c>) -> Self {
+        Self { client, preparer, n_taken: 0, next: None, cells: 0, served: BTreeMap::new(), n_served: 0 }
+    }
+
+    /// Cells that the next request needs, and those it is better off with; `None`: there is none.
+    pub(crate) fn cells_of_next(&mut self) -> Result<Option<(usize, usize)>> {
+        if self.next.is_none() {
+            self.next = self.prepare_next()?;
+        }
+        Ok(self.next.as_ref().map(|prepared| prepared.cells))
+    }
+
+    /// Begins to serve with a decoder of so many cells.
+    pub(crate) fn begin(&mut self, cells: usize) {
+        (self.cells, self.n_served) = (cells, 0);
+        self.served.clear();
+    }
+
+    /// Answers a request that was taken and never begun, where everything was ended early.
+    pub(crate) fn give_up(&mut self, reason: FinishReason) -> Result<()> {
+        let Some(prepared) = self.next.take() else { return Ok(()) };
+        let error = match reason {
+            FinishReason::Deadline => Error::new(ErrorKind::DeadlineExceeded, "deadline exceeded"),
+            _ => Error::new(ErrorKind::Cancelled, "cancelled"),
+        };
+        self.client.done(prepared.about.number, Err(error))
+    }
+
+    fn prepare_next(&mut self) -> Result<Option<Prepared>> {
+        while let Some(request) = self.client.next()? {
+            let number = self.n_taken;
+            self.n_taken += 1;
+            match self.preparer.prepare(number, &request) {
+                Ok(prepared) => return Ok(Some(prepared)),
+                Err(error) => self.client.done(number, Err(error))?,
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Client for Stream<'_> {
+    /// A request that needs more cells than there are waits for another decoder.
+    fn next(&mut self) -> Result<Option<Request>> {
+        if self.cells_of_next()?.is_none_or(|(needed, _)| needed > self.cells) {
+            return Ok(None);
+        }
+        Ok(self.next.take().map(|Prepared { request, about, .. }| {
+            self.served.insert(self.n_served, about);
+            self.n_served += 1;
+            request
+        }))
+    }
+
+    fn event(&mut self, request: usize, event: Event<'_>) -> ControlFlow<()> {
+        match self.served.get(&request) {
+            Some(about) => self.client.event(about.number, event),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn done(&mut self, request: usize, outcome: Result<Generation>) -> Result<()> {
+        let Some(about) = self.served.remove(&request) else { return Ok(()) };
+        let number = about.number;
+        let result = outcome.map(|generation| CompletionResult {
+            completions: generation.completions,
+            apis: about.apis,
+            prompt: about.prompt,
+            context_truncated: about.context_truncated,
+            prompt_tokens: generation.prompt_tokens,
+            prompt_tokens_shared: generation.prompt_tokens_shared,
+            prefill_seconds: generation.seconds_prefill,
+            decode_seconds: generation.seconds_decode,
+            constraint: about.constraint.map(|constraint| constraint.statistics()),
+        });
+        self.client.done(number, result)
+    }
+}
