@@ -56,6 +56,8 @@ pub(super) struct Schedule<'r> {
     capacity: Option<usize>,
     /// The cache was full, and no pass has succeeded since.
     stalled: bool,
+    /// Complete samples, and their tokens together.
+    lengths: (usize, usize),
 }
 
 impl<'r> Schedule<'r> {
@@ -79,6 +81,7 @@ impl<'r> Schedule<'r> {
             parked: BTreeMap::new(),
             capacity: None,
             stalled: false,
+            lengths: (0, 0),
         }
     }
 
@@ -114,7 +117,8 @@ impl<'r> Schedule<'r> {
     fn fill(&mut self) -> Result<()> {
         while self.out.halted.is_none() && self.slots.n_idle() > 0 {
             if let Some((&key, sample)) = self.parked.iter().next() {
-                let needed = sample.request.prompt.len() + sample.tokens.len();
+                let (tokens, most) = (sample.tokens.len(), sample.request.max_tokens);
+                let needed = sample.request.prompt.len() + tokens + self.growth(tokens, most);
                 if !self.has_room(needed)? {
                     return Ok(());
                 }
@@ -142,7 +146,7 @@ impl<'r> Schedule<'r> {
         let Some(request) = self.jobs.get(&number).map(|job| Arc::clone(&job.request)) else {
             return Ok(false);
         };
-        if !self.has_room(request.max_tokens.div_ceil(2))? {
+        if !self.has_room(self.growth(0, request.max_tokens))? {
             return Ok(false);
         }
         let Some(Job { prompt: Prompt::Read { logits, .. }, started, .. }) = self.jobs.get_mut(&number)
@@ -210,7 +214,8 @@ impl<'r> Schedule<'r> {
             }
             self.slots.clear_idle()?;
         }
-        if self.slots.better_to_wait(&request) || !self.has_room(request.prompt.len())? {
+        let needed = request.prompt.len() + self.growth(0, request.max_tokens);
+        if self.slots.better_to_wait(&request) || !self.has_room(needed)? {
             return Ok(false);
         }
         let Some(i) = self.slots.idle(&request) else { return Ok(false) };
@@ -224,8 +229,19 @@ impl<'r> Schedule<'r> {
         Ok(true)
     }
 
-    /// Whether `cells` more will do, beside what the work under way waits to be fed and half of what its samples may still
-    /// grow by. The cache's size is known once it was full.
+    /// Tokens that a sample which has `tokens` of at most `most` is likely to grow by: to the mean of the complete ones.
+    fn growth(&self, tokens: usize, most: usize) -> usize {
+        let (n, sum) = self.lengths;
+        let rest = most.saturating_sub(tokens);
+        match sum.checked_div(n) {
+            None => rest,
+            Some(mean) if mean > tokens => rest.min(mean - tokens),
+            Some(_) => rest.div_ceil(2),
+        }
+    }
+
+    /// Whether `cells` more will do, beside what the work under way waits to be fed and is likely to grow by. The cache's
+    /// size is known once it was full.
     fn has_room(&mut self, cells: usize) -> Result<bool> {
         let Some(capacity) = self.capacity else {
             return Ok(true);
@@ -236,7 +252,7 @@ impl<'r> Schedule<'r> {
             working = true;
             growth += slot.target().saturating_sub(self.slots.held(slot));
             if let Work::Sample(sample) = &slot.work {
-                growth += (sample.request.max_tokens - sample.tokens.len()).div_ceil(2);
+                growth += self.growth(sample.tokens.len(), sample.request.max_tokens);
             }
         }
         if self.stalled && working {
@@ -417,6 +433,7 @@ impl<'r> Schedule<'r> {
     fn complete(&mut self, sample: Sample, reason: FinishReason) -> Result<()> {
         let number = sample.job;
         let completion = sample.complete(reason);
+        self.lengths = (self.lengths.0 + 1, self.lengths.1 + completion.completion_tokens);
         self.out.event(number, Event::Finished(&completion));
         let Some(job) = self.jobs.get_mut(&number) else { return Ok(()) };
         job.completions.push(completion);
