@@ -126,7 +126,7 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
         context_length: network.context_length(),
         vocab_size: network.vocab_size(),
         parameters: loader.parameters(),
-        backend: "candle",
+        backend: "candle".into(),
         dtype: options.dtype.name().into(),
     };
     Ok(Arc::new(HfModel { info, tokenizer, network }))

@@ -75,7 +75,7 @@ fn info(path: &Path, summary: &GgufSummary) -> ModelInfo {
         context_length: summary.context_length,
         vocab_size: summary.vocab_size,
         parameters: summary.parameters,
-        backend: "llama.cpp",
+        backend: "llama.cpp".into(),
         dtype: summary.dtype.to_owned(),
     }
 }

@@ -85,7 +85,7 @@ impl Default for DecoderOptions {
 }
 
 /// Facts about a loaded model.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ModelInfo {
     /// Architecture as the file names it: `codegen`, `phi2`, `gpt2`.
     pub architecture: String,
@@ -98,7 +98,7 @@ pub struct ModelInfo {
     /// Parameters of all tensors.
     pub parameters: u64,
     /// Which backend runs it: `llama.cpp` or `candle`.
-    pub backend: &'static str,
+    pub backend: String,
     /// Weight type: `F32`, `Q8_0`, ...
     pub dtype: String,
 }
