@@ -3,6 +3,8 @@
 
 mod cancel;
 mod constraint;
+mod conventions;
+mod ends;
 mod generate;
 mod prefix;
 mod sampler;
@@ -12,6 +14,8 @@ mod utf8;
 
 pub use cancel::CancelToken;
 pub use constraint::{Constraint, Guard};
+pub use conventions::{Conventions, Infill, InfillPart, is_infill_marker};
+pub use ends::WithEnds;
 pub use generate::{
     Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate, generate_cached,
 };
@@ -110,6 +114,9 @@ pub trait Model: Send + Sync {
 
     /// Its tokenizer.
     fn tokenizer(&self) -> &dyn Tokenizer;
+
+    /// What it expects around a text.
+    fn conventions(&self) -> &Conventions;
 
     /// A decoder with an empty cache. It keeps the weights alive by itself.
     ///
