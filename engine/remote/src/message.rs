@@ -1,6 +1,6 @@
 //! What host and worker say to each other. Tokens, logits, cells, texts and paths are a frame's body; the rest is JSON.
 
-use inhouse_core::decode::{DecoderOptions, ModelInfo, SeqId, TokenId};
+use inhouse_core::decode::{Conventions, DecoderOptions, ModelInfo, SeqId, TokenId};
 use inhouse_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,7 @@ pub(crate) enum Reply {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Loaded {
     pub info: ModelInfo,
+    pub conventions: Conventions,
 }
 
 /// A new decoder.

@@ -4,12 +4,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use inhouse_core::decode::{Decoder, DecoderOptions, Model, ModelInfo, TokenId, Tokenizer};
+use inhouse_core::decode::{Conventions, Decoder, DecoderOptions, Model, ModelInfo, TokenId, Tokenizer};
 use inhouse_core::{Error, ErrorKind, Result};
 
 use crate::connection::{Connection, Payload};
 use crate::decoder::RemoteDecoder;
-use crate::message::{self, Load, Options, Reply, Request};
+use crate::message::{self, Load, Loaded, Options, Reply, Request};
 use crate::process::Process;
 use crate::search;
 use crate::vocabulary::Vocabulary;
@@ -63,7 +63,10 @@ impl Worker {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if !current.connection.is_alive() {
             let mut fresh = start(&self.program, &self.path, &self.load)?;
-            if fresh.info != current.info || fresh.tokenizer.vocabulary != current.tokenizer.vocabulary {
+            let same = fresh.info == current.info
+                && fresh.conventions == current.conventions
+                && fresh.tokenizer.vocabulary == current.tokenizer.vocabulary;
+            if !same {
                 return Err(Error::data(&self.path, "the file has changed since the engine was opened"));
             }
             fresh.tokenizer.vocabulary = Arc::clone(&current.tokenizer.vocabulary);
@@ -95,6 +98,7 @@ fn start(program: &Path, path: &Path, load: &Load) -> Result<RemoteModel> {
 /// A model at the other end of a connection.
 pub(crate) struct RemoteModel {
     info: ModelInfo,
+    conventions: Conventions,
     tokenizer: RemoteTokenizer,
     connection: Arc<Connection>,
 }
@@ -121,7 +125,8 @@ impl RemoteModel {
         let connection = Arc::new(connection);
         let vocabulary = Arc::new(vocabulary);
         let tokenizer = RemoteTokenizer { vocabulary, connection: Arc::clone(&connection) };
-        Ok(Self { info: loaded.info, tokenizer, connection })
+        let Loaded { info, conventions } = *loaded;
+        Ok(Self { info, conventions, tokenizer, connection })
     }
 }
 
@@ -132,6 +137,10 @@ impl Model for RemoteModel {
 
     fn tokenizer(&self) -> &dyn Tokenizer {
         &self.tokenizer
+    }
+
+    fn conventions(&self) -> &Conventions {
+        &self.conventions
     }
 
     fn decoder(self: Arc<Self>, options: &DecoderOptions) -> Result<Box<dyn Decoder>> {

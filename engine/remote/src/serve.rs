@@ -214,7 +214,7 @@ impl Server {
             Request::Load(load) => {
                 use std::os::unix::ffi::OsStrExt;
                 let model = (self.load)(Path::new(std::ffi::OsStr::from_bytes(&body)), &load)?;
-                let loaded = Loaded { info: model.info().clone() };
+                let loaded = Loaded { info: model.info().clone(), conventions: model.conventions().clone() };
                 let vocabulary = Vocabulary::pack(model.tokenizer());
                 if self.model.set(model).is_err() {
                     return Err(invalid("a model is loaded already"));

@@ -59,7 +59,7 @@ fn samples(model: &Arc<dyn Model>, seed: u64) -> Generation {
 fn samples_are_those_of_the_model_itself_on_many_threads() {
     let (host, served) = worker();
     let (local, remote) = (Toy::load(Path::new("toy")).unwrap(), remote(host));
-    assert_eq!(local.info(), remote.info());
+    assert_eq!((local.info(), local.conventions()), (remote.info(), remote.conventions()));
     std::thread::scope(|scope| {
         for seed in 0..6 {
             let (local, remote) = (&local, &remote);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inhouse_core::decode::{
-    CancelToken, Decoder, DecoderOptions, Feed, Model, ModelInfo, SeqId, TokenId, Tokenizer,
+    CancelToken, Conventions, Decoder, DecoderOptions, Feed, Model, ModelInfo, SeqId, TokenId, Tokenizer,
 };
 use inhouse_core::{Error, ErrorKind, Result};
 
@@ -34,6 +34,7 @@ impl Random {
 
 pub(super) struct Toy {
     info: ModelInfo,
+    conventions: Conventions,
 }
 
 impl Toy {
@@ -50,7 +51,13 @@ impl Toy {
             backend: "toy".into(),
             dtype: "F32".into(),
         };
-        Ok(Arc::new(Self { info }))
+        let conventions = Conventions {
+            bos: Some(61),
+            chat_template: Some("{{ messages }}".into()),
+            controls: [("<s>".to_owned(), 61)].into(),
+            ..Conventions::default()
+        };
+        Ok(Arc::new(Self { info, conventions }))
     }
 }
 
@@ -61,6 +68,10 @@ impl Model for Toy {
 
     fn tokenizer(&self) -> &dyn Tokenizer {
         self
+    }
+
+    fn conventions(&self) -> &Conventions {
+        &self.conventions
     }
 
     fn decoder(self: Arc<Self>, options: &DecoderOptions) -> Result<Box<dyn Decoder>> {
