@@ -1,8 +1,8 @@
 //! What it costs to run a model in a worker process: the same completions in this process and through a worker, in turns.
 //!
-//!     worker MODEL PROGRAM [ROUNDS]
+//!     worker MODEL PROGRAM [ROUNDS [TOKENS]]
 //!
-//! PROGRAM is `inhouse-worker`. For 1 and 50 samples side by side of 100 tokens after a prompt of about 60 (paper's
+//! PROGRAM is `inhouse-worker`. For 1 and 50 samples side by side of TOKENS (100) after a prompt of about 60 (paper's
 //! sampling, one thread): new tokens a second by the wall clock, and CPU seconds of both processes, each round; then the
 //! medians of the rounds' ratios, worker to in-process.
 
@@ -15,7 +15,6 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const PROMPT: &str =
     "import gaugewren as gw\n\n# read the log of the station and keep the rows of one day\nlog = ";
-const N_TOKENS: usize = 100;
 
 struct Side {
     name: &'static str,
@@ -36,24 +35,25 @@ impl Side {
         Ok(Self { name, engine: Engine::open(&options)? })
     }
 
-    /// CPU seconds of this process and of the worker.
+    /// CPU seconds of the threads of this process and of the worker.
     fn cpu(&self) -> Result<f64> {
-        let mut ticks = 0;
+        let mut nanoseconds = 0;
         for pid in ["self".to_owned()].into_iter().chain(self.engine.worker_pid().map(|pid| pid.to_string()))
         {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-            ticks += fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+            for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+                let statistics = std::fs::read_to_string(task?.path().join("schedstat"))?;
+                nanoseconds += statistics.split_whitespace().next().unwrap_or_default().parse::<u64>()?;
+            }
         }
-        Ok(ticks as f64 / 100.0)
+        Ok(nanoseconds as f64 * 1e-9)
     }
 
-    fn measure(&self, n: usize, seed: u64) -> Result<Measured> {
+    fn measure(&self, n: usize, n_tokens: usize, seed: u64) -> Result<Measured> {
         let mut session = self.engine.session(n)?;
         let request = CompletionRequest {
             n,
             seed,
-            max_tokens: N_TOKENS,
+            max_tokens: n_tokens,
             stops: StopRules::none(),
             ..CompletionRequest::new(PROMPT)
         };
@@ -63,15 +63,15 @@ impl Side {
         complete()?;
         let cpu = self.cpu()?;
         let repeats = if n == 1 { 5 } else { 1 };
-        let (mut n_tokens, mut decode, mut prefill) = (0, 0.0, 0.0);
+        let (mut n_written, mut decode, mut prefill) = (0, 0.0, 0.0);
         for _ in 0..repeats {
             let result = complete()?;
-            n_tokens += result.completion_tokens();
+            n_written += result.completion_tokens();
             decode += result.decode_seconds;
             prefill += result.prefill_seconds;
         }
         Ok(Measured {
-            tokens_per_second: n_tokens as f64 / decode,
+            tokens_per_second: n_written as f64 / decode,
             prefill_ms: prefill * 1e3 / f64::from(repeats),
             cpu_seconds: self.cpu()? - cpu,
         })
@@ -86,9 +86,10 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, program, rest @ ..] = arguments.as_slice() else {
-        return Err("worker MODEL PROGRAM [ROUNDS]".into());
+        return Err("worker MODEL PROGRAM [ROUNDS [TOKENS]]".into());
     };
     let rounds: u64 = rest.first().map_or(Ok(5), |rounds| rounds.parse())?;
+    let n_tokens = rest.get(1).map_or(Ok(100), |tokens| tokens.parse())?;
     let (model, program) = (PathBuf::from(model), PathBuf::from(program));
     let here = Side::open("in-process", &model, None)?;
     let there = Side::open("worker", &model, Some(WorkerProgram::At(program)))?;
@@ -103,10 +104,10 @@ fn main() -> Result<()> {
     for n in [1, 50] {
         let mut ratios = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..rounds {
-            let (a, b) = (here.measure(n, round)?, there.measure(n, round)?);
+            let (a, b) = (here.measure(n, n_tokens, round)?, there.measure(n, n_tokens, round)?);
             for (side, m) in [(&here, a), (&there, b)] {
                 println!(
-                    "n = {n}, round {round}, {}: {:.1} tokens/s, prompt {:.2} ms, CPU {:.2} s",
+                    "n = {n}, round {round}, {}: {:.1} tokens/s, prompt {:.2} ms, CPU {:.3} s",
                     side.name, m.tokens_per_second, m.prefill_ms, m.cpu_seconds
                 );
             }

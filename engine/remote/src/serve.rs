@@ -1,7 +1,8 @@
 //! The worker's end: loads one model and does what the host asks.
 //!
 //! Any number of requests may be under way. One thread at a time leads: it reads the next request, hands the lead to another
-//! thread, and does the request itself, so that an answer waits for no change of threads, and a cancel is always read.
+//! thread, and does the request itself, so that an answer waits for no change of threads, and a cancel is always read. A
+//! feed of the only decoder that is over in a moment, as one token is, is not worth waking another thread.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use inhouse_core::decode::{CancelToken, Decoder, Feed, Model};
+use inhouse_core::decode::{CancelToken, Decoder, Feed, Model, TokenId};
 use inhouse_core::{Error, ErrorKind, Result};
 
 use crate::frame::{self, Head, Input};
@@ -22,6 +23,8 @@ use crate::vocabulary::Vocabulary;
 
 /// More requests than this are not done side by side.
 const MAX_THREADS: usize = 512;
+/// A feed of so few tokens is over in a moment: a cancel ends work within a token at best.
+const FEW_TOKENS: usize = 4;
 /// No decoder has more sequences.
 const MAX_SEQUENCES: usize = 1 << 16;
 /// Within this time what is under way ends once the host is gone.
@@ -105,6 +108,12 @@ struct Job {
     cancel: CancelToken,
 }
 
+impl Job {
+    fn is_short(&self) -> bool {
+        matches!(self.request, Request::Feed { .. }) && self.body.len() <= FEW_TOKENS * size_of::<TokenId>()
+    }
+}
+
 impl Server {
     /// One more thread that leads when it is its turn.
     fn spawn(self: &Arc<Self>) -> std::io::Result<()> {
@@ -144,38 +153,46 @@ impl Server {
     }
 
     fn lead(self: &Arc<Self>) {
-        loop {
-            let job = {
-                let mut reading = lock(&self.reading);
-                if self.end.get().is_some() {
-                    return;
-                }
-                match self.read(&mut reading) {
-                    Ok(job) => job,
-                    Err(end) => {
-                        self.end.set(end).ok();
-                        lock(&self.running).values().for_each(CancelToken::cancel);
-                        return;
-                    }
-                }
-            };
+        while let Some(job) = self.read_and_do() {
             if self.waiting.fetch_sub(1, Ordering::SeqCst) == 1 && *lock(&self.threads) < MAX_THREADS {
                 // Without another thread, cancels are read when this request is done.
                 self.spawn().ok();
             }
-            let number = job.number;
-            let done = catch_unwind(AssertUnwindSafe(|| self.execute(job)));
-            lock(&self.running).remove(&number);
-            let failed = match done {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error),
-                Err(_) => Some(Error::new(ErrorKind::Backend, "a panic in the worker (see its log)")),
-            };
-            if let Some(error) = failed {
-                // Where the host is gone, the next read says so.
-                self.answer(number, &Reply::failed(&error), &[]).ok();
-            }
+            self.finish(job);
             self.waiting.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Leads, until there is a request that another thread should lead on for, which is returned; `None` at the end of the
+    /// channel.
+    fn read_and_do(&self) -> Option<Job> {
+        let mut reading = lock(&self.reading);
+        while self.end.get().is_none() {
+            match self.read(&mut reading) {
+                Ok(job) if job.is_short() && lock(&self.decoders).len() == 1 => self.finish(job),
+                Ok(job) => return Some(job),
+                Err(end) => {
+                    self.end.set(end).ok();
+                    lock(&self.running).values().for_each(CancelToken::cancel);
+                }
+            }
+        }
+        None
+    }
+
+    /// Does what is asked, whatever happens on the way.
+    fn finish(&self, job: Job) {
+        let number = job.number;
+        let done = catch_unwind(AssertUnwindSafe(|| self.execute(job)));
+        lock(&self.running).remove(&number);
+        let failed = match done {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(Error::new(ErrorKind::Backend, "a panic in the worker (see its log)")),
+        };
+        if let Some(error) = failed {
+            // Where the host is gone, the next read says so.
+            self.answer(number, &Reply::failed(&error), &[]).ok();
         }
     }
 
