@@ -24,6 +24,7 @@ mod engine;
 mod prefix_file;
 mod session;
 mod stream;
+mod worker;
 
 pub use backend::{Backend, available_backends};
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
@@ -33,5 +34,7 @@ pub use inhouse_core::decode::{
 };
 pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result};
+pub use inhouse_remote::WorkerProgram;
 pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session};
 pub use stream::CompletionClient;
+pub use worker::serve_worker;
