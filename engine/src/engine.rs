@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use inhouse_core::constrain::{self, ApiNames, ApiReport, Library, Vocabulary};
-use inhouse_core::decode::{DecoderOptions, Model, ModelInfo};
+use inhouse_core::decode::{Conventions, DecoderOptions, Model, ModelInfo};
 use inhouse_core::index::{Hit, Index, Query};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
@@ -125,6 +125,11 @@ impl Engine {
     /// Facts about the loaded model, if there is one.
     pub fn model_info(&self) -> Option<&ModelInfo> {
         self.model.as_ref().map(|model| model.info())
+    }
+
+    /// What the loaded model expects around a text, if there is one: whether it can fill in, its chat template.
+    pub fn conventions(&self) -> Option<&Conventions> {
+        self.model.as_ref().map(|model| model.conventions())
     }
 
     /// Where the loaded model came from.

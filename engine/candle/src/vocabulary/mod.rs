@@ -179,6 +179,7 @@ impl Vocabulary {
         };
         conventions.bos_text = text(self.begin).unwrap_or_default();
         conventions.eos_text = text(Some(self.end)).unwrap_or_default();
+        conventions.spaces_start_only = scheme::spaces_start_only(&self.tree);
         conventions.chat_template.clone_from(&self.chat.default);
         conventions
     }

@@ -25,6 +25,9 @@ pub struct Conventions {
     pub bos_text: String,
     /// Text of the token that ends a text, for the template.
     pub eos_text: String,
+    /// Of a tokenizer that puts a space before a text: whether it does so at the beginning of a prompt alone, and not after
+    /// every control token too (Metaspace's `prepend_scheme` `first`; GGUF cannot say so).
+    pub spaces_start_only: bool,
     /// The tokens that no text can become, by their spelling: only a template, or the layout of a prompt, may write them.
     pub controls: BTreeMap<String, TokenId>,
 }
