@@ -280,6 +280,7 @@ impl Session {
         };
         let side_by_side = request.n.min(self.options.sequences - self.n_prefixes);
         let cells = tokens.len()
+            + side_by_side.saturating_mul(conventions.extra_cells)
             + request.max_tokens.max(side_by_side.saturating_mul(request.max_tokens.min(CELLS_PER_SAMPLE)));
         let decode_request = Request {
             prompt: tokens,

@@ -171,6 +171,8 @@ impl Vocabulary {
         let mut conventions = Conventions::from_controls(controls);
         if encodes {
             conventions = conventions.with_gaps(before);
+            // The token that the decoder begins with, too.
+            conventions.extra_cells = self.wrapping.0.len() + self.wrapping.1.len() + 1;
         } else {
             conventions.bos = before;
         }

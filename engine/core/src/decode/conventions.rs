@@ -13,6 +13,8 @@ use super::TokenId;
 pub struct Conventions {
     /// Stands before every prompt. `None` for an encoder-decoder: its decoder wraps the text itself.
     pub bos: Option<TokenId>,
+    /// Cells of the cache that a sequence takes beside its tokens: what an encoder-decoder puts around a prompt by itself.
+    pub extra_cells: usize,
     /// Tokens that end an answer in a chat, the end of text included where it does.
     pub ends_of_turn: Vec<TokenId>,
     /// How a prompt with code after the cursor is written.
