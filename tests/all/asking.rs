@@ -364,3 +364,80 @@ fn a_session_asks_in_a_chat() {
     let request = CompletionRequest { chat: Chat::Auto, ..greedy("x = ") };
     assert_eq!(complete(&engine(plain.path().into()), &request).unwrap().0.format, "continue");
 }
+
+#[test]
+fn a_context_of_ten_megabytes_is_cut_to_what_the_model_reads() {
+    let model = inhouse_tests::repository().join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf");
+    let engine = engine(model);
+    for line in ["some_name = other_name + 1\n", "        \n", "x"] {
+        let context = format!("{}y = ", line.repeat(10_000_000 / line.len()));
+        let start = std::time::Instant::now();
+        let result = complete(&engine, &greedy(&context));
+        println!("10 MB of {line:?}: {:.0} ms", start.elapsed().as_secs_f64() * 1000.0);
+        match result {
+            Ok((result, _)) => {
+                assert!(result.context_truncated && context.ends_with(&result.prompt));
+                assert!(result.prompt_tokens > engine.model_info().unwrap().context_length * 9 / 10 - 6);
+            }
+            // One line that is longer than the context.
+            Err(error) => assert!(line == "x" && error.kind() == ErrorKind::LimitExceeded, "{error}"),
+        }
+    }
+}
+
+#[test]
+fn the_command_takes_a_cursor_and_problems_a_suffix() {
+    let added =
+        [("<|fim_prefix|>", 303, false), ("<|fim_middle|>", 304, false), ("<|fim_suffix|>", 305, false)];
+    let (dir, plain) = (folder("qwen2", &added, &json!({})), folder("qwen2", &[], &json!({})));
+    let (model, without) = (gguf(dir.path()), gguf(plain.path()));
+    let draft = dir.path().join("draft.py");
+    std::fs::write(&draft, "a = 1\nb = <FILL>\nc = 3\n").unwrap();
+    let suffix = dir.path().join("suffix.py");
+    std::fs::write(&suffix, "\nc = 3\n").unwrap();
+    let before = dir.path().join("before.py");
+    std::fs::write(&before, "a = 1\nb = ").unwrap();
+    let run = |model: &Path, file: &Path, extra: &[&str]| {
+        let output = inhouse_tests::command("inhouse")
+            .args(["complete", "--json", "--temperature", "0", "--max-tokens", "6", "--model"])
+            .arg(model)
+            .args(extra)
+            .arg(file)
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), error)
+    };
+    let (status, marked, _) = run(&model, &draft, &["--cursor", "<FILL>"]);
+    assert_eq!((status, marked["format"].as_str()), (Some(0), Some("infill")));
+    let (_, parts, _) = run(&model, &before, &["--suffix-file", suffix.to_str().unwrap()]);
+    assert_eq!(marked["completion"], parts["completion"]);
+    assert_eq!(marked["prompt_tokens"], parts["prompt_tokens"]);
+    // At the end of the file there is nothing to fill in.
+    let (status, end, _) = run(&without, &before, &["--cursor", "2:5"]);
+    assert_eq!((status, end["format"].as_str()), (Some(0), Some("continue")));
+    for (model, cursor, status, what) in [
+        (&model, "9:1", 1, "draft.py: --cursor 9:1: the file has 4 lines"),
+        (&model, "[HERE]", 1, "does not stand in it"),
+        (&model, "0:1", 2, "counted from 1"),
+        (&without, "<FILL>", 1, "cannot fill in the middle"),
+    ] {
+        let (code, _, error) = run(model, &draft, &["--cursor", cursor]);
+        assert!(code == Some(status) && error.contains(what), "{cursor}: {code:?} {error}");
+    }
+    let problems = dir.path().join("problems.jsonl");
+    std::fs::write(&problems, r#"{"task_id":"a","prompt":"x = ","suffix":"\ny = x\n","test":"assert y"}"#)
+        .unwrap();
+    let out = dir.path().join("samples.jsonl");
+    let generate = |model: &Path| {
+        let arguments = ["generate", "--apis", "none", "-n", "2", "--max-tokens", "4", "--problems"];
+        let mut command = inhouse_tests::command("inhouse");
+        command.args(arguments).arg(&problems).arg("--model").arg(model).arg("--out").arg(&out);
+        command.output().unwrap()
+    };
+    assert!(generate(&model).status.success());
+    assert_eq!(std::fs::read_to_string(&out).unwrap().lines().count(), 2);
+    let refused = generate(&without);
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && error.contains("a: this model cannot fill in"), "{error}");
+}
