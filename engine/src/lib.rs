@@ -19,6 +19,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod asked;
 mod backend;
 mod engine;
 mod prefix_file;
@@ -26,11 +27,12 @@ mod session;
 mod stream;
 mod worker;
 
+pub use asked::Chat;
 pub use backend::{Backend, available_backends};
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
 pub use inhouse_core::constrain::{ApiReport, ConstraintStatistics};
 pub use inhouse_core::decode::{
-    CancelToken, Completion, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
+    CancelToken, Completion, Conventions, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
 };
 pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result};

@@ -11,6 +11,7 @@ use inhouse_core::decode::{
 };
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
+use crate::asked::Chat;
 use crate::engine::Engine;
 use crate::prefix_file;
 use crate::stream::{CELLS_PER_SAMPLE, CompletionClient, Preparer, Stream};
@@ -35,6 +36,12 @@ pub enum ApiChoice {
 pub struct CompletionRequest {
     /// The code before the cursor.
     pub context: String,
+    /// The code after the cursor: the completion is then what stands between. Only models that were trained to fill in can
+    /// do this, or a chat.
+    pub suffix: Option<String>,
+    /// Whether the model is asked in a chat. A completion is then the code of the reply; it comes as one piece of text, the
+    /// stop rules cut the code, and `max_tokens` and `log_probabilities` are those of the reply.
+    pub chat: Chat,
     /// The APIs in front of it.
     pub apis: ApiChoice,
     /// What the retriever is asked; `None`: the comments of the context.
@@ -60,6 +67,8 @@ impl CompletionRequest {
     pub fn new(context: impl Into<String>) -> Self {
         Self {
             context: context.into(),
+            suffix: None,
+            chat: Chat::None,
             apis: ApiChoice::None,
             query: None,
             n: 1,
@@ -80,9 +89,11 @@ pub struct CompletionResult {
     pub completions: Vec<Completion>,
     /// The APIs that stand in the prompt.
     pub apis: Vec<ApiDoc>,
-    /// The whole prompt, as the model read it.
+    /// The whole prompt, as the model read it, its markers spelled out.
     pub prompt: String,
-    /// Whether the beginning of the context had to be cut to fit the model.
+    /// How the model was asked: `continue`, `infill` or `chat`.
+    pub format: &'static str,
+    /// Whether the code had to be cut to fit the model: what is farthest from the cursor is missing.
     pub context_truncated: bool,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -207,7 +218,9 @@ impl Session {
     /// Completes a context. `on_event` sees text as it is written and may end the work by `Break`.
     ///
     /// # Errors
-    /// A request out of range, an API that is not in the index, a constraint without an index, or a failing backend.
+    /// A request out of range, an API that is not in the index, a constraint without an index or in a chat, a suffix for a model
+    /// that cannot fill in ([`ErrorKind::Unsupported`]), a chat template that fails, a cancel before the first token, or a
+    /// failing backend.
     pub fn complete(
         &mut self,
         request: &CompletionRequest,

@@ -4,7 +4,6 @@
 mod cancel;
 mod constraint;
 mod conventions;
-mod ends;
 mod generate;
 mod prefix;
 mod sampler;
@@ -15,7 +14,6 @@ mod utf8;
 pub use cancel::CancelToken;
 pub use constraint::{Constraint, Guard};
 pub use conventions::{Conventions, Infill, InfillPart, is_infill_marker};
-pub use ends::WithEnds;
 pub use generate::{
     Client, Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate, generate_cached,
     serve,

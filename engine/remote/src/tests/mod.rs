@@ -48,6 +48,8 @@ fn samples(model: &Arc<dyn Model>, seed: u64) -> Generation {
         seed,
         max_tokens: 30,
         stops: StopRules::none(),
+        ends: Vec::new(),
+        silent: Vec::new(),
         log_probabilities: true,
         constraint: None,
     };
