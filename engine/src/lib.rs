@@ -31,5 +31,6 @@ pub use inhouse_core::decode::{
     CancelToken, Completion, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
 };
 pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
-pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result};
-pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session};
+pub use inhouse_core::prompt::query_from_context;
+pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, docs, index, progress};
+pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session, SessionStatistics};
