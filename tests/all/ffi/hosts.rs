@@ -1,9 +1,10 @@
 //! Whole programs in C and C++, linked against the library and run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{build_index, compiler, host_source, installed, model, run, succeed, text};
+use inhouse_tests::repository;
 use tempfile::TempDir;
 
 /// Compiles tests/hosts/complete.c, links it as `link` says and runs it.
@@ -57,6 +58,40 @@ fn a_c_host_links_the_static_library() {
         link.push("-lstdc++");
     }
     c_host(dir.path(), &link);
+}
+
+/// Compiles a host of tests/hosts against the shared library, for [`run_host`].
+fn shared_host(dir: &Path, source: &str) -> Option<PathBuf> {
+    installed(dir);
+    let program = dir.join("host");
+    let mut compile = compiler("cc", "c99");
+    compile.arg("-g").arg(host_source(source)).arg("-o").arg(&program);
+    succeed(compile.arg(format!("-L{}", dir.display())).arg("-l:libinhouse.so.0"))?;
+    Some(program)
+}
+
+fn run_host(program: &Path, arguments: &[&Path]) {
+    let mut host = Command::new(program);
+    let out = succeed(host.args(arguments).env("LD_LIBRARY_PATH", program.parent().unwrap()));
+    let out = out.expect("the host was built");
+    println!("{out}");
+    assert!(out.ends_with("ok\n"), "{out}");
+}
+
+#[test]
+fn a_c_host_builds_and_updates_an_index() {
+    let dir = TempDir::new().unwrap();
+    let Some(program) = shared_host(dir.path(), "index.c") else { return };
+    run_host(&program, &[&repository().join("tests/private-library/gaugewren"), dir.path()]);
+}
+
+#[test]
+fn a_c_host_evaluates_samples() {
+    let dir = TempDir::new().unwrap();
+    let Some(program) = shared_host(dir.path(), "evaluate.c") else { return };
+    run_host(&program, &[dir.path()]);
+    let evald = PathBuf::from(inhouse_tests::command("evald").get_program());
+    run_host(&program, &[dir.path(), &evald]);
 }
 
 #[test]
