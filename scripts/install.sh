@@ -2,7 +2,7 @@
 # Installs libinhouse: shared and static library, headers, a pkg-config file, a CMake package.
 #   PREFIX (/usr/local)    where hosts will find it
 #   DESTDIR (empty)        put in front of PREFIX while installing, for packages
-#   FEATURES (llama)       backends to build with: "llama", "candle", "llama,candle" or "" for none
+#   FEATURES (llama,evald) what to build with: "llama" and "candle" are backends, "evald" is evaluation; "" for none
 #   BUILT                  a folder with libinhouse_ffi.so and .a that are built already; else cargo builds them
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,7 +14,7 @@ root=${DESTDIR:-}${prefix}
 built=${BUILT:-}
 if [ -z "$built" ]; then
     find_rust
-    features=${FEATURES-llama}
+    features=${FEATURES-llama,evald}
     say "building libinhouse with ${features:-no backend}"
     cargo build --release --locked -p inhouse-ffi --features "$features"
     built=${CARGO_TARGET_DIR:-target}/release
@@ -52,8 +52,9 @@ fill inhouse.pc
 fill inhouse-config.cmake "${static_libs// /;}"
 fill inhouse-config-version.cmake
 
-install -d "$root/include" "$root/lib/pkgconfig" "$root/lib/cmake/inhouse"
+install -d "$root/include/inhouse" "$root/lib/pkgconfig" "$root/lib/cmake/inhouse"
 install -m 644 include/inhouse.h include/inhouse.hpp "$root/include/"
+install -m 644 include/inhouse/*.hpp "$root/include/inhouse/"
 install -m 755 "$temporary/libinhouse.so" "$root/lib/libinhouse.so.$version"
 ln -sfn "libinhouse.so.$version" "$root/lib/libinhouse.so.0"
 ln -sfn libinhouse.so.0 "$root/lib/libinhouse.so"

@@ -207,11 +207,11 @@ static void keep(inhouse_engine *engine, const char *file)
     }
     must(inhouse_session_info(sessions[1], &text, &error), &error, "info of a session");
     CHECK(says(text, "\"kept_prompts\":1"));
+    must_fail(inhouse_session_save_prefixes(sessions[1], inhouse_str_of("/no/such/folder/x"), &error),
+              INHOUSE_STATUS_NOT_FOUND, &error, "save prompts where they cannot be");
     must_fail(inhouse_session_load_prefixes(sessions[1], inhouse_str_of("/no/such/file"), &n, &error),
               INHOUSE_STATUS_NOT_FOUND, &error, "load prompts that are not there");
     CHECK(n == 0);
-    must_fail(inhouse_session_save_prefixes(sessions[1], inhouse_str_of("/no/such/folder/x"), &error),
-              INHOUSE_STATUS_NOT_FOUND, &error, "save prompts where they cannot be");
     for (i = 0; i < 2; i++)
         CHECK(inhouse_session_close(sessions[i]) == INHOUSE_STATUS_OK);
     must_fail(inhouse_session_info(sessions[0], &text, &error), INHOUSE_STATUS_INVALID_HANDLE, &error, "info of what is closed");

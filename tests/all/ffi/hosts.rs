@@ -119,3 +119,39 @@ fn a_cpp_host_completes_with_exceptions_and_without() {
         }
     }
 }
+
+/// The examples, as a person at a console would use them: other words first, then a number, and what is not there.
+#[test]
+fn the_console_examples_choose_and_complete() {
+    let dir = TempDir::new().unwrap();
+    installed(dir.path());
+    let (index, draft) = (dir.path().join("index"), dir.path().join("draft.py"));
+    build_index(&index);
+    std::fs::write(&draft, "import ledgers\n# open the ledger of May\nledger = ledgers.").unwrap();
+    let Some(model) = model(dir.path()) else { return };
+    for (name, standard, source) in [("cc", "c99", "console.c"), ("c++", "c++17", "console.cc")] {
+        let program = dir.path().join(name);
+        let mut compile = compiler(name, standard);
+        compile.arg(repository().join("examples").join(source)).arg("-o").arg(&program);
+        if succeed(compile.arg(format!("-L{}", dir.path().display())).arg("-l:libinhouse.so.0")).is_none() {
+            continue;
+        }
+        let start = |index: &Path, answers: &str| {
+            let file = dir.path().join("answers");
+            std::fs::write(&file, answers).unwrap();
+            let mut command = Command::new(&program);
+            command.arg(index).arg(&model).arg(&draft).stdin(std::fs::File::open(file).unwrap());
+            run(command.env("LD_LIBRARY_PATH", dir.path())).expect("it was built")
+        };
+        let output = start(&index, "sum a month\n1\n");
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && out.trim().len() > 1, "{out}{err}");
+        let offered: Vec<_> = err.lines().filter(|line| line.contains("1  ledgers.")).collect();
+        assert_eq!(offered.len(), 2, "{err}");
+        assert!(offered[0].contains("open_ledger(path): Opens") && offered[1].contains("tally"), "{err}");
+        // No answer at all is none of the above.
+        assert!(start(&index, "").status.success());
+        let output = start(&dir.path().join("none"), "");
+        assert_eq!((output.status.code(), text(&output.stderr).lines().count()), (Some(1), 1));
+    }
+}
