@@ -9,7 +9,6 @@ use inhouse_core::decode::{
     self, CancelToken, Completion, Constraint, Decoder, DecoderOptions, Event, Model, PrefixCache, Request,
     SamplingParams, StopRules,
 };
-use inhouse_core::index::Query;
 use inhouse_core::prompt::{self, Budget};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
@@ -109,6 +108,34 @@ impl CompletionResult {
     }
 }
 
+/// What a session has done since it was opened, and what it holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct SessionStatistics {
+    /// Calls that gave completions.
+    pub calls: u64,
+    /// Completions of these calls.
+    pub completions: u64,
+    /// Tokens of their prompts.
+    pub prompt_tokens: u64,
+    /// Of these, the tokens that the session still held from earlier calls.
+    pub prompt_tokens_shared: u64,
+    /// Tokens of the completions.
+    pub completion_tokens: u64,
+    /// Seconds spent reading prompts.
+    pub prefill_seconds: f64,
+    /// Seconds spent writing completions.
+    pub decode_seconds: f64,
+    /// Cells of the KV cache; it is as large as the largest request so far needed.
+    pub cache_cells: usize,
+    /// Prompts that the session keeps for later calls.
+    pub kept_prompts: usize,
+    /// Tokens of these.
+    pub kept_tokens: usize,
+    /// Tokens that one sequence may hold.
+    pub context_length: usize,
+}
+
 /// Prompts that a session keeps at most.
 const PREFIXES: usize = 8;
 /// Sequences that a backend has at most (llama.cpp's limit).
@@ -124,6 +151,7 @@ pub struct Session {
     options: DecoderOptions,
     prefix_tokens: usize,
     n_prefixes: usize,
+    done: SessionStatistics,
     /// `None` only after the memory for a larger one was not to be had.
     cache: Option<Cache>,
 }
@@ -145,10 +173,23 @@ impl Session {
         let n_prefixes =
             if prefix_tokens == 0 { 0 } else { PREFIXES.min(MAX_SEQUENCES.saturating_sub(sequences)) };
         let options = DecoderOptions { sequences: sequences + n_prefixes, ..options };
-        let mut session = Self { engine, model, options, prefix_tokens, n_prefixes, cache: None };
+        let done = SessionStatistics::default();
+        let mut session = Self { engine, model, options, prefix_tokens, n_prefixes, done, cache: None };
         // Small, and enough to know that the options are sound.
         session.reserve(1)?;
         Ok(session)
+    }
+
+    /// What the session has done so far, and what it holds.
+    pub fn statistics(&self) -> SessionStatistics {
+        let cache = self.cache.as_ref();
+        SessionStatistics {
+            cache_cells: cache.map_or(0, |cache| cache.cells),
+            kept_prompts: cache.map_or(0, |cache| cache.prefixes.prompts().count()),
+            kept_tokens: cache.map_or(0, |cache| cache.prefixes.tokens()),
+            context_length: self.context_length(),
+            ..self.done
+        }
     }
 
     /// Tokens that one sequence may hold.
@@ -267,7 +308,7 @@ impl Session {
         let generation = generation?;
         let mut apis = apis;
         apis.truncate(prompt.apis_used);
-        Ok(CompletionResult {
+        let result = CompletionResult {
             completions: generation.completions,
             apis,
             prompt: prompt.text,
@@ -277,7 +318,15 @@ impl Session {
             prefill_seconds: generation.seconds_prefill,
             decode_seconds: generation.seconds_decode,
             constraint: constraint.map(|constraint| constraint.statistics()),
-        })
+        };
+        self.done.calls += 1;
+        self.done.completions += result.completions.len() as u64;
+        self.done.prompt_tokens += result.prompt_tokens as u64;
+        self.done.prompt_tokens_shared += result.prompt_tokens_shared as u64;
+        self.done.completion_tokens += result.completion_tokens() as u64;
+        self.done.prefill_seconds += result.prefill_seconds;
+        self.done.decode_seconds += result.decode_seconds;
+        Ok(result)
     }
 
     fn choose(&self, request: &CompletionRequest) -> Result<Vec<ApiDoc>> {
@@ -286,11 +335,7 @@ impl Session {
             ApiChoice::Given(apis) => Ok(apis.clone()),
             ApiChoice::Named(names) => self.engine.lookup(names),
             ApiChoice::Top(n) => {
-                let text = match &request.query {
-                    Some(query) => query.clone(),
-                    None => prompt::query_from_context(&request.context),
-                };
-                let hits = self.engine.retrieve(&Query::from(text.as_str()), *n)?;
+                let hits = self.engine.propose(&request.context, request.query.as_deref(), *n)?;
                 Ok(hits.into_iter().map(|hit| hit.api).collect())
             }
         }
