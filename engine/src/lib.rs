@@ -23,6 +23,7 @@ mod backend;
 mod engine;
 mod prefix_file;
 mod session;
+mod worker;
 
 pub use backend::{Backend, available_backends};
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
@@ -33,4 +34,6 @@ pub use inhouse_core::decode::{
 pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
 pub use inhouse_core::prompt::query_from_context;
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, docs, index, progress};
+pub use inhouse_remote::WorkerProgram;
 pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session, SessionStatistics};
+pub use worker::serve_worker;

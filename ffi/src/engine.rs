@@ -2,14 +2,14 @@
 
 use std::mem::{offset_of, size_of};
 
-use inhouse::{Backend, Engine, EngineOptions, Query};
+use inhouse::{Backend, Engine, EngineOptions, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};
 use crate::boundary::{Out, act, create};
 use crate::error::inhouse_error;
 use crate::handle::{self, handle};
-use crate::params::{self, Params};
+use crate::params::{self, Params, flag};
 use crate::status::{Failure, inhouse_status};
 use crate::strings::{INHOUSE_MAX_TEXT_BYTES, Text, inhouse_str, inhouse_text};
 use crate::version;
@@ -62,11 +62,17 @@ pub struct inhouse_engine_params {
     /// (the APIs, the beginning of a file) is not read again; at most INHOUSE_MAX_CONTEXT_LENGTH. The logits after a
     /// shared beginning may differ in their last bits, so that a draw may rarely come out otherwise. 0: none. Default: 0.
     pub prefix_tokens: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: the model runs in a process of its own, so that whatever ends that (an assertion in C++, the kernel for want of
+    /// memory) comes back as INHOUSE_STATUS_BACKEND. Its sessions then only say INHOUSE_STATUS_POISONED; the next one that
+    /// is opened starts a new process. 0: it runs in this process. Default: 0.
+    pub worker: i32,
+    /// With `worker`: the program inhouse-worker, of the library's own version; unset: what INHOUSE_WORKER names, else the
+    /// one beside the library or the program, or in ../libexec/inhouse-VERSION from there, else the one on PATH.
+    /// Default: unset.
+    pub worker_program: inhouse_str,
 }
 
-// SAFETY: `repr(C)`; a usize, two views and six 32-bit numbers leave no padding; every bit pattern is a value.
+// SAFETY: `repr(C)`; a usize, two views, six 32-bit numbers and a view leave no padding; every bit pattern is a value.
 unsafe impl Params for inhouse_engine_params {
     const NAME: &'static str = "inhouse_engine_params";
     const FIRST_SIZE: usize = offset_of!(Self, prefix_tokens);
@@ -81,7 +87,8 @@ unsafe impl Params for inhouse_engine_params {
             threads: 0,
             context_length: 0,
             prefix_tokens: 0,
-            reserved: 0,
+            worker: 0,
+            worker_program: inhouse_str::ABSENT,
         }
     }
 }
@@ -90,11 +97,15 @@ impl inhouse_engine_params {
     /// # Safety
     /// The views are as [`inhouse_str::read`] wants them.
     unsafe fn options(&self) -> Result<EngineOptions, Failure> {
-        // SAFETY: the caller's promise, for both.
-        let (index, model) = unsafe { (self.index.read_path("index")?, self.model.read_path("model")?) };
-        if self.reserved != 0 {
-            return Err(Failure::invalid("`reserved` is not 0: call inhouse_engine_params_init first"));
-        }
+        // SAFETY: the caller's promise, for all.
+        let (index, model, program) = unsafe {
+            (
+                self.index.read_path("index")?,
+                self.model.read_path("model")?,
+                self.worker_program.read_path("worker_program")?,
+            )
+        };
+        let worker = flag("worker", self.worker)?.then(|| program.map_or_else(Default::default, WorkerProgram::At));
         let backend = match self.backend {
             0 => Backend::Auto,
             1 => Backend::Llama,
@@ -106,6 +117,7 @@ impl inhouse_engine_params {
             model,
             backend,
             gpu_layers: self.gpu_layers,
+            worker,
             threads: at_most("threads", self.threads, INHOUSE_MAX_THREADS)?,
             context_length: at_most("context_length", self.context_length, INHOUSE_MAX_CONTEXT_LENGTH)?,
             prefix_tokens: at_most("prefix_tokens", self.prefix_tokens, INHOUSE_MAX_CONTEXT_LENGTH)?
@@ -214,7 +226,7 @@ pub unsafe extern "C" fn inhouse_engine_with_index(
 
 /// Facts about an engine as a JSON object: `version`, `abi_version`, `backends` and `features` (names of those in this
 /// build), `index` and `model` (objects, or null where none is open), `memory` (`resident_bytes`, of the whole process,
-/// or null where the system does not say). Unknown members must be passed over: more may come.
+/// or null where the system does not say), `worker` (`pid` of the process that runs the model, or null). Unknown members must be passed over: more may come.
 ///
 /// Ownership: the host owns `*out` and frees it with inhouse_text_free().
 /// Threads: any, at the same time.
@@ -236,6 +248,7 @@ pub unsafe extern "C" fn inhouse_engine_info(
             "index": engine.index().ok().map(|index| index.info()),
             "model": engine.model_info(),
             "memory": json!({"resident_bytes": resident_bytes()}),
+            "worker": engine.worker_pid().map(|pid| json!({"pid": pid})),
         });
         Ok(Text::from(facts.to_string()))
     };

@@ -168,7 +168,8 @@ fn engine_params(draw: &mut Draw) -> inhouse_engine_params {
         threads: draw.one(&[0, 0, 1, threads]),
         context_length: draw.one(&[0, 0, 64, length]),
         prefix_tokens: draw.one(&[0, 0, 64, length]),
-        reserved: draw.one(&[0, 0, 0, 1]),
+        worker: draw.one(&[0, 0, 1, 2]),
+        worker_program: inhouse_str { data: c"/no/such/program".as_ptr(), len: 16 },
     }
 }
 

@@ -95,6 +95,15 @@ fn a_c_host_evaluates_samples() {
 }
 
 #[test]
+fn a_c_host_survives_its_models_process() {
+    let dir = TempDir::new().unwrap();
+    let Some(model) = model(dir.path()) else { return };
+    let Some(program) = shared_host(dir.path(), "worker.c") else { return };
+    let worker = PathBuf::from(inhouse_tests::command("inhouse-worker").get_program());
+    run_host(&program, &[&model, &worker]);
+}
+
+#[test]
 fn a_cpp_host_completes_with_exceptions_and_without() {
     let dir = TempDir::new().unwrap();
     installed(dir.path());

@@ -5,6 +5,7 @@ local M = {
     options = {
         library = "libinhouse.so.0", threads = 0, max_tokens = 60, timeout_ms = 20000, temperature = 0, constrain = false,
         prefix_tokens = 1024, -- what the model made of the code is kept, so that typing on does not read all of it again
+        worker = false, -- the model in a process of its own
     },
     chosen = {}, -- names of the APIs that go in front of the code
     shown = nil, -- what is displayed: { buffer, mark, row, col, text }
@@ -20,11 +21,11 @@ local function complain(message)
 end
 
 --- Opens index and model. `options`: index, model, library, threads, max_tokens, timeout_ms, temperature, constrain,
---- prefix_tokens.
+--- prefix_tokens, worker.
 function M.setup(options)
     M.options = vim.tbl_extend("force", M.options, options or {})
     library.load(M.options.library)
-    local engine, message = library.open(M.options.index, M.options.model, M.options.threads, M.options.prefix_tokens)
+    local engine, message = library.open(M.options.index, M.options.model, M.options)
     if not engine then
         return complain(message)
     end

@@ -11,7 +11,7 @@ typedef struct inhouse_str { const char *data; size_t len; } inhouse_str;
 typedef struct inhouse_engine_params {
     size_t struct_size; inhouse_str index; inhouse_str model;
     int32_t backend; uint32_t gpu_layers; uint32_t threads; uint32_t context_length;
-    uint32_t prefix_tokens; uint32_t reserved;
+    uint32_t prefix_tokens; int32_t worker; inhouse_str worker_program;
 } inhouse_engine_params;
 typedef struct inhouse_complete_params {
     size_t struct_size; const void *cancel; void *on_event; void *user_data; inhouse_str query;
@@ -103,11 +103,11 @@ local function make(f, ...)
 end
 
 --- Opens an engine; nil and a message where that fails.
-function M.open(index, model, threads, prefix_tokens)
+function M.open(index, model, options)
     local params = ffi.new("inhouse_engine_params")
     M.lib.inhouse_engine_params_init(params, ffi.sizeof(params))
-    params.index, params.model, params.threads = view(index), view(model), threads or 0
-    params.prefix_tokens = prefix_tokens or 0
+    params.index, params.model, params.threads = view(index), view(model), options.threads
+    params.prefix_tokens, params.worker = options.prefix_tokens, options.worker and 1 or 0
     return make(M.lib.inhouse_engine_open, params)
 end
 

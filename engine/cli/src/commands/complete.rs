@@ -7,7 +7,9 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use inhouse::{ApiChoice, CompletionRequest, Engine, EngineOptions, Event, SamplingParams, StopRules};
+use inhouse::{
+    ApiChoice, CompletionRequest, Engine, EngineOptions, Event, SamplingParams, StopRules, WorkerProgram,
+};
 use inhouse_core::files;
 use serde_json::json;
 
@@ -81,6 +83,11 @@ pub struct ModelArguments {
     /// Layers on the GPU
     #[arg(long, default_value_t = 0)]
     pub gpu_layers: u32,
+
+    /// Run the model in a process of its own: what ends that (a failed assertion, want of memory) is an error here, not the
+    /// end of this program. The process is `inhouse-worker`, beside this program or as INHOUSE_WORKER names it
+    #[arg(long)]
+    pub worker: bool,
 }
 
 impl ModelArguments {
@@ -96,6 +103,7 @@ impl ModelArguments {
             index: index.map(Path::to_path_buf),
             model: Some(self.model.clone()),
             gpu_layers: self.gpu_layers,
+            worker: self.worker.then(WorkerProgram::default),
             threads: self.threads.map(usize::from),
             ..EngineOptions::default()
         })
