@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use inhouse_core::constrain::{self, ApiNames, ApiReport, Library, Vocabulary};
-use inhouse_core::decode::{DecoderOptions, Model, ModelInfo};
+use inhouse_core::decode::{Conventions, DecoderOptions, Model, ModelInfo};
 use inhouse_core::index::{Hit, Index, Query};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result, prompt};
 use inhouse_remote::{Worker, WorkerProgram};
@@ -145,6 +145,11 @@ impl Engine {
     /// The process that runs the model, where it is not this one: the number of the last worker that was started.
     pub fn worker_pid(&self) -> Option<u32> {
         self.worker.as_ref()?.pid()
+    }
+
+    /// What the loaded model expects around a text, if there is one: whether it can fill in, its chat template.
+    pub fn conventions(&self) -> Option<&Conventions> {
+        self.model.as_ref().map(|model| model.conventions())
     }
 
     /// Where the loaded model came from.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use inhouse_core::constrain::{ApiConstraint, ConstraintStatistics};
 use inhouse_core::decode::{
     self, CancelToken, Completion, Constraint, Decoder, DecoderOptions, Event, Model, PrefixCache, Request,
-    SamplingParams, StopRules,
+    SamplingParams, StopRules, WithEnds,
 };
-use inhouse_core::prompt::{self, Budget};
+use inhouse_core::prompt::{self, Budget, Draft, Format, Writer};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
+use crate::asked::{Chat, Replies};
 use crate::engine::Engine;
 use crate::prefix_file;
 
@@ -35,6 +36,12 @@ pub enum ApiChoice {
 pub struct CompletionRequest {
     /// The code before the cursor.
     pub context: String,
+    /// The code after the cursor: the completion is then what stands between. Only models that were trained to fill in can
+    /// do this, or a chat.
+    pub suffix: Option<String>,
+    /// Whether the model is asked in a chat. A completion is then the code of the reply; it comes as one piece of text, the
+    /// stop rules cut the code, and `max_tokens` and `log_probabilities` are those of the reply.
+    pub chat: Chat,
     /// The APIs in front of it.
     pub apis: ApiChoice,
     /// What the retriever is asked; `None`: the comments of the context.
@@ -60,6 +67,8 @@ impl CompletionRequest {
     pub fn new(context: impl Into<String>) -> Self {
         Self {
             context: context.into(),
+            suffix: None,
+            chat: Chat::None,
             apis: ApiChoice::None,
             query: None,
             n: 1,
@@ -80,9 +89,11 @@ pub struct CompletionResult {
     pub completions: Vec<Completion>,
     /// The APIs that stand in the prompt.
     pub apis: Vec<ApiDoc>,
-    /// The whole prompt, as the model read it.
+    /// The whole prompt, as the model read it, its markers spelled out.
     pub prompt: String,
-    /// Whether the beginning of the context had to be cut to fit the model.
+    /// How the model was asked: `continue`, `infill` or `chat`.
+    pub format: &'static str,
+    /// Whether the code had to be cut to fit the model: what is farthest from the cursor is missing.
     pub context_truncated: bool,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -249,7 +260,9 @@ impl Session {
     /// Completes a context. `on_event` sees text as it is written and may end the work by `Break`.
     ///
     /// # Errors
-    /// A request out of range, an API that is not in the index, a constraint without an index, a cancel before the first token, or a failing backend.
+    /// A request out of range, an API that is not in the index, a constraint without an index or in a chat, a suffix for a model
+    /// that cannot fill in ([`ErrorKind::Unsupported`]), a chat template that fails, a cancel before the first token, or a
+    /// failing backend.
     pub fn complete(
         &mut self,
         request: &CompletionRequest,
@@ -272,13 +285,33 @@ impl Session {
         })?;
         let apis = self.choose(request)?;
         let model = Arc::clone(&self.model);
-        let tokenizer = model.tokenizer();
-        let count = |text: &str| tokenizer.encode(text).map(|tokens| tokens.len());
-        let prompt = prompt::assemble(&apis, &request.context, Some(Budget { tokens: room }), &count)?;
-        let tokens = tokenizer.encode(&prompt.text)?;
+        let (tokenizer, conventions) = (model.tokenizer(), model.conventions());
+        let template = request.chat.template(conventions)?;
+        let suffix = request.suffix.as_deref();
+        let (format, name) = match (&template, suffix) {
+            (Some(template), _) => (Format::Chat(template), "chat"),
+            (None, Some(_)) => (Format::Infill, "infill"),
+            (None, None) => (Format::Continue, "continue"),
+        };
+        if template.is_some() && request.constrain {
+            let what = "a chat's reply cannot be constrained: it is not all code";
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        }
+        let (ends, silent): (&[_], &[_]) = match (format, &conventions.infill) {
+            (Format::Chat(_), _) => (&conventions.ends_of_turn, &[]),
+            (Format::Infill, Some(infill)) => (&infill.ends, &infill.openings),
+            _ => (&[], &[]),
+        };
+        let writer = Writer::new(tokenizer, conventions, format)?;
+        let draft = Draft { prefix: &request.context, suffix };
+        let count = |text: &str, suffix: Option<&str>| Ok(writer.tokens(text, suffix)?.len());
+        let prompt = prompt::assemble(&apis, draft, Some(Budget { tokens: room }), &count)?;
+        let tokens = writer.tokens(&prompt.text, prompt.suffix.as_deref())?;
+        let shown = writer.shown(&prompt.text, prompt.suffix.as_deref())?;
         if tokens.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "the prompt is empty"));
         }
+        let mut replies = template.is_some().then(|| Replies::new(&prompt, &request.stops));
         let constraint = match request.constrain {
             true => {
                 let names = self.engine.api_names(self.model.as_ref())?;
@@ -288,6 +321,7 @@ impl Session {
         };
         let side_by_side = request.n.min(self.options.sequences - self.n_prefixes);
         let cells = tokens.len()
+            + side_by_side.saturating_mul(conventions.extra_cells)
             + request.max_tokens.max(side_by_side.saturating_mul(request.max_tokens.min(CELLS_PER_SAMPLE)));
         let decode_request = Request {
             prompt: tokens,
@@ -295,23 +329,38 @@ impl Session {
             params: request.params.clone(),
             seed: request.seed,
             max_tokens: request.max_tokens,
-            stops: request.stops.clone(),
+            stops: if replies.is_some() { StopRules::none() } else { request.stops.clone() },
             log_probabilities: request.log_probabilities,
             constraint: constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>),
         };
         let Cache { decoder, prefixes, .. } = self.reserve(cells)?;
-        let generation =
-            decode::generate_cached(decoder.as_mut(), prefixes, tokenizer, &decode_request, cancel, on_event);
+        let tokenizer = WithEnds::new(tokenizer, ends, silent);
+        let mut on_event = |event: Event<'_>| match &mut replies {
+            Some(replies) => replies.pass_on(event, on_event),
+            None => on_event(event),
+        };
+        let generation = decode::generate_cached(
+            decoder.as_mut(),
+            prefixes,
+            &tokenizer,
+            &decode_request,
+            cancel,
+            &mut on_event,
+        );
         if generation.as_ref().is_err_and(|error| error.kind() == ErrorKind::Backend) {
             self.cache = None;
         }
-        let generation = generation?;
+        let mut generation = generation?;
+        if let Some(replies) = replies {
+            generation.completions = replies.completions();
+        }
         let mut apis = apis;
         apis.truncate(prompt.apis_used);
         let result = CompletionResult {
             completions: generation.completions,
             apis,
-            prompt: prompt.text,
+            prompt: shown,
+            format: name,
             context_truncated: prompt.context_truncated,
             prompt_tokens: generation.prompt_tokens,
             prompt_tokens_shared: generation.prompt_tokens_shared,

@@ -55,6 +55,7 @@ impl Completed {
         };
         json!({
             "completions": result.completions.iter().map(one).collect::<Vec<_>>(),
+            "format": result.format,
             "apis": result.apis.iter().map(|api| &api.name).collect::<Vec<_>>(),
             "prompt_tokens": result.prompt_tokens,
             "prompt_tokens_shared": result.prompt_tokens_shared,
@@ -229,7 +230,7 @@ pub unsafe extern "C" fn inhouse_completion_apis(
 }
 
 /// All that is known of the call as a JSON object: `completions` (each with `text`, `finish_reason`, `completion_tokens`
-/// and, where asked for, `logprobs`), `apis` (names of those in the prompt), `prompt_tokens`, `prompt_tokens_shared`,
+/// and, where asked for, `logprobs`), `format` ("continue", "infill" or "chat"), `apis` (names of those in the prompt), `prompt_tokens`, `prompt_tokens_shared`,
 /// `completion_tokens`, `tokens_per_second`, `prefill_seconds`, `decode_seconds`, `context_truncated`, and `constraint`:
 /// null, or where `constrain` was asked for what it did (`steps`, `masked`, `refused`, `gave_way`: tokens). Unknown members
 /// must be passed over: more may come.

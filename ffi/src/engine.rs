@@ -226,7 +226,8 @@ pub unsafe extern "C" fn inhouse_engine_with_index(
 
 /// Facts about an engine as a JSON object: `version`, `abi_version`, `backends` and `features` (names of those in this
 /// build), `index` and `model` (objects, or null where none is open), `memory` (`resident_bytes`, of the whole process,
-/// or null where the system does not say), `worker` (`pid` of the process that runs the model, or null). Unknown members must be passed over: more may come.
+/// or null where the system does not say), `worker` (`pid` of the process that runs the model, or null),
+/// `can_infill` (whether the model can be given a `suffix`), `has_chat_template`. Unknown members must be passed over: more may come.
 ///
 /// Ownership: the host owns `*out` and frees it with inhouse_text_free().
 /// Threads: any, at the same time.
@@ -249,6 +250,8 @@ pub unsafe extern "C" fn inhouse_engine_info(
             "model": engine.model_info(),
             "memory": json!({"resident_bytes": resident_bytes()}),
             "worker": engine.worker_pid().map(|pid| json!({"pid": pid})),
+            "can_infill": engine.conventions().is_some_and(|model| model.infill.is_some()),
+            "has_chat_template": engine.conventions().is_some_and(|model| model.chat_template.is_some()),
         });
         Ok(Text::from(facts.to_string()))
     };

@@ -5,7 +5,7 @@ use std::mem::{offset_of, size_of};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inhouse::{ApiChoice, CancelToken, CompletionRequest, SamplingParams, StopRules};
+use inhouse::{ApiChoice, CancelToken, Chat, CompletionRequest, SamplingParams, StopRules};
 
 use crate::apis::inhouse_apis;
 use crate::cancel::inhouse_cancel;
@@ -46,6 +46,18 @@ pub enum inhouse_stop_choice {
     INHOUSE_STOPS_NONE = 1,
     /// The `n_stops` strings in `stops`.
     INHOUSE_STOPS_GIVEN = 2,
+}
+
+/// Whether a model is asked in a chat: values of `inhouse_complete_params.chat`.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum inhouse_chat {
+    /// The model continues the code itself.
+    INHOUSE_CHAT_NONE = 0,
+    /// By the model's own chat template; a model without one continues the code.
+    INHOUSE_CHAT_AUTO = 1,
+    /// By the Jinja text in `chat_template`.
+    INHOUSE_CHAT_GIVEN = 2,
 }
 
 /// How inhouse_session_complete() completes. Set up with inhouse_complete_params_init(), then change fields.
@@ -105,11 +117,22 @@ pub struct inhouse_complete_params {
     pub constrain: i32,
     /// 1: the log-probability of every token is kept: inhouse_completion_log_probabilities(). Default: 0.
     pub log_probabilities: i32,
+    /// The code after the cursor: the completion is what stands between `context` and it. Only models that were trained to
+    /// fill in can do this (`can_infill` of inhouse_engine_info()), or a chat. Unset: nothing is said of what follows.
+    /// Default: unset.
+    pub suffix: inhouse_str,
+    /// With INHOUSE_CHAT_GIVEN: the template. Default: unset.
+    pub chat_template: inhouse_str,
+    /// One of inhouse_chat. In a chat a completion is the code of the reply, in one event; stop rules cut that code, and
+    /// `max_tokens` and log-probabilities are those of the reply. Default: INHOUSE_CHAT_NONE.
+    pub chat: i32,
+    /// Zero.
+    pub reserved_chat: u32,
 }
 
 // SAFETY: `repr(C)`; twelve 8-byte words (on 64-bit machines; on 32-bit ones the pointers and sizes before `seed` are
-// ten words, so it is aligned) and eight 4-byte ones, then a pointer and four 4-byte words leave no padding (checked for
-// this target below); numbers, raw pointers and an optional function pointer take every bit pattern.
+// ten words, so it is aligned) and eight 4-byte ones, then pairs of pointer and length and an
+// even number of 4-byte words leave no padding; numbers, raw pointers and an optional function pointer take every bit pattern.
 unsafe impl Params for inhouse_complete_params {
     const NAME: &'static str = "inhouse_complete_params";
     const FIRST_SIZE: usize = offset_of!(Self, apis);
@@ -141,6 +164,10 @@ unsafe impl Params for inhouse_complete_params {
             repetition_penalty: request.params.repetition_penalty,
             constrain: 0,
             log_probabilities: 0,
+            suffix: inhouse_str::ABSENT,
+            chat_template: inhouse_str::ABSENT,
+            chat: inhouse_chat::INHOUSE_CHAT_NONE as i32,
+            reserved_chat: 0,
         }
     }
 }
@@ -151,7 +178,7 @@ impl inhouse_complete_params {
     /// # Safety
     /// `context` and every view and array of the struct are as [`inhouse_str::read`] and [`read_list`] want them.
     pub(crate) unsafe fn request(&self, context: inhouse_str) -> Result<CompletionRequest, Failure> {
-        if self.reserved != 0 {
+        if self.reserved != 0 || self.reserved_chat != 0 {
             return Err(Failure::invalid("`reserved` is not 0: call inhouse_complete_params_init first"));
         }
         if !(1..=INHOUSE_MAX_COMPLETIONS).contains(&self.n_completions) {
@@ -167,15 +194,19 @@ impl inhouse_complete_params {
             return Err(Failure::invalid("`max_tokens` is 0, expected at least 1"));
         }
         // SAFETY: the caller's promise, for all that follows.
-        let (context, query, apis, stops) = unsafe {
+        let (context, suffix, chat, query, apis, stops) = unsafe {
             (
                 context.read_required("context", INHOUSE_MAX_TEXT_BYTES)?,
+                self.suffix.read("suffix", INHOUSE_MAX_TEXT_BYTES)?,
+                self.chat()?,
                 self.query.read("query", INHOUSE_MAX_TEXT_BYTES)?,
                 self.apis()?,
                 self.stop_rules()?,
             )
         };
         Ok(CompletionRequest {
+            suffix,
+            chat,
             apis,
             query,
             n: self.n_completions as usize,
@@ -210,6 +241,20 @@ impl inhouse_complete_params {
             }?)),
             3 => Ok(ApiChoice::Given(handle::get(self.apis)?.docs())),
             other => Err(Failure::invalid(format!("`api_choice` {other} is no inhouse_api_choice"))),
+        }
+    }
+
+    /// # Safety
+    /// `chat_template` is as [`inhouse_str::read`] wants it.
+    unsafe fn chat(&self) -> Result<Chat, Failure> {
+        match self.chat {
+            0 => Ok(Chat::None),
+            1 => Ok(Chat::Auto),
+            // SAFETY: the caller's promise.
+            2 => Ok(Chat::Template(unsafe {
+                self.chat_template.read_required("chat_template", INHOUSE_MAX_TEXT_BYTES)
+            }?)),
+            other => Err(Failure::invalid(format!("`chat` {other} is no inhouse_chat"))),
         }
     }
 
@@ -283,6 +328,8 @@ mod tests {
             (params.temperature, params.top_p, params.top_k) = (0.5, 0.25, 11);
             (params.min_p, params.repetition_penalty) = (0.125, 1.5);
             (params.constrain, params.log_probabilities) = (1, 1);
+            params.suffix = view("\nclose(ledger)");
+            (params.chat, params.chat_template) = (2, view("{{ messages }}"));
         })
         .unwrap();
         assert_eq!(asked.apis, ApiChoice::Named(NAMES.map(str::to_owned).to_vec()));
@@ -300,6 +347,8 @@ mod tests {
             }
         );
         assert!(asked.constrain && asked.log_probabilities);
+        assert_eq!(asked.suffix.as_deref(), Some("\nclose(ledger)"));
+        assert_eq!(asked.chat, Chat::Template("{{ messages }}".into()));
         let top = request(|params| (params.api_choice, params.n_apis) = (1, 4)).unwrap();
         assert_eq!(top.apis, ApiChoice::Top(4));
         assert_eq!(request(|params| params.stop_choice = 1).unwrap().stops, StopRules::none());
@@ -308,7 +357,7 @@ mod tests {
     #[test]
     fn bad_fields_are_named() {
         type Change = fn(&mut inhouse_complete_params);
-        let cases: [(&str, Change); 13] = [
+        let cases: [(&str, Change); 15] = [
             ("reserved", |params| params.reserved = 1),
             ("n_completions", |params| params.n_completions = 0),
             ("n_completions", |params| params.n_completions = u32::MAX),
@@ -321,7 +370,9 @@ mod tests {
             ("stops", |params| (params.stop_choice, params.n_stops) = (2, usize::MAX)),
             ("constrain", |params| params.constrain = 2),
             ("log_probabilities", |params| params.log_probabilities = -1),
-            ("reserved", |params| params.reserved = 7),
+            ("reserved", |params| params.reserved_chat = 7),
+            ("chat", |params| params.chat = 3),
+            ("chat_template", |params| params.chat = 2),
         ];
         for (name, change) in cases {
             let (status, message) = request(change).unwrap_err();

@@ -207,6 +207,10 @@ fn complete_params(draw: &mut Draw, handles: &Handles, texts: &[inhouse_str; 3])
         repetition_penalty: f32::from_bits(draw.next() as u32),
         constrain: draw.number() as i32,
         log_probabilities: draw.number() as i32,
+        suffix: draw.text(),
+        chat_template: draw.text(),
+        chat: draw.number() as i32,
+        reserved_chat: draw.one(&[0, 0, 0, 1]),
     }
 }
 

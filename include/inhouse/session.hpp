@@ -188,6 +188,20 @@ public:
         raw_.constrain = on ? 1 : 0;
         return *this;
     }
+    /** The code after the cursor: the completion is what stands between. */
+    complete_options &suffix(std::string code)
+    {
+        raw_.suffix = ::inhouse_str{"", 0}; // set, though it may be empty
+        suffix_ = std::move(code);
+        return *this;
+    }
+    /** Asks an instruction model in a chat by its own template, or by this Jinja text, and takes the code of its reply. */
+    complete_options &chat(std::string jinja = {})
+    {
+        raw_.chat = jinja.empty() ? INHOUSE_CHAT_AUTO : INHOUSE_CHAT_GIVEN;
+        chat_template_ = std::move(jinja);
+        return *this;
+    }
     /** Keeps the log-probability of every token: completion::log_probabilities(). */
     complete_options &log_probabilities(bool on = true)
     {
@@ -214,6 +228,8 @@ private:
 
     ::inhouse_complete_params raw_ = {};
     std::string query_;
+    std::string suffix_;
+    std::string chat_template_;
     std::vector<std::string> api_names_;
     std::vector<std::string> stops_;
 };
@@ -276,6 +292,10 @@ private:
         const std::vector<::inhouse_str> stops = detail::views(options.stops_);
         if (!options.query_.empty())
             params.query = c_str_view(options.query_);
+        if (params.suffix.data != nullptr)
+            params.suffix = c_str_view(options.suffix_);
+        if (params.chat == INHOUSE_CHAT_GIVEN)
+            params.chat_template = c_str_view(options.chat_template_);
         if (params.api_choice == INHOUSE_APIS_NAMED) {
             params.api_names = names.data();
             params.n_apis = names.size();

@@ -1,5 +1,6 @@
 //! The cross-crate tests, in one binary.
 
+mod asking;
 mod benchmarks;
 mod cli;
 mod daemon;

@@ -172,6 +172,23 @@ static void constrain(inhouse_engine *engine, inhouse_session *session)
     must(inhouse_engine_api_report(engine, context, inhouse_str_of("open_leger(1)\n"), &text, &error), &error, "report");
     CHECK(says(text, "ledgers.open_leger"));
     inhouse_completion_free(completion);
+    /* A model that was not trained to fill in says so, and a template must be one. */
+    params.constrain = 0;
+    params.suffix = inhouse_str_of("\nledger.close()\n");
+    must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_UNSUPPORTED, &error,
+              "complete between two pieces of code");
+    params.suffix = inhouse_str_of(NULL);
+    params.chat = INHOUSE_CHAT_GIVEN;
+    params.chat_template = inhouse_str_of("{% if %}");
+    must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_INVALID_DATA, &error,
+              "complete in a chat without a sound template");
+    params.chat_template = inhouse_str_of("{{ messages[-1].content }}");
+    params.log_probabilities = 0;
+    must(inhouse_session_complete(session, context, &params, &completion, &error), &error, "complete in a chat");
+    must(inhouse_completion_json(completion, &text, &error), &error, "json of a completion");
+    CHECK(says(text, "\"format\":\"chat\""));
+    inhouse_completion_free(completion);
+    params.chat = INHOUSE_CHAT_NONE;
     params.constrain = 2;
     must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_INVALID_ARGUMENT,
               &error, "complete, constrained by 2");

@@ -16,7 +16,7 @@ pub(crate) fn read(model: &ModelHandle, encodes: bool) -> Conventions {
         }
     }
     let mut conventions = Conventions::from_controls(controls);
-    let (before, _) = model.wrapping();
+    let (before, after) = model.wrapping();
     let named = model.infill_tokens();
     if let [Some(prefix), Some(suffix), Some(middle)] = named.markers {
         let known = conventions.infill.take().map(|infill| infill.ends).unwrap_or_default();
@@ -27,6 +27,8 @@ pub(crate) fn read(model: &ModelHandle, encodes: bool) -> Conventions {
     }
     if encodes {
         conventions = conventions.with_gaps(before);
+        // The token that the decoder begins with, too.
+        conventions.extra_cells = before.into_iter().chain(after).count() + 1;
     } else {
         conventions.bos = before;
     }

@@ -113,7 +113,7 @@ pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
 
 /// Runs every sample and computes pass@k.
 ///
-/// A sample is `prompt + completion`, in the names that [`EvalOptions::naming`] says; what decides is the problem's `test`
+/// A sample is `prompt + completion + suffix`, in the names that [`EvalOptions::naming`] says; what decides is the problem's `test`
 /// followed by `check(entry_point)`, or `check()` where the entry point is "none" (the HumanEval protocol), or the test alone
 /// where it does not define `check`. A test that never runs anything fails every sample.
 ///

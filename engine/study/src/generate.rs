@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use inhouse::{
-    ApiChoice, CancelToken, CompletionRequest, Engine, Error, ErrorKind, Progress, Result, SamplingParams,
-    Session, StopRules,
+    ApiChoice, CancelToken, Chat, CompletionRequest, Engine, Error, ErrorKind, Progress, Result,
+    SamplingParams, Session, StopRules,
 };
 use inhouse_core::files;
 use inhouse_core::prompt::{self, PromptApi};
@@ -84,6 +84,8 @@ pub struct GenerateOptions {
     pub parallel: usize,
     /// Whether only documented names of the index's libraries may be written.
     pub constrain: bool,
+    /// Whether the model is asked in a chat.
+    pub chat: Chat,
 }
 
 /// What [`run`] did.
@@ -237,6 +239,8 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
         }
     };
     Ok(CompletionRequest {
+        suffix: problem.suffix.clone(),
+        chat: options.chat.clone(),
         query: problem.query.clone(),
         apis,
         n: options.n,
@@ -291,13 +295,18 @@ struct Header {
     seed: u64,
     #[serde(default)]
     constrain: bool,
+    #[serde(default)]
+    chat: Option<String>,
 }
 
 impl Header {
     fn new(engine: &Engine, problems: &[Problem], options: &GenerateOptions) -> Self {
         let text: String = problems
             .iter()
-            .flat_map(|problem| [problem.task_id.as_str(), "\0", &problem.prompt, "\0"])
+            .flat_map(|problem| {
+                let suffix = problem.suffix.as_deref().map_or(["", ""], |suffix| ["\0\0", suffix]);
+                [problem.task_id.as_str(), "\0", &problem.prompt, "\0", suffix[0], suffix[1]]
+            })
             .collect();
         Self {
             inhouse_partial_samples: 2,
@@ -323,6 +332,11 @@ impl Header {
             max_tokens: options.max_tokens,
             seed: options.seed,
             constrain: options.constrain,
+            chat: match &options.chat {
+                Chat::Template(source) => Some(source.clone()),
+                Chat::Auto => Some("auto".to_owned()),
+                _ => None,
+            },
         }
     }
 }

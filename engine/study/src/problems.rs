@@ -32,6 +32,9 @@ pub struct Problem {
     /// What to ask the retriever, where the file says so: the `query` field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
+    /// The code after the completion, where the middle is to be filled in: the `suffix` field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
     /// Everything else in the row.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -62,6 +65,7 @@ struct Row {
     #[serde(default, deserialize_with = "one_or_many")]
     human: Option<Vec<String>>,
     query: Option<String>,
+    suffix: Option<String>,
     #[serde(flatten)]
     extra: Map<String, Value>,
 }
@@ -118,6 +122,7 @@ fn collect(rows: JsonLines<Row>, path: &Path) -> Result<Vec<Problem>> {
             gold: row.gold.or_else(|| names_in_block(&prompt)),
             human: row.human,
             query: row.query,
+            suffix: row.suffix,
             extra: row.extra,
             prompt,
         });

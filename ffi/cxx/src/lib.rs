@@ -56,6 +56,8 @@ mod bridge {
         top_apis: usize,
         /// What the retriever is asked; empty: the comments of the code.
         query: String,
+        /// The code after the cursor, where the model can fill in; empty: nothing is said of what follows.
+        suffix: String,
         /// Completions.
         n: usize,
         /// Most new tokens a completion.
@@ -193,6 +195,7 @@ fn default_options() -> CompleteOptions {
         api_names: Vec::new(),
         top_apis: 0,
         query: String::new(),
+        suffix: String::new(),
         n: request.n,
         max_tokens: request.max_tokens,
         seed: request.seed,
@@ -250,6 +253,7 @@ impl Session {
             };
             let request = CompletionRequest {
                 apis,
+                suffix: (!options.suffix.is_empty()).then(|| options.suffix.clone()),
                 query: (!options.query.is_empty()).then(|| options.query.clone()),
                 n: options.n,
                 params: SamplingParams {

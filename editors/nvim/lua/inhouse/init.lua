@@ -35,6 +35,7 @@ function M.setup(options)
         if not M.session then
             return complain(message)
         end
+        M.fills_in = library.can_infill(engine)
     end
     vim.api.nvim_create_autocmd({ "InsertCharPre", "CursorMovedI", "InsertLeave", "BufLeave" }, {
         group = vim.api.nvim_create_augroup("inhouse", {}),
@@ -54,12 +55,14 @@ function M.close()
     end
 end
 
--- The code before the cursor.
-local function context()
+-- The code before the cursor and after it, and where that is.
+local function around()
     local row, col = unpack(vim.api.nvim_win_get_cursor(0))
-    local lines = vim.api.nvim_buf_get_lines(0, 0, row, false)
-    lines[math.max(#lines, 1)] = (lines[#lines] or ""):sub(1, col)
-    return table.concat(lines, "\n"), row - 1, col
+    local before = vim.api.nvim_buf_get_lines(0, 0, row, false)
+    local after = vim.api.nvim_buf_get_lines(0, row - 1, -1, false)
+    before[math.max(#before, 1)] = (before[#before] or ""):sub(1, col)
+    after[1] = (after[1] or ""):sub(col + 1)
+    return table.concat(before, "\n"), table.concat(after, "\n"), row - 1, col
 end
 
 --- Takes away the completion that is shown, and ends the one that is being made.
@@ -90,11 +93,11 @@ local function show(buffer, row, col, text)
 end
 
 -- Runs on a thread of its own, in a Lua state of its own: nothing from outside may be used but the arguments.
-local function work(module, path, session, cancel, code, apis, max_tokens, timeout_ms, temperature, constrain)
+local function work(module, path, session, cancel, code, suffix, apis, max_tokens, timeout_ms, temperature, constrain)
     local lib = dofile(module)
     lib.load(path)
     local text, message = lib.complete(lib.from_text(session), lib.from_text(cancel), code,
-        apis ~= "" and lib.from_text(apis) or nil,
+        suffix ~= "" and suffix or nil, apis ~= "" and lib.from_text(apis) or nil,
         { max_tokens = max_tokens, timeout_ms = timeout_ms, temperature = temperature, constrain = constrain })
     return text or false, message or false
 end
@@ -105,7 +108,11 @@ function M.complete()
         return complain("no model is open: call require('inhouse').setup{ index = ..., model = ... }")
     end
     M.dismiss()
-    local code, row, col = context()
+    local code, suffix, row, col = around()
+    -- A model that cannot fill in continues the code before the cursor; so does one that has nothing but blanks after it.
+    if not M.fills_in or vim.trim(suffix) == "" then
+        suffix = ""
+    end
     local cancel, message = library.cancel()
     if not cancel then
         return complain(message)
@@ -135,7 +142,7 @@ function M.complete()
     local module = vim.api.nvim_get_runtime_file("lua/inhouse/library.lua", false)[1]
     local function start()
         waiting, at_work = nil, true
-        thread:queue(module, o.library, library.to_text(M.session), library.to_text(cancel), code,
+        thread:queue(module, o.library, library.to_text(M.session), library.to_text(cancel), code, suffix,
             request.apis and library.to_text(request.apis) or "", o.max_tokens, o.timeout_ms, o.temperature,
             o.constrain and 1 or 0)
     end

@@ -19,11 +19,13 @@ typedef struct inhouse_complete_params {
     uint64_t seed; uint64_t timeout_ms; int32_t api_choice; int32_t stop_choice; uint32_t n_completions;
     uint32_t max_tokens; uint32_t top_k; float temperature; float top_p; uint32_t reserved;
     const void *apis; float min_p; float repetition_penalty; int32_t constrain; int32_t log_probabilities;
+    inhouse_str suffix; inhouse_str chat_template; int32_t chat; uint32_t reserved_chat;
 } inhouse_complete_params;
 uint32_t inhouse_abi_version(void);
 int32_t inhouse_engine_params_init(inhouse_engine_params *, size_t);
 int32_t inhouse_engine_open(const inhouse_engine_params *, void **, void **);
 int32_t inhouse_engine_release(void *);
+int32_t inhouse_engine_info(const void *, void **, void **);
 int32_t inhouse_engine_propose(const void *, inhouse_str, inhouse_str, size_t, void **, void **);
 int32_t inhouse_query_of_context(inhouse_str, void **, void **);
 inhouse_str inhouse_text_view(const void *);
@@ -122,6 +124,17 @@ function M.cancel()
     return make(M.lib.inhouse_cancel_new)
 end
 
+--- Whether the model can be told what stands after the cursor.
+function M.can_infill(engine)
+    local text = make(M.lib.inhouse_engine_info, engine)
+    if not text then
+        return false
+    end
+    local facts = string_of(M.lib.inhouse_text_view(text))
+    M.lib.inhouse_text_free(text)
+    return facts:find('"can_infill":true', 1, true) ~= nil
+end
+
 -- A list that is freed with its last reference in Lua.
 local function owned(apis, message)
     return apis and ffi.gc(apis, M.lib.inhouse_apis_free), message
@@ -167,13 +180,14 @@ function M.names(apis)
     return names, labels
 end
 
---- Completes; blocks, so it is called on another thread. Text, or nil with a message ("" where it was cancelled).
-function M.complete(session, cancel, context, apis, options)
+--- Completes between `context` and `suffix` (nil: nothing is said of what follows); blocks, so it is called on another
+--- thread. Text, or nil with a message ("" where it was cancelled).
+function M.complete(session, cancel, context, suffix, apis, options)
     local params = ffi.new("inhouse_complete_params")
     M.lib.inhouse_complete_params_init(params, ffi.sizeof(params))
     params.cancel = cancel
     params.api_choice = apis and APIS_GIVEN or APIS_NONE
-    params.apis = apis
+    params.apis, params.suffix = apis, view(suffix)
     params.max_tokens, params.timeout_ms = options.max_tokens, options.timeout_ms
     params.temperature, params.constrain = options.temperature, options.constrain
     local done, message, status = make(M.lib.inhouse_session_complete, session, view(context), params)

@@ -171,6 +171,8 @@ impl Vocabulary {
         let mut conventions = Conventions::from_controls(controls);
         if encodes {
             conventions = conventions.with_gaps(before);
+            // The token that the decoder begins with, too.
+            conventions.extra_cells = self.wrapping.0.len() + self.wrapping.1.len() + 1;
         } else {
             conventions.bos = before;
         }
@@ -179,6 +181,7 @@ impl Vocabulary {
         };
         conventions.bos_text = text(self.begin).unwrap_or_default();
         conventions.eos_text = text(Some(self.end)).unwrap_or_default();
+        conventions.spaces_start_only = scheme::spaces_start_only(&self.tree);
         conventions.chat_template.clone_from(&self.chat.default);
         conventions
     }

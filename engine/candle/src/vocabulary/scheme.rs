@@ -121,6 +121,11 @@ pub(super) fn strip(tree: &mut Value) {
     }
 }
 
+/// Whether sentencepiece's space goes before the beginning of a prompt alone.
+pub(super) fn spaces_start_only(tree: &Value) -> bool {
+    steps(&tree["pre_tokenizer"], "pretokenizers").iter().any(|step| step["prepend_scheme"] == "first")
+}
+
 /// Makes control tokens of the added tokens that `is_control` names, whatever the file says of them: text never becomes one.
 pub(super) fn mark_controls(tree: &mut Value, is_control: impl Fn(&str) -> bool) {
     for added in tree["added_tokens"].as_array_mut().into_iter().flatten() {

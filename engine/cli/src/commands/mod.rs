@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 pub mod complete;
+mod cursor;
 pub mod docs;
 pub mod eval;
 pub mod generate;

@@ -13,6 +13,8 @@ use super::TokenId;
 pub struct Conventions {
     /// Stands before every prompt. `None` for an encoder-decoder: its decoder wraps the text itself.
     pub bos: Option<TokenId>,
+    /// Cells of the cache that a sequence takes beside its tokens: what an encoder-decoder puts around a prompt by itself.
+    pub extra_cells: usize,
     /// Tokens that end an answer in a chat, the end of text included where it does.
     pub ends_of_turn: Vec<TokenId>,
     /// How a prompt with code after the cursor is written.
@@ -25,6 +27,9 @@ pub struct Conventions {
     pub bos_text: String,
     /// Text of the token that ends a text, for the template.
     pub eos_text: String,
+    /// Of a tokenizer that puts a space before a text: whether it does so at the beginning of a prompt alone, and not after
+    /// every control token too (Metaspace's `prepend_scheme` `first`; GGUF cannot say so).
+    pub spaces_start_only: bool,
     /// The tokens that no text can become, by their spelling: only a template, or the layout of a prompt, may write them.
     pub controls: BTreeMap<String, TokenId>,
 }

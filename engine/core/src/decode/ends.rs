@@ -40,3 +40,41 @@ impl Tokenizer for WithEnds<'_> {
         self.inner.vocab_size()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text, a control token, the end of text, another control token.
+    struct Four;
+
+    impl Tokenizer for Four {
+        fn encode(&self, _: &str) -> Result<Vec<TokenId>> {
+            Ok(vec![0])
+        }
+        fn token_bytes(&self, token: TokenId) -> Vec<u8> {
+            if token == 0 { b"x".to_vec() } else { Vec::new() }
+        }
+        fn is_end(&self, token: TokenId) -> bool {
+            token == 2
+        }
+        fn is_sampleable(&self, token: TokenId) -> bool {
+            token == 0 || token == 2
+        }
+        fn vocab_size(&self) -> usize {
+            4
+        }
+    }
+
+    #[test]
+    fn more_tokens_end_a_text() {
+        let with = WithEnds::new(&Four, &[1], &[3]);
+        let facts = |of: &dyn Tokenizer| {
+            (0..4).map(|token| (of.is_end(token), of.is_sampleable(token))).collect::<Vec<_>>()
+        };
+        assert_eq!(facts(&Four), [(false, true), (false, false), (true, true), (false, false)]);
+        assert_eq!(facts(&with), [(false, true), (true, true), (true, true), (false, true)]);
+        assert_eq!((with.token_bytes(0), with.token_bytes(3)), (b"x".to_vec(), Vec::new()));
+        assert!(WithEnds::new(&Four, &[0], &[]).token_bytes(0).is_empty());
+    }
+}
