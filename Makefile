@@ -48,4 +48,4 @@ deb:
 	@scripts/deb.sh
 
 clean:
-	rm -rf target .env
+	rm -rf target ffi/cxx/target .env

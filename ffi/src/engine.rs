@@ -105,7 +105,8 @@ impl inhouse_engine_params {
                 self.worker_program.read_path("worker_program")?,
             )
         };
-        let worker = flag("worker", self.worker)?.then(|| program.map_or_else(Default::default, WorkerProgram::At));
+        let worker =
+            flag("worker", self.worker)?.then(|| program.map_or_else(Default::default, WorkerProgram::At));
         let backend = match self.backend {
             0 => Backend::Auto,
             1 => Backend::Llama,

@@ -3,14 +3,17 @@
  *
  *     main INDEX [MODEL]
  *
- *     cargo build --release -p inhouse-cxx --features llama
- *     c++ -std=c++17 -I target/cxxbridge main.cc target/release/libinhouse_cxx.a -lpthread -ldl -lm
+ *     cargo build --release --manifest-path ffi/cxx/Cargo.toml --features llama
+ *     cd ffi/cxx/target && c++ -std=c++17 -I cxxbridge ../example/main.cc release/libinhouse_cxx.a -lpthread -ldl -lm
+ *
+ * With INHOUSE_WORKER, the model runs in that program, which may have a backend that this build lacks.
  *
  * Ends with "ok" and 0 where everything was as it should be, else with what was not and 1.
  */
 #include "inhouse-cxx/src/lib.rs.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
@@ -101,6 +104,7 @@ try {
     options.index = argv[1];
     if (argc == 3)
         options.model = argv[2];
+    options.worker = std::getenv("INHOUSE_WORKER") != nullptr;
     const auto engine = source::open_engine(options);
     const rust::Vec<source::Api> found = engine->retrieve("open the ledger", 3);
     check(!found.empty() && found[0].name == "open_ledger" && found[0].score > 0, "the best API comes first");

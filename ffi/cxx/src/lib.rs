@@ -5,7 +5,9 @@
 //! bridge makes is bound to one compilation.
 //!
 //! `example/main.cc` is a whole program. It needs the headers that the build leaves in `target/cxxbridge`
-//! (`inhouse-cxx/src/lib.rs.h` is the one to include) and the library `libinhouse_cxx.a`.
+//! (`inhouse-cxx/src/lib.rs.h` is the one to include) and the library `libinhouse_cxx.a`. The crate is a workspace of its own
+//! (`cargo build --release --manifest-path ffi/cxx/Cargo.toml --features llama`): cxx-build changes how every procedural macro
+//! is built, and with them everything else.
 //!
 //! Every function throws `rust::Error` where it fails, also for a panic, which is caught here: the bridge itself would end
 //! the process over one.
@@ -15,7 +17,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use inhouse::{ApiChoice, CompletionRequest, EngineOptions, Error, ErrorKind, Event, Result, SamplingParams, StopRules};
+use inhouse::{
+    ApiChoice, CompletionRequest, EngineOptions, Error, ErrorKind, Event, Result, SamplingParams, StopRules,
+    WorkerProgram,
+};
 
 #[cxx::bridge(namespace = "inhouse::source")]
 mod bridge {
@@ -32,6 +37,9 @@ mod bridge {
         threads: usize,
         /// Tokens of context per sequence.
         context_length: usize,
+        /// Runs the model in a process of its own (`inhouse-worker`, found as INHOUSE_WORKER or beside the program says), which
+        /// may have backends that this build lacks.
+        worker: bool,
     }
 
     /// One API of the index.
@@ -168,6 +176,7 @@ fn open_engine(options: &OpenOptions) -> Result<Box<Engine>> {
             gpu_layers: options.gpu_layers,
             threads: number(options.threads),
             context_length: number(options.context_length),
+            worker: options.worker.then(WorkerProgram::default),
             ..EngineOptions::default()
         };
         Ok(Box::new(Engine(inhouse::Engine::open(&options)?)))
@@ -181,7 +190,9 @@ fn api(doc: inhouse::ApiDoc, score: f32) -> Api {
 
 impl Engine {
     fn retrieve(&self, query: &str, k: usize) -> Result<Vec<Api>> {
-        guard(|| Ok(self.0.retrieve(&query.into(), k)?.into_iter().map(|hit| api(hit.api, hit.score)).collect()))
+        guard(|| {
+            Ok(self.0.retrieve(&query.into(), k)?.into_iter().map(|hit| api(hit.api, hit.score)).collect())
+        })
     }
 
     fn open_session(&self, sequences: usize) -> Result<Box<Session>> {
@@ -209,7 +220,12 @@ fn default_options() -> CompleteOptions {
 }
 
 impl Session {
-    fn complete(&mut self, context: &str, options: &CompleteOptions, cancel: &CancelToken) -> Result<Completed> {
+    fn complete(
+        &mut self,
+        context: &str,
+        options: &CompleteOptions,
+        cancel: &CancelToken,
+    ) -> Result<Completed> {
         self.run(context, options, cancel, &mut |_| ControlFlow::Continue(()))
     }
 
@@ -233,7 +249,9 @@ impl Session {
             }
         });
         match thrown {
-            Some(exception) => Err(Error::new(ErrorKind::Cancelled, format!("the listener threw: {}", exception.what()))),
+            Some(exception) => {
+                Err(Error::new(ErrorKind::Cancelled, format!("the listener threw: {}", exception.what())))
+            }
             None => done,
         }
     }
@@ -271,7 +289,8 @@ impl Session {
             let deadline = (options.timeout_ms > 0)
                 .then(|| Instant::now().checked_add(Duration::from_millis(options.timeout_ms)))
                 .flatten();
-            let token = deadline.map_or_else(|| cancel.0.clone(), |deadline| cancel.0.with_deadline(deadline));
+            let token =
+                deadline.map_or_else(|| cancel.0.clone(), |deadline| cancel.0.with_deadline(deadline));
             let done = self.0.complete(&request, &token, on_event)?;
             let completion = |one: inhouse::Completion| Completion {
                 text: one.text,
