@@ -3,7 +3,7 @@
 # model in a process of its own.
 #   PREFIX (/usr/local)    where hosts will find it
 #   DESTDIR (empty)        put in front of PREFIX while installing, for packages
-#   FEATURES (llama)       backends to build with: "llama", "candle", "llama,candle" or "" for none
+#   FEATURES (llama,evald) what to build with: "llama" and "candle" are backends, "evald" is evaluation; "" for none
 #   BUILT                  a folder with libinhouse_ffi.so, .a and inhouse-worker (or beside it) that are built already;
 #                          else cargo builds them
 set -euo pipefail
@@ -16,7 +16,7 @@ root=${DESTDIR:-}${prefix}
 built=${BUILT:-}
 if [ -z "$built" ]; then
     find_rust
-    features=${FEATURES-llama}
+    features=${FEATURES-llama,evald}
     say "building libinhouse with ${features:-no backend}"
     cargo build --release --locked -p inhouse-ffi -p inhouse-cli --lib --bin inhouse-worker \
         --no-default-features --features "$features"
@@ -62,9 +62,10 @@ fill inhouse-config-version.cmake
 
 # The library looks for it there, from where it lies itself; a program of another version would be of no use to it.
 libexec=$root/libexec/inhouse-$version
-install -d "$root/include" "$root/lib/pkgconfig" "$root/lib/cmake/inhouse" "$libexec"
+install -d "$root/include/inhouse" "$root/lib/pkgconfig" "$root/lib/cmake/inhouse" "$libexec"
 install -m 755 "$temporary/inhouse-worker" "$libexec/"
 install -m 644 include/inhouse.h include/inhouse.hpp "$root/include/"
+install -m 644 include/inhouse/*.hpp "$root/include/inhouse/"
 install -m 755 "$temporary/libinhouse.so" "$root/lib/libinhouse.so.$version"
 ln -sfn "libinhouse.so.$version" "$root/lib/libinhouse.so.0"
 ln -sfn libinhouse.so.0 "$root/lib/libinhouse.so"

@@ -37,6 +37,9 @@ rust_tests() {
     cargo test --release --locked --workspace --features "$features" --no-fail-fast -- --show-output 2>&1 | tee target/test.log
 }
 step "Rust, C and C++ tests" rust_tests
+# A workspace of its own, without backends: the model runs in the worker that was built above.
+step "the C++ bridge" env INHOUSE_WORKER="$PWD/target/release/inhouse-worker" \
+    cargo test --release --locked --manifest-path ffi/cxx/Cargo.toml --target-dir target/cxx -- --show-output
 if grep -q '^skipped' target/test.log; then
     say "skipped"
     grep '^skipped' target/test.log | sort | uniq -c >&2

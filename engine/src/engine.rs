@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use inhouse_core::constrain::{self, ApiNames, ApiReport, Library, Vocabulary};
 use inhouse_core::decode::{Conventions, DecoderOptions, Model, ModelInfo};
 use inhouse_core::index::{Hit, Index, Query};
-use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
+use inhouse_core::{ApiDoc, Error, ErrorKind, Result, prompt};
 use inhouse_remote::{Worker, WorkerProgram};
 
 use crate::backend::{self, Backend};
@@ -163,6 +163,27 @@ impl Engine {
     /// No index is open, or it cannot be read.
     pub fn retrieve(&self, query: &Query, k: usize) -> Result<Vec<Hit>> {
         self.index()?.search(query, k)
+    }
+
+    /// The `k` APIs to choose from for the code before the cursor (Figure 4 of arXiv 2210.17236: five): those that fit
+    /// `query`, or the comments of `context` where a person asks nothing of their own. What is chosen goes into a prompt as
+    /// [`crate::ApiChoice::Given`].
+    ///
+    /// # Errors
+    /// As [`Engine::retrieve`].
+    pub fn propose(&self, context: &str, query: Option<&str>, k: usize) -> Result<Vec<Hit>> {
+        match query {
+            Some(query) => self.retrieve(&Query::from(query), k),
+            None => self.retrieve(&Query::from(prompt::query_from_context(context)), k),
+        }
+    }
+
+    /// An engine with this one's model, which is not loaded again, and the index in `folder` as it is now.
+    ///
+    /// # Errors
+    /// A missing or damaged index.
+    pub fn with_index(&self, folder: &Path) -> Result<Self> {
+        Ok(Self { index: Some(Arc::new(Index::open(folder)?)), names: Arc::default(), ..self.clone() })
     }
 
     /// The documentation of the named APIs, in that order: bare names, qualified names or aliases. Of several APIs of

@@ -35,8 +35,9 @@ pub use inhouse_core::decode::{
     CancelToken, Completion, Conventions, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
 };
 pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
-pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result};
+pub use inhouse_core::prompt::query_from_context;
+pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, docs, index, progress};
 pub use inhouse_remote::WorkerProgram;
-pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session};
+pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session, SessionStatistics};
 pub use stream::CompletionClient;
 pub use worker::serve_worker;

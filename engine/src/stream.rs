@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use inhouse_core::constrain::ApiConstraint;
 use inhouse_core::decode::{Client, Constraint, Event, FinishReason, Generation, Model, Request, StopRules};
-use inhouse_core::index::Query;
 use inhouse_core::prompt::{self, Budget, Draft, Format, Writer};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
 use crate::asked::Replies;
 use crate::engine::Engine;
-use crate::session::{ApiChoice, CompletionRequest, CompletionResult};
+use crate::session::{ApiChoice, CompletionRequest, CompletionResult, SessionStatistics};
 
 /// Cells that a sample is given at first, however many tokens it may have; when they run short, samples wait for others.
 pub(crate) const CELLS_PER_SAMPLE: usize = 512;
@@ -171,11 +170,7 @@ impl Preparer<'_> {
             ApiChoice::Given(apis) => Ok(apis.clone()),
             ApiChoice::Named(names) => self.engine.lookup(names),
             ApiChoice::Top(n) => {
-                let text = match &request.query {
-                    Some(query) => query.clone(),
-                    None => prompt::query_from_context(&request.context),
-                };
-                let hits = self.engine.retrieve(&Query::from(text.as_str()), *n)?;
+                let hits = self.engine.propose(&request.context, request.query.as_deref(), *n)?;
                 Ok(hits.into_iter().map(|hit| hit.api).collect())
             }
         }
@@ -194,11 +189,30 @@ pub(crate) struct Stream<'c> {
     /// Requests that the decode loop has, by its numbers.
     served: BTreeMap<usize, About>,
     n_served: usize,
+    statistics: SessionStatistics,
 }
 
 impl<'c> Stream<'c> {
-    pub(crate) fn new(client: &'c mut dyn CompletionClient, preparer: Preparer<'c>) -> Self {
-        Self { client, preparer, n_taken: 0, next: None, cells: 0, served: BTreeMap::new(), n_served: 0 }
+    /// What is done is added to `statistics`.
+    pub(crate) fn new(
+        client: &'c mut dyn CompletionClient,
+        preparer: Preparer<'c>,
+        statistics: SessionStatistics,
+    ) -> Self {
+        Self {
+            client,
+            preparer,
+            n_taken: 0,
+            next: None,
+            cells: 0,
+            served: BTreeMap::new(),
+            n_served: 0,
+            statistics,
+        }
+    }
+
+    pub(crate) fn statistics(&self) -> SessionStatistics {
+        self.statistics
     }
 
     /// Cells that the next request needs, and those it is better off with; `None`: there is none.
@@ -278,6 +292,9 @@ impl Client for Stream<'_> {
             decode_seconds: generation.seconds_decode,
             constraint: about.constraint.map(|constraint| constraint.statistics()),
         });
+        if let Ok(result) = &result {
+            self.statistics.add(result);
+        }
         self.client.done(number, result)
     }
 }

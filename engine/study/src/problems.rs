@@ -1,8 +1,10 @@
 //! Problem files: HumanEval's format, the paper's (arXiv 2210.17236) and plain retrieval rows.
 
 use std::collections::HashMap;
+use std::io::Cursor;
 use std::path::Path;
 
+use inhouse_core::files::JsonLines;
 use inhouse_core::{Error, Result, files, prompt};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -88,9 +90,22 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<
 /// # Errors
 /// The file cannot be read, has no row, or a row is not a problem or repeats a `task_id`; the message names the line.
 pub fn read(path: &Path) -> Result<Vec<Problem>> {
+    collect(files::json_lines(path)?, path)
+}
+
+/// Reads the text of a problem file.
+///
+/// # Errors
+/// As [`read`]; messages speak of `problems`.
+pub fn parse(text: &str) -> Result<Vec<Problem>> {
+    let path = Path::new("problems");
+    collect(JsonLines::new(Box::new(Cursor::new(text.as_bytes().to_vec())), path), path)
+}
+
+fn collect(rows: JsonLines<Row>, path: &Path) -> Result<Vec<Problem>> {
     let mut ids = Ids::default();
     let mut problems = Vec::new();
-    for row in files::json_lines::<Row>(path)? {
+    for row in rows {
         let (line, row) = row?;
         let missing =
             |field: &str| Error::data_at(path, line, format!("no `{field}` in this row (not a problem?)"));

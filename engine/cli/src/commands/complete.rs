@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use inhouse::{
-    ApiChoice, Chat, CompletionRequest, Engine, EngineOptions, Event, Query, SamplingParams, StopRules,
+    ApiChoice, Chat, CompletionRequest, Engine, EngineOptions, Event, SamplingParams, StopRules,
     WorkerProgram,
 };
-use inhouse_core::{files, prompt};
+use inhouse_core::files;
 use serde_json::json;
 
 use super::cursor::Cursor;
@@ -345,8 +345,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Figure 4 of the paper: the five best APIs, a person chooses. Asks on the terminal, since stdin may be the context.
 fn ask(engine: &Engine, context: &str) -> Result<ApiChoice> {
-    let query = prompt::query_from_context(context);
-    let hits = engine.retrieve(&Query::from(query.as_str()), 5)?;
+    let hits = engine.propose(context, None, 5)?;
     if hits.is_empty() {
         eprintln!("no API fits; going on without");
         return Ok(ApiChoice::None);
