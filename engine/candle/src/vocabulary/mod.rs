@@ -5,7 +5,7 @@
 //! error, not a silent difference) and then used twice: by [`crate::HfTokenizer`] and by the GGUF writer.
 
 mod parts;
-mod scheme;
+pub(crate) mod scheme;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
