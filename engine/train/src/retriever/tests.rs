@@ -7,11 +7,13 @@ use candle_core::Var;
 use inhouse_candle::{DType, Device, EncoderSettings, LoadOptions, Pooling, Towers, TrainableEncoder};
 use inhouse_core::ApiDoc;
 use inhouse_core::api::ApiKind;
+use inhouse_core::encode::Role;
 use inhouse_core::progress::Silent;
 use serde::Deserialize;
 
 use super::batch::Batch;
 use super::config::{Config, TrainingConfig};
+use super::distil::distil;
 use super::examples::Examples;
 use super::run::Trainer;
 use super::step::{self, Tokens};
@@ -252,4 +254,31 @@ fn training_lowers_the_loss() {
     let losses: Vec<f64> = (0..40).map(|_| trainer.step(&config, &encoder, &examples).unwrap().loss).collect();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     assert!(mean(&losses[30..]) < 0.8 * mean(&losses[..5]), "{losses:?}");
+}
+
+#[test]
+fn an_encoder_without_layers_is_the_mean_of_its_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let examples = examples(&folder.path().join("indexes"));
+    let out = folder.path().join("start");
+    distil(&fixtures().join("bert"), &LoadOptions::default(), &examples, &out, &Silent).unwrap();
+    let encoder = TrainableEncoder::load(&out, &LoadOptions::default(), None).unwrap();
+    let rows = values(encoder.variables()["embeddings.word_embeddings.weight"].as_tensor()).unwrap();
+    let text = encoder.tokenizer().encode("parse the file").unwrap();
+    let got = values(&encoder.encode_tokens(Role::Query, &[&text]).unwrap()).unwrap();
+    let width = got.len();
+    let row = |token: u32| &rows[token as usize * width..][..width];
+    let mut want = vec![0f32; width];
+    for &token in &text {
+        want.iter_mut().zip(row(token)).for_each(|(sum, value)| *sum += value);
+    }
+    let dot: f32 = got.iter().zip(&want).map(|(x, y)| x * y).sum();
+    let cosine = f64::from(dot) / (norm(&got) * norm(&want));
+    assert!(cosine > 0.99 && (norm(&got) - 1.0).abs() < 1e-4, "{cosine}");
+    // It learns as any other.
+    let mut config = config(folder.path());
+    config.training = TrainingConfig { steps: 20, batch: 12, learning_rate: 1e-2, ..config.training };
+    let mut trainer = Trainer::new(&config, &encoder, &examples).unwrap();
+    let losses: Vec<f64> = (0..20).map(|_| trainer.step(&config, &encoder, &examples).unwrap().loss).collect();
+    assert!(losses[15..].iter().sum::<f64>() < losses[..5].iter().sum::<f64>(), "{losses:?}");
 }
