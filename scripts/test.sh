@@ -12,7 +12,7 @@ step() { # step NAME COMMAND...: runs on after a failure, so that one run shows 
     say "$name"
     "$@" || { failed+=("$name"); note "FAILED: $name"; }
 }
-features=inhouse/llama,inhouse/candle
+features=inhouse/llama,inhouse/candle,inhouse-cli/candle
 
 # The environments of the published benchmarks, where those and a fitting Python are at hand; without them the tests that
 # need them say so and skip.

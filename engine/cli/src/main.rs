@@ -29,7 +29,8 @@ Examples:
   inhouse retrieve --index mylib.index \"read the ledger of one day\"
   inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out samples.jsonl
-  inhouse eval --problems problems.jsonl --samples samples.jsonl"
+  inhouse eval --problems problems.jsonl --samples samples.jsonl
+  inhouse train retriever --config engine/train/retriever.toml"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -48,12 +49,14 @@ enum Command {
     Complete(commands::complete::Arguments),
     Generate(commands::generate::Arguments),
     Eval(commands::eval::Arguments),
+    Train(commands::train::Arguments),
 }
 
 fn main() -> ExitCode {
     log::to_stderr();
     let arguments = Arguments::parse();
-    let progress = progress::make(arguments.progress);
+    let style = arguments.progress;
+    let progress = progress::make(style);
     let result = match arguments.command {
         Command::Docs(arguments) => commands::docs::run(&arguments, progress.as_ref()),
         Command::Index(arguments) => commands::index::run(&arguments, progress.as_ref()),
@@ -61,6 +64,10 @@ fn main() -> ExitCode {
         Command::Complete(arguments) => commands::complete::run(&arguments),
         Command::Generate(arguments) => commands::generate::run(&arguments, progress.as_ref()),
         Command::Eval(arguments) => commands::eval::run(&arguments, progress.as_ref()),
+        Command::Train(arguments) => {
+            let json = style == progress::Style::Json;
+            commands::train::run(&arguments, json, progress.as_ref())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@
 
 mod chat;
 mod parts;
-mod scheme;
+pub(crate) mod scheme;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -38,6 +38,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use docstring::first_sentence;
+pub use parse::parse_source;
 pub(crate) use nesting::check as check_nesting;
 
 use crate::api::{self, ApiDoc};
