@@ -12,7 +12,7 @@ step() { # step NAME COMMAND...: runs on after a failure, so that one run shows 
     say "$name"
     "$@" || { failed+=("$name"); note "FAILED: $name"; }
 }
-features=inhouse/llama,inhouse/candle,inhouse-cli/candle
+features=inhouse/llama,inhouse/candle,inhouse-cli/candle,evald/wasi
 
 # The environments of the published benchmarks, where those and a fitting Python are at hand; without them the tests that
 # need them say so and skip.
@@ -25,11 +25,15 @@ if [ -d "${INHOUSE_SHARED:-../shared}/benchmarks" ]; then
     fi
 fi
 
+# What tier T4 runs; without it its tests say so and skip.
+export EVALD_WASI=${EVALD_WASI:-$PWD/.env/wasi}
+
 step "format" cargo fmt --all --check
 for combination in "" inhouse/llama inhouse/candle; do
     step "build with features: ${combination:-none}" \
         cargo build --release --locked -p inhouse -p inhouse-study -p inhouse-ffi -p inhouse-cli --no-default-features --features "$combination"
 done
+step "build evald without T4" cargo build --release --locked -p evald
 # Last, since each of the above leaves its own `inhouse` behind: tests run what users get.
 step "build (all features)" cargo build --release --locked --workspace --features "$features"
 # What a test prints is shown, so that a skipped one says why.
