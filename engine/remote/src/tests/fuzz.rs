@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use inhouse_core::decode::{CancelToken, Decoder, Feed, Model};
+use inhouse_core::decode::{CancelToken, Feed, Model};
 
 use super::toy::{Random, Toy};
 use super::{load, options, worker};
