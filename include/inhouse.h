@@ -664,6 +664,16 @@ typedef struct inhouse_engine_params {
      * Zero.
      */
     uint32_t reserved;
+    /**
+     * Runs the model in a process of its own, so that whatever ends that process (an assertion in C++, a signal, the
+     * kernel for want of memory) reaches the host as INHOUSE_STATUS_BACKEND with a text that says how it ended. The
+     * sessions of that process fail from then on; the next inhouse_session_open() starts a new one, which takes as long
+     * as opening the engine did. Unset: the model runs in the host. "auto": the program is the one that the environment
+     * names as INHOUSE_WORKER; else `inhouse-worker` beside the library (or the executable, where it is linked in), or in
+     * ../libexec/inhouse-VERSION from there, as `make install` leaves it; else the one on PATH. Anything else: the path of
+     * the program. It must be of the library's version. Default: unset.
+     */
+    struct inhouse_str worker;
 } inhouse_engine_params;
 
 /**
@@ -1285,7 +1295,7 @@ inhouse_status inhouse_engine_params_init(struct inhouse_engine_params *params,
  * Ownership: the host owns one hold on `*out` and gives it back with inhouse_engine_release(). `params` and its texts
  * are copied.
  * Threads: any. It reads files and may take seconds: not for a user interface's thread.
- * Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files; _UNSUPPORTED for a backend
+ * Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files (and the worker); _UNSUPPORTED for a backend
  * that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set.
  * Null: `params` and `out` must not be NULL; `error` may be.
  */
@@ -1331,8 +1341,9 @@ inhouse_status inhouse_engine_with_index(const struct inhouse_engine *engine,
 
 /**
  * Facts about an engine as a JSON object: `version`, `abi_version`, `backends` and `features` (names of those in this
- * build), `index` and `model` (objects, or null where none is open), `memory` (`resident_bytes`, of the whole process,
- * or null where the system does not say). Unknown members must be passed over: more may come.
+ * build), `index` and `model` (objects, or null where none is open), `worker` (`pid`, of the process that runs the model;
+ * null where that is the host), `memory` (`resident_bytes`, of the whole process, or null where the system does not say).
+ * Unknown members must be passed over: more may come.
  *
  * Ownership: the host owns `*out` and frees it with inhouse_text_free().
  * Threads: any, at the same time.

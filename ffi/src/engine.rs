@@ -2,7 +2,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use inhouse::{Backend, Engine, EngineOptions, Query};
+use inhouse::{Backend, Engine, EngineOptions, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};
@@ -64,9 +64,17 @@ pub struct inhouse_engine_params {
     pub prefix_tokens: u32,
     /// Zero.
     pub reserved: u32,
+    /// Runs the model in a process of its own, so that whatever ends that process (an assertion in C++, a signal, the
+    /// kernel for want of memory) reaches the host as INHOUSE_STATUS_BACKEND with a text that says how it ended. The
+    /// sessions of that process fail from then on; the next inhouse_session_open() starts a new one, which takes as long
+    /// as opening the engine did. Unset: the model runs in the host. "auto": the program is the one that the environment
+    /// names as INHOUSE_WORKER; else `inhouse-worker` beside the library (or the executable, where it is linked in), or in
+    /// ../libexec/inhouse-VERSION from there, as `make install` leaves it; else the one on PATH. Anything else: the path of
+    /// the program. It must be of the library's version. Default: unset.
+    pub worker: inhouse_str,
 }
 
-// SAFETY: `repr(C)`; a usize, two views and six 32-bit numbers leave no padding; every bit pattern is a value.
+// SAFETY: `repr(C)`; a usize, three views and six 32-bit numbers leave no padding; every bit pattern is a value.
 unsafe impl Params for inhouse_engine_params {
     const NAME: &'static str = "inhouse_engine_params";
     const FIRST_SIZE: usize = offset_of!(Self, prefix_tokens);
@@ -82,6 +90,7 @@ unsafe impl Params for inhouse_engine_params {
             context_length: 0,
             prefix_tokens: 0,
             reserved: 0,
+            worker: inhouse_str::ABSENT,
         }
     }
 }
@@ -90,8 +99,10 @@ impl inhouse_engine_params {
     /// # Safety
     /// The views are as [`inhouse_str::read`] wants them.
     unsafe fn options(&self) -> Result<EngineOptions, Failure> {
-        // SAFETY: the caller's promise, for both.
-        let (index, model) = unsafe { (self.index.read_path("index")?, self.model.read_path("model")?) };
+        // SAFETY: the caller's promise, for all of them.
+        let (index, model, worker) = unsafe {
+            (self.index.read_path("index")?, self.model.read_path("model")?, self.worker.read_path("worker")?)
+        };
         if self.reserved != 0 {
             return Err(Failure::invalid("`reserved` is not 0: call inhouse_engine_params_init first"));
         }
@@ -110,6 +121,10 @@ impl inhouse_engine_params {
             context_length: at_most("context_length", self.context_length, INHOUSE_MAX_CONTEXT_LENGTH)?,
             prefix_tokens: at_most("prefix_tokens", self.prefix_tokens, INHOUSE_MAX_CONTEXT_LENGTH)?
                 .unwrap_or(0),
+            worker: worker.map(|program| match program.as_os_str() == "auto" {
+                true => WorkerProgram::Search,
+                false => WorkerProgram::At(program),
+            }),
         })
     }
 }
@@ -143,7 +158,7 @@ pub unsafe extern "C" fn inhouse_engine_params_init(
 /// Ownership: the host owns one hold on `*out` and gives it back with inhouse_engine_release(). `params` and its texts
 /// are copied.
 /// Threads: any. It reads files and may take seconds: not for a user interface's thread.
-/// Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files; _UNSUPPORTED for a backend
+/// Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files (and the worker); _UNSUPPORTED for a backend
 /// that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set.
 /// Null: `params` and `out` must not be NULL; `error` may be.
 #[unsafe(no_mangle)]
@@ -213,8 +228,9 @@ pub unsafe extern "C" fn inhouse_engine_with_index(
 }
 
 /// Facts about an engine as a JSON object: `version`, `abi_version`, `backends` and `features` (names of those in this
-/// build), `index` and `model` (objects, or null where none is open), `memory` (`resident_bytes`, of the whole process,
-/// or null where the system does not say). Unknown members must be passed over: more may come.
+/// build), `index` and `model` (objects, or null where none is open), `worker` (`pid`, of the process that runs the model;
+/// null where that is the host), `memory` (`resident_bytes`, of the whole process, or null where the system does not say).
+/// Unknown members must be passed over: more may come.
 ///
 /// Ownership: the host owns `*out` and frees it with inhouse_text_free().
 /// Threads: any, at the same time.
@@ -235,6 +251,7 @@ pub unsafe extern "C" fn inhouse_engine_info(
             "features": features(),
             "index": engine.index().ok().map(|index| index.info()),
             "model": engine.model_info(),
+            "worker": engine.worker_pid().map(|pid| json!({ "pid": pid })),
             "memory": json!({"resident_bytes": resident_bytes()}),
         });
         Ok(Text::from(facts.to_string()))

@@ -169,6 +169,7 @@ fn engine_params(draw: &mut Draw) -> inhouse_engine_params {
         context_length: draw.one(&[0, 0, 64, length]),
         prefix_tokens: draw.one(&[0, 0, 64, length]),
         reserved: draw.one(&[0, 0, 0, 1]),
+        worker: if draw.below(8) == 0 { draw.text() } else { inhouse_str { data: ptr::null(), len: 0 } },
     }
 }
 

@@ -49,6 +49,12 @@ public:
         raw_.prefix_tokens = tokens;
         return *this;
     }
+    /** Runs the model in a process of its own: the path of inhouse-worker, or "auto" where it is to be searched for. */
+    engine_options &worker(std::string program)
+    {
+        worker_ = std::move(program);
+        return *this;
+    }
     /** The struct of inhouse.h, for fields that have no method here. What the methods set is filled in at the call. */
     ::inhouse_engine_params &raw() noexcept { return raw_; }
 
@@ -58,6 +64,7 @@ private:
     ::inhouse_engine_params raw_ = {};
     std::string index_;
     std::string model_;
+    std::string worker_;
 };
 
 /** An open index, a loaded model, or both. A copy is one more hold on the same engine. */
@@ -71,6 +78,8 @@ public:
             params.index = c_str_view(options.index_);
         if (!options.model_.empty())
             params.model = c_str_view(options.model_);
+        if (!options.worker_.empty())
+            params.worker = c_str_view(options.worker_);
         return detail::made<engine, ::inhouse_engine>(
             [&](auto **out, auto **cause) { return ::inhouse_engine_open(&params, out, cause); });
     }
