@@ -158,8 +158,9 @@ pub unsafe extern "C" fn inhouse_engine_params_init(
 /// Ownership: the host owns one hold on `*out` and gives it back with inhouse_engine_release(). `params` and its texts
 /// are copied.
 /// Threads: any. It reads files and may take seconds: not for a user interface's thread.
-/// Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files (and the worker); _UNSUPPORTED for a backend
-/// that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set.
+/// Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files and the worker;
+/// _UNSUPPORTED for a backend that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither
+/// index nor model is set.
 /// Null: `params` and `out` must not be NULL; `error` may be.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn inhouse_engine_open(
