@@ -188,14 +188,18 @@ static inhouse_status complete(const inhouse_engine *engine, int kill_worker)
     inhouse_error *error = NULL;
     inhouse_text *info = NULL;
     inhouse_status status;
+    char json[16384] = "";
     long pid = 0;
     inhouse_session_params_init(&params, sizeof params);
     inhouse_complete_params_init(&how, sizeof how);
     how.max_tokens = 4;
     if (inhouse_session_open(engine, &params, &session, &error) != INHOUSE_STATUS_OK)
         return inhouse_error_status(error);
-    if (inhouse_engine_info(engine, &info, NULL) == INHOUSE_STATUS_OK)
-        pid = strtol(strstr(inhouse_text_view(info).data, "\"pid\":") + 6, NULL, 10);
+    if (inhouse_engine_info(engine, &info, NULL) == INHOUSE_STATUS_OK) {
+        inhouse_str view = inhouse_text_view(info);
+        snprintf(json, sizeof json, "%.*s", (int)view.len, view.data);
+        pid = strtol(strstr(json, "\"pid\":") + 6, NULL, 10);
+    }
     inhouse_text_free(info);
     if (kill_worker && (pid < 2 || kill((pid_t)pid, SIGKILL) != 0))
         return INHOUSE_STATUS_INTERNAL;
