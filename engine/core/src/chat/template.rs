@@ -246,12 +246,13 @@ fn python_method(
         !matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Plain)
     };
     let plain = match method {
-        "format" => arguments.iter().all(is_plain),
+        // A width may ask for any number of spaces.
+        "format" => arguments.iter().all(is_plain) && value.as_str().is_some_and(|text| !text.contains(':')),
         "join" => arguments.iter().flat_map(Value::try_iter).flatten().all(|item| is_plain(&item)),
         _ => true,
     };
     if !plain {
-        let what = format!("`{method}` wants texts and numbers");
+        let what = format!("`{method}` wants texts and numbers, without a width");
         return Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, what));
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
