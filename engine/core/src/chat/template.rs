@@ -24,9 +24,11 @@ use crate::{Error, ErrorKind, Result};
 /// Longest template; real ones have up to some tens of kilobytes.
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 /// minijinja's measure of work: an instruction, or 64 bytes made. Real templates need some hundreds.
-const FUEL: u64 = 1 << 19;
-/// Fuel for each byte of the messages, which a template may copy several times.
-const FUEL_PER_BYTE: u64 = 1;
+const FUEL: u64 = 1 << 16;
+/// Bytes of the messages for which there is one more: enough for a template to copy them a dozen times.
+const BYTES_PER_FUEL: u64 = 4;
+/// Stack of a rendering. A list in a list in a list is written and dropped by recursion, as deep as the fuel lets it get.
+const STACK_BYTES: usize = 512 << 20;
 const RECURSION_LIMIT: usize = 64;
 /// The name under which minijinja knows the template.
 const NAME: &str = "chat";
@@ -100,7 +102,7 @@ impl ChatTemplate {
         };
         let n_bytes: usize = messages.iter().map(|message| message.content.len()).sum();
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(FUEL + FUEL_PER_BYTE * n_bytes as u64));
+        environment.set_fuel(Some(FUEL + n_bytes as u64 / BYTES_PER_FUEL));
         let context = minijinja::context! {
             messages => messages.iter().map(value).collect::<Vec<_>>(),
             bos_token => &conventions.bos_text,
@@ -110,7 +112,14 @@ impl ChatTemplate {
             enable_thinking => false,
         };
         let template = environment.get_template(NAME).map_err(|cause| fault(&cause))?;
-        let rendered = template.render(context).map_err(|cause| fault(&cause))?;
+        let rendered = std::thread::scope(|scope| {
+            let work = || template.render(context).map_err(|cause| fault(&cause));
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
+            let thread = thread
+                .map_err(|cause| Error::new(ErrorKind::Io, format!("cannot start a thread: {cause}")))?;
+            let failed = |_| Error::new(ErrorKind::Internal, "the chat template's renderer failed");
+            thread.join().map_err(failed)?
+        })?;
         Ok(controls.pieces(&rendered, breaker))
     }
 
