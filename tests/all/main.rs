@@ -11,3 +11,4 @@ mod journal;
 mod naming;
 mod parity;
 mod prefixes;
+mod streams;
