@@ -12,4 +12,5 @@ mod journal;
 mod naming;
 mod parity;
 mod prefixes;
+mod streams;
 mod worker;
