@@ -11,6 +11,7 @@ use inhouse_core::decode::{
 };
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
+use crate::asked::Chat;
 use crate::engine::Engine;
 use crate::prefix_file;
 use crate::stream::{CELLS_PER_SAMPLE, CompletionClient, Preparer, Stream};
@@ -35,6 +36,12 @@ pub enum ApiChoice {
 pub struct CompletionRequest {
     /// The code before the cursor.
     pub context: String,
+    /// The code after the cursor: the completion is then what stands between. Only models that were trained to fill in can
+    /// do this, or a chat.
+    pub suffix: Option<String>,
+    /// Whether the model is asked in a chat. A completion is then the code of the reply; it comes as one piece of text, the
+    /// stop rules cut the code, and `max_tokens` and `log_probabilities` are those of the reply.
+    pub chat: Chat,
     /// The APIs in front of it.
     pub apis: ApiChoice,
     /// What the retriever is asked; `None`: the comments of the context.
@@ -60,6 +67,8 @@ impl CompletionRequest {
     pub fn new(context: impl Into<String>) -> Self {
         Self {
             context: context.into(),
+            suffix: None,
+            chat: Chat::None,
             apis: ApiChoice::None,
             query: None,
             n: 1,
@@ -80,9 +89,11 @@ pub struct CompletionResult {
     pub completions: Vec<Completion>,
     /// The APIs that stand in the prompt.
     pub apis: Vec<ApiDoc>,
-    /// The whole prompt, as the model read it.
+    /// The whole prompt, as the model read it, its markers spelled out.
     pub prompt: String,
-    /// Whether the beginning of the context had to be cut to fit the model.
+    /// How the model was asked: `continue`, `infill` or `chat`.
+    pub format: &'static str,
+    /// Whether the code had to be cut to fit the model: what is farthest from the cursor is missing.
     pub context_truncated: bool,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -108,6 +119,46 @@ impl CompletionResult {
     }
 }
 
+/// What a session has done since it was opened, and what it holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct SessionStatistics {
+    /// Requests that were completed.
+    pub calls: u64,
+    /// Completions of these calls.
+    pub completions: u64,
+    /// Tokens of their prompts.
+    pub prompt_tokens: u64,
+    /// Of these, the tokens that the session still held from earlier calls.
+    pub prompt_tokens_shared: u64,
+    /// Tokens of the completions.
+    pub completion_tokens: u64,
+    /// Seconds spent reading prompts.
+    pub prefill_seconds: f64,
+    /// Seconds spent writing completions.
+    pub decode_seconds: f64,
+    /// Cells of the KV cache; it is as large as the largest request so far needed.
+    pub cache_cells: usize,
+    /// Prompts that the session keeps for later calls.
+    pub kept_prompts: usize,
+    /// Tokens of these.
+    pub kept_tokens: usize,
+    /// Tokens that one sequence may hold.
+    pub context_length: usize,
+}
+
+impl SessionStatistics {
+    pub(crate) fn add(&mut self, result: &CompletionResult) {
+        self.calls += 1;
+        self.completions += result.completions.len() as u64;
+        self.prompt_tokens += result.prompt_tokens as u64;
+        self.prompt_tokens_shared += result.prompt_tokens_shared as u64;
+        self.completion_tokens += result.completion_tokens() as u64;
+        self.prefill_seconds += result.prefill_seconds;
+        self.decode_seconds += result.decode_seconds;
+    }
+}
+
 /// Prompts that a session keeps at most.
 const PREFIXES: usize = 8;
 /// Sequences that a backend has at most (llama.cpp's limit).
@@ -123,6 +174,7 @@ pub struct Session {
     options: DecoderOptions,
     prefix_tokens: usize,
     n_prefixes: usize,
+    done: SessionStatistics,
     /// `None` only after the memory for a larger one was not to be had.
     cache: Option<Cache>,
 }
@@ -144,10 +196,23 @@ impl Session {
         let n_prefixes =
             if prefix_tokens == 0 { 0 } else { PREFIXES.min(MAX_SEQUENCES.saturating_sub(sequences)) };
         let options = DecoderOptions { sequences: sequences + n_prefixes, ..options };
-        let mut session = Self { engine, model, options, prefix_tokens, n_prefixes, cache: None };
+        let done = SessionStatistics::default();
+        let mut session = Self { engine, model, options, prefix_tokens, n_prefixes, done, cache: None };
         // Small, and enough to know that the options are sound.
         session.reserve(1)?;
         Ok(session)
+    }
+
+    /// What the session has done so far, and what it holds.
+    pub fn statistics(&self) -> SessionStatistics {
+        let cache = self.cache.as_ref();
+        SessionStatistics {
+            cache_cells: cache.map_or(0, |cache| cache.cells),
+            kept_prompts: cache.map_or(0, |cache| cache.prefixes.prompts().count()),
+            kept_tokens: cache.map_or(0, |cache| cache.prefixes.tokens()),
+            context_length: self.context_length(),
+            ..self.done
+        }
     }
 
     /// Tokens that one sequence may hold.
@@ -207,7 +272,9 @@ impl Session {
     /// Completes a context. `on_event` sees text as it is written and may end the work by `Break`.
     ///
     /// # Errors
-    /// A request out of range, an API that is not in the index, a constraint without an index, or a failing backend.
+    /// A request out of range, an API that is not in the index, a constraint without an index or in a chat, a suffix for a model
+    /// that cannot fill in ([`ErrorKind::Unsupported`]), a chat template that fails, a cancel before the first token, or a
+    /// failing backend.
     pub fn complete(
         &mut self,
         request: &CompletionRequest,
@@ -246,7 +313,13 @@ impl Session {
             sequences: self.options.sequences - self.n_prefixes,
             prompts,
         };
-        let mut stream = Stream::new(client, preparer);
+        let mut stream = Stream::new(client, preparer, self.done);
+        let served = self.serve_all(model.as_ref(), &mut stream, cancel);
+        self.done = stream.statistics();
+        served
+    }
+
+    fn serve_all(&mut self, model: &dyn Model, stream: &mut Stream<'_>, cancel: &CancelToken) -> Result<()> {
         while let Some((needed, wanted)) = stream.cells_of_next()? {
             if let Err(error) = self.reserve(wanted)
                 && (error.kind() != ErrorKind::LimitExceeded || needed == wanted)
@@ -256,8 +329,7 @@ impl Session {
             let prefix_tokens = self.prefix_tokens;
             let Cache { decoder, cells, prefixes } = self.reserve(needed)?;
             stream.begin(*cells - prefix_tokens);
-            let served =
-                decode::serve(decoder.as_mut(), Some(prefixes), model.tokenizer(), &mut stream, cancel);
+            let served = decode::serve(decoder.as_mut(), Some(prefixes), model.tokenizer(), stream, cancel);
             if served.as_ref().is_err_and(|error| error.kind() == ErrorKind::Backend) {
                 self.cache = None;
             }

@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use inhouse_core::constrain::ApiConstraint;
-use inhouse_core::decode::{Client, Constraint, Event, FinishReason, Generation, Model, Request};
-use inhouse_core::index::Query;
-use inhouse_core::prompt::{self, Budget};
+use inhouse_core::decode::{Client, Constraint, Event, FinishReason, Generation, Model, Request, StopRules};
+use inhouse_core::prompt::{self, Budget, Draft, Format, Writer};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
+use crate::asked::Replies;
 use crate::engine::Engine;
-use crate::session::{ApiChoice, CompletionRequest, CompletionResult};
+use crate::session::{ApiChoice, CompletionRequest, CompletionResult, SessionStatistics};
 
 /// Cells that a sample is given at first, however many tokens it may have; when they run short, samples wait for others.
 pub(crate) const CELLS_PER_SAMPLE: usize = 512;
@@ -64,8 +64,11 @@ struct About {
     number: usize,
     apis: Vec<ApiDoc>,
     prompt: String,
+    format: &'static str,
     context_truncated: bool,
     constraint: Option<Arc<ApiConstraint>>,
+    /// In a chat, what turns its replies into completions.
+    replies: Option<Replies>,
 }
 
 impl Preparer<'_> {
@@ -84,10 +87,29 @@ impl Preparer<'_> {
             )
         })?;
         let mut apis = self.choose(request)?;
-        let tokenizer = self.model.tokenizer();
-        let count = |text: &str| tokenizer.encode(text).map(|tokens| tokens.len());
-        let prompt = prompt::assemble(&apis, &request.context, Some(Budget { tokens: room }), &count)?;
-        let tokens = tokenizer.encode(&prompt.text)?;
+        let (tokenizer, conventions) = (self.model.tokenizer(), self.model.conventions());
+        let template = request.chat.template(conventions)?;
+        let suffix = request.suffix.as_deref();
+        let (format, name) = match (&template, suffix) {
+            (Some(template), _) => (Format::Chat(template), "chat"),
+            (None, Some(_)) => (Format::Infill, "infill"),
+            (None, None) => (Format::Continue, "continue"),
+        };
+        if template.is_some() && request.constrain {
+            let what = "a chat's reply cannot be constrained: it is not all code";
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        }
+        let (ends, silent): (&[_], &[_]) = match (format, &conventions.infill) {
+            (Format::Chat(_), _) => (&conventions.ends_of_turn, &[]),
+            (Format::Infill, Some(infill)) => (&infill.ends, &infill.openings),
+            _ => (&[], &[]),
+        };
+        let writer = Writer::new(tokenizer, conventions, format)?;
+        let draft = Draft { prefix: &request.context, suffix };
+        let count = |text: &str, suffix: Option<&str>| Ok(writer.tokens(text, suffix)?.len());
+        let prompt = prompt::assemble(&apis, draft, Some(Budget { tokens: room }), &count)?;
+        let tokens = writer.tokens(&prompt.text, prompt.suffix.as_deref())?;
+        let shown = writer.shown(&prompt.text, prompt.suffix.as_deref())?;
         if tokens.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "the prompt is empty"));
         }
@@ -99,6 +121,8 @@ impl Preparer<'_> {
             false => None,
         };
         apis.truncate(prompt.apis_used);
+        let context_truncated = prompt.context_truncated;
+        let replies = template.is_some().then(|| Replies::new(prompt, request.stops.clone()));
         Ok(Prepared {
             cells: self.cells(tokens.len(), request),
             request: Request {
@@ -107,23 +131,30 @@ impl Preparer<'_> {
                 params: request.params.clone(),
                 seed: request.seed,
                 max_tokens: request.max_tokens,
-                stops: request.stops.clone(),
+                stops: if replies.is_some() { StopRules::none() } else { request.stops.clone() },
+                ends: ends.to_vec(),
+                silent: silent.to_vec(),
                 log_probabilities: request.log_probabilities,
                 constraint: constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>),
             },
             about: About {
                 number,
                 apis,
-                prompt: prompt.text,
-                context_truncated: prompt.context_truncated,
+                prompt: shown,
+                format: name,
+                context_truncated,
                 constraint,
+                replies,
             },
         })
     }
 
     fn cells(&self, prompt: usize, request: &CompletionRequest) -> (usize, usize) {
-        let of_samples =
-            |n: usize| request.max_tokens.max(n.saturating_mul(request.max_tokens.min(CELLS_PER_SAMPLE)));
+        let extra = self.model.conventions().extra_cells;
+        let of_samples = |n: usize| {
+            let cells = request.max_tokens.max(n.saturating_mul(request.max_tokens.min(CELLS_PER_SAMPLE)));
+            cells + n.saturating_mul(extra)
+        };
         let needed = prompt + of_samples(request.n.min(self.sequences));
         let prompts = self.sequences.div_ceil(request.n).min(self.prompts);
         let wanted = match prompts {
@@ -139,11 +170,7 @@ impl Preparer<'_> {
             ApiChoice::Given(apis) => Ok(apis.clone()),
             ApiChoice::Named(names) => self.engine.lookup(names),
             ApiChoice::Top(n) => {
-                let text = match &request.query {
-                    Some(query) => query.clone(),
-                    None => prompt::query_from_context(&request.context),
-                };
-                let hits = self.engine.retrieve(&Query::from(text.as_str()), *n)?;
+                let hits = self.engine.propose(&request.context, request.query.as_deref(), *n)?;
                 Ok(hits.into_iter().map(|hit| hit.api).collect())
             }
         }
@@ -162,11 +189,30 @@ pub(crate) struct Stream<'c> {
     /// Requests that the decode loop has, by its numbers.
     served: BTreeMap<usize, About>,
     n_served: usize,
+    statistics: SessionStatistics,
 }
 
 impl<'c> Stream<'c> {
-    pub(crate) fn new(client: &'c mut dyn CompletionClient, preparer: Preparer<'c>) -> Self {
-        Self { client, preparer, n_taken: 0, next: None, cells: 0, served: BTreeMap::new(), n_served: 0 }
+    /// What is done is added to `statistics`.
+    pub(crate) fn new(
+        client: &'c mut dyn CompletionClient,
+        preparer: Preparer<'c>,
+        statistics: SessionStatistics,
+    ) -> Self {
+        Self {
+            client,
+            preparer,
+            n_taken: 0,
+            next: None,
+            cells: 0,
+            served: BTreeMap::new(),
+            n_served: 0,
+            statistics,
+        }
+    }
+
+    pub(crate) fn statistics(&self) -> SessionStatistics {
+        self.statistics
     }
 
     /// Cells that the next request needs, and those it is better off with; `None`: there is none.
@@ -220,9 +266,11 @@ impl Client for Stream<'_> {
     }
 
     fn event(&mut self, request: usize, event: Event<'_>) -> ControlFlow<()> {
-        match self.served.get(&request) {
-            Some(about) => self.client.event(about.number, event),
-            None => ControlFlow::Continue(()),
+        let Some(about) = self.served.get_mut(&request) else { return ControlFlow::Continue(()) };
+        let (number, client) = (about.number, &mut self.client);
+        match &mut about.replies {
+            Some(replies) => replies.pass_on(event, &mut |event| client.event(number, event)),
+            None => client.event(number, event),
         }
     }
 
@@ -230,9 +278,13 @@ impl Client for Stream<'_> {
         let Some(about) = self.served.remove(&request) else { return Ok(()) };
         let number = about.number;
         let result = outcome.map(|generation| CompletionResult {
-            completions: generation.completions,
+            completions: match about.replies {
+                Some(replies) => replies.completions(),
+                None => generation.completions,
+            },
             apis: about.apis,
             prompt: about.prompt,
+            format: about.format,
             context_truncated: about.context_truncated,
             prompt_tokens: generation.prompt_tokens,
             prompt_tokens_shared: generation.prompt_tokens_shared,
@@ -240,6 +292,9 @@ impl Client for Stream<'_> {
             decode_seconds: generation.seconds_decode,
             constraint: about.constraint.map(|constraint| constraint.statistics()),
         });
+        if let Ok(result) = &result {
+            self.statistics.add(result);
+        }
         self.client.done(number, result)
     }
 }

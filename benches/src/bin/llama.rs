@@ -125,6 +125,8 @@ impl Bench {
             max_tokens,
             // Looked for as others, and never found: every sample has all its tokens.
             stops: StopRules::new(["\u{1}\n\u{1}"]),
+            ends: Vec::new(),
+            silent: Vec::new(),
             log_probabilities: false,
             constraint,
         };

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use inhouse::{
-    ApiChoice, CancelToken, CompletionClient, CompletionRequest, CompletionResult, Engine, Error, ErrorKind,
-    Event, Progress, Result, SamplingParams, StopRules,
+    ApiChoice, CancelToken, Chat, CompletionClient, CompletionRequest, CompletionResult, Engine, Error,
+    ErrorKind, Event, Progress, Result, SamplingParams, StopRules,
 };
 use inhouse_core::prompt::{self, PromptApi};
 use partial::{Header, Partial};
@@ -84,6 +84,8 @@ pub struct GenerateOptions {
     pub parallel: usize,
     /// Whether only documented names of the index's libraries may be written.
     pub constrain: bool,
+    /// Whether the model is asked in a chat.
+    pub chat: Chat,
 }
 
 /// What [`run`] did.
@@ -284,6 +286,8 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
         }
     };
     Ok(CompletionRequest {
+        suffix: problem.suffix.clone(),
+        chat: options.chat.clone(),
         query: problem.query.clone(),
         apis,
         n: options.n,

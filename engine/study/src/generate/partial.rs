@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use inhouse::{Engine, Error, ErrorKind, Result};
+use inhouse::{Chat, Engine, Error, ErrorKind, Result};
 use inhouse_core::files;
 use serde::{Deserialize, Serialize};
 
@@ -47,13 +47,18 @@ pub(super) struct Header {
     seed: u64,
     #[serde(default)]
     constrain: bool,
+    #[serde(default)]
+    chat: Option<String>,
 }
 
 impl Header {
     pub(super) fn new(engine: &Engine, problems: &[Problem], options: &GenerateOptions) -> Self {
         let text: String = problems
             .iter()
-            .flat_map(|problem| [problem.task_id.as_str(), "\0", &problem.prompt, "\0"])
+            .flat_map(|problem| {
+                let suffix = problem.suffix.as_deref().map_or(["", ""], |suffix| ["\0\0", suffix]);
+                [problem.task_id.as_str(), "\0", &problem.prompt, "\0", suffix[0], suffix[1]]
+            })
             .collect();
         Self {
             inhouse_partial_samples: 2,
@@ -79,6 +84,11 @@ impl Header {
             max_tokens: options.max_tokens,
             seed: options.seed,
             constrain: options.constrain,
+            chat: match &options.chat {
+                Chat::Template(source) => Some(source.clone()),
+                Chat::Auto => Some("auto".to_owned()),
+                _ => None,
+            },
         }
     }
 }

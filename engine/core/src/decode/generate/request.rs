@@ -25,6 +25,10 @@ pub struct Request {
     pub max_tokens: usize,
     /// Where a completion is cut.
     pub stops: StopRules,
+    /// Tokens that end a sample as the model's end of text does: markers of infilling, the end of a turn.
+    pub ends: Vec<TokenId>,
+    /// Control tokens that may be drawn and stand for no text.
+    pub silent: Vec<TokenId>,
     /// Whether [`Completion::log_probabilities`] are wanted.
     pub log_probabilities: bool,
     /// What narrows the tokens of every sample by the text before them; `None`: nothing does.

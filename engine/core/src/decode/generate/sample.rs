@@ -16,6 +16,7 @@ pub(super) struct Sample {
     pub(super) job: usize,
     pub(super) index: usize,
     pub(super) request: Arc<Request>,
+    allowed: Arc<TokenSet>,
     /// Drawn so far, the last of them perhaps not in the KV cache yet.
     pub(super) tokens: Vec<TokenId>,
     sampler: Sampler,
@@ -28,13 +29,19 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    pub(super) fn new(job: usize, request: &Arc<Request>, index: usize) -> Result<Self> {
+    pub(super) fn new(
+        job: usize,
+        request: &Arc<Request>,
+        allowed: &Arc<TokenSet>,
+        index: usize,
+    ) -> Result<Self> {
         let mut sampler = Sampler::new(&request.params, request.seed, index)?;
         sampler.observe(&request.prompt);
         Ok(Self {
             job,
             index,
             request: Arc::clone(request),
+            allowed: Arc::clone(allowed),
             tokens: Vec::new(),
             sampler,
             guard: request.constraint.as_ref().map(|constraint| constraint.begin()),
@@ -45,8 +52,9 @@ impl Sample {
         })
     }
 
-    /// Draws a token from `logits` among the `allowed` ones, and among those that the request's constraint leaves.
-    pub(super) fn draw(&mut self, logits: &[f32], allowed: &TokenSet) -> Result<TokenId> {
+    /// Draws a token from `logits` among those that the request allows and its constraint leaves.
+    pub(super) fn draw(&mut self, logits: &[f32]) -> Result<TokenId> {
+        let allowed = self.allowed.as_ref();
         let token = match &mut self.guard {
             Some(guard) => constraint::draw(guard.as_mut(), &mut self.sampler, logits, allowed),
             None => self.sampler.sample(logits, allowed),
@@ -66,7 +74,7 @@ impl Sample {
         context_length: usize,
         out: &mut Output<'_>,
     ) -> Option<FinishReason> {
-        if tokenizer.is_end(token) {
+        if tokenizer.is_end(token) || self.request.ends.contains(&token) {
             // It is no token of the completion.
             if let Some(values) = &mut self.log_probabilities {
                 values.pop();
@@ -75,7 +83,9 @@ impl Sample {
         }
         self.tokens.push(token);
         let mut piece = String::new();
-        self.utf8.push(&tokenizer.token_bytes(token), &mut piece);
+        if !self.request.silent.contains(&token) {
+            self.utf8.push(&tokenizer.token_bytes(token), &mut piece);
+        }
         match self.scanner.push(&piece) {
             Scanned::Text(text) => self.emit(&text, out),
             Scanned::Stopped(text) => {

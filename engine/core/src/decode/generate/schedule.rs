@@ -16,6 +16,8 @@ use crate::{Error, ErrorKind, Result};
 /// A request that was taken and is not complete.
 struct Job {
     request: Arc<Request>,
+    /// What its samples may draw.
+    allowed: Arc<TokenSet>,
     prompt: Prompt,
     /// Tokens of the prompt that the decoder held already.
     shared: usize,
@@ -43,7 +45,8 @@ pub(super) struct Schedule<'r> {
     tokenizer: &'r dyn Tokenizer,
     cancel: &'r CancelToken,
     out: Output<'r>,
-    allowed: TokenSet,
+    /// What every request may draw.
+    allowed: Arc<TokenSet>,
     context_length: usize,
     /// By number.
     jobs: BTreeMap<usize, Job>,
@@ -74,7 +77,7 @@ impl<'r> Schedule<'r> {
             tokenizer,
             cancel,
             out: Output { client, halted: None },
-            allowed: TokenSet::sampleable(tokenizer),
+            allowed: Arc::new(TokenSet::sampleable(tokenizer)),
             jobs: BTreeMap::new(),
             n_taken: 0,
             exhausted: false,
@@ -149,13 +152,14 @@ impl<'r> Schedule<'r> {
         if !self.has_room(self.growth(0, request.max_tokens))? {
             return Ok(false);
         }
-        let Some(Job { prompt: Prompt::Read { logits, .. }, started, .. }) = self.jobs.get_mut(&number)
+        let Some(Job { prompt: Prompt::Read { logits, .. }, started, allowed, .. }) =
+            self.jobs.get_mut(&number)
         else {
             return Ok(false);
         };
-        let mut sample = Sample::new(number, &request, *started)?;
+        let mut sample = Sample::new(number, &request, allowed, *started)?;
         *started += 1;
-        let token = sample.draw(logits, &self.allowed)?;
+        let token = sample.draw(logits)?;
         match sample.take(token, self.tokenizer, self.context_length, &mut self.out) {
             Some(reason) => self.complete(sample, reason)?,
             None => self.begin(Box::new(sample))?,
@@ -201,7 +205,7 @@ impl<'r> Schedule<'r> {
                     self.out.client.done(number, Err(error))?;
                     return Ok(true);
                 }
-                self.jobs.insert(number, Job::new(request));
+                self.jobs.insert(number, Job::new(request, &self.allowed));
                 number
             }
         };
@@ -360,8 +364,7 @@ impl<'r> Schedule<'r> {
                 draws.push((i, sample, decoder.logits(row)?));
             }
         }
-        let allowed = &self.allowed;
-        let draw = |(i, sample, row): (usize, &mut Box<Sample>, &[f32])| Ok((i, sample.draw(row, allowed)?));
+        let draw = |(i, sample, row): (usize, &mut Box<Sample>, &[f32])| Ok((i, sample.draw(row)?));
         // One draw is not worth waking another thread.
         match draws.len() {
             0 | 1 => draws.into_iter().map(draw).collect(),
@@ -456,7 +459,10 @@ impl<'r> Schedule<'r> {
         }
         for (number, job) in &mut self.jobs {
             for index in job.started..job.request.n {
-                left.insert((*number, index), Box::new(Sample::new(*number, &job.request, index)?));
+                left.insert(
+                    (*number, index),
+                    Box::new(Sample::new(*number, &job.request, &job.allowed, index)?),
+                );
             }
             job.started = job.request.n;
         }
@@ -469,8 +475,19 @@ impl<'r> Schedule<'r> {
 }
 
 impl Job {
-    fn new(request: Request) -> Self {
+    /// `allowed` is what every request may draw.
+    fn new(request: Request, allowed: &Arc<TokenSet>) -> Self {
+        let more = request.ends.iter().chain(&request.silent);
+        let allowed = match more.clone().next() {
+            None => Arc::clone(allowed),
+            Some(_) => {
+                let mut allowed = TokenSet::clone(allowed);
+                more.for_each(|token| allowed.insert(*token));
+                Arc::new(allowed)
+            }
+        };
         Self {
+            allowed,
             completions: Vec::with_capacity(request.n),
             request: Arc::new(request),
             prompt: Prompt::Waiting,

@@ -20,6 +20,8 @@ fn request(prompt: Vec<TokenId>, n: usize, max_tokens: usize, seed: u64) -> Requ
         seed,
         max_tokens,
         stops: StopRules::none(),
+        ends: Vec::new(),
+        silent: Vec::new(),
         log_probabilities: false,
         constraint: None,
     }

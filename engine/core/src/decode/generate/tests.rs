@@ -19,6 +19,8 @@ fn request(n: usize) -> Request {
         seed: 11,
         max_tokens: 20,
         stops: StopRules::none(),
+        ends: Vec::new(),
+        silent: Vec::new(),
         log_probabilities: false,
         constraint: None,
     }
