@@ -47,7 +47,7 @@ pub struct Arguments {
     sampling: SamplingArguments,
 
     /// Samples decoded side by side, of whichever problems
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
     parallel: u32,
 
     /// Where to write the samples; a name ending in .gz is compressed
