@@ -24,6 +24,7 @@ end
 --- prefix_tokens, worker.
 function M.setup(options)
     M.options = vim.tbl_extend("force", M.options, options or {})
+    M.close()
     library.load(M.options.library)
     local engine, message = library.open(M.options.index, M.options.model, M.options)
     if not engine then
@@ -51,8 +52,13 @@ function M.close()
     if M.engine then
         library.lib.inhouse_session_close(M.session)
         library.lib.inhouse_engine_release(M.engine)
-        M.engine, M.session = nil, nil
+        M.engine, M.session, M.fills_in = nil, nil, false
     end
+end
+
+--- Whether no completion is being made.
+function M.is_idle()
+    return not at_work and not waiting
 end
 
 -- The code before the cursor and after it, and where that is.
