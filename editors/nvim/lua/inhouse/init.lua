@@ -99,12 +99,13 @@ local function show(buffer, row, col, text)
 end
 
 -- Runs on a thread of its own, in a Lua state of its own: nothing from outside may be used but the arguments.
-local function work(module, path, session, cancel, code, suffix, apis, max_tokens, timeout_ms, temperature, constrain)
+-- There may be nine of them, so that the numbers come as one text.
+local function work(module, path, session, cancel, code, suffix, apis, numbers)
     local lib = dofile(module)
     lib.load(path)
     local text, message = lib.complete(lib.from_text(session), lib.from_text(cancel), code,
         suffix ~= "" and suffix or nil, apis ~= "" and lib.from_text(apis) or nil,
-        { max_tokens = max_tokens, timeout_ms = timeout_ms, temperature = temperature, constrain = constrain })
+        lib.numbers(numbers))
     return text or false, message or false
 end
 
@@ -149,8 +150,8 @@ function M.complete()
     local function start()
         waiting, at_work = nil, true
         thread:queue(module, o.library, library.to_text(M.session), library.to_text(cancel), code, suffix,
-            request.apis and library.to_text(request.apis) or "", o.max_tokens, o.timeout_ms, o.temperature,
-            o.constrain and 1 or 0)
+            request.apis and library.to_text(request.apis) or "",
+            table.concat({ o.max_tokens, o.timeout_ms, o.temperature, o.constrain and 1 or 0 }, " "))
     end
     if at_work then
         waiting = start
