@@ -9,6 +9,7 @@ use inhouse_core::index::{Hit, Index, Query};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
 use crate::backend::{self, Backend};
+use crate::encoder::{EncoderChoice, open_index};
 use crate::session::Session;
 
 /// Most threads that a model may be given.
@@ -19,6 +20,8 @@ pub const MAX_THREADS: usize = 1024;
 pub struct EngineOptions {
     /// Folder of an index; without one, retrieval is refused.
     pub index: Option<PathBuf>,
+    /// Which text encoder the index is searched with.
+    pub encoder: EncoderChoice,
     /// GGUF file or Hugging Face folder; without one, completion is refused.
     pub model: Option<PathBuf>,
     /// Which backend runs the model.
@@ -67,7 +70,8 @@ impl Engine {
                 format!("threads must be from 1 to {MAX_THREADS}"),
             ));
         }
-        let index = options.index.as_deref().map(Index::open).transpose()?.map(Arc::new);
+        let open = |dir| open_index(dir, &options.encoder);
+        let index = options.index.as_deref().map(open).transpose()?.map(Arc::new);
         let model = match &options.model {
             Some(path) => Some(backend::load(path, options.backend, options.gpu_layers)?),
             None => None,

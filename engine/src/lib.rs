@@ -20,16 +20,19 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod encoder;
 mod engine;
 mod prefix_file;
 mod session;
 
 pub use backend::{Backend, available_backends};
+pub use encoder::{EncoderChoice, encoder_for_update, index_encoder, load_encoder, open_index};
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
 pub use inhouse_core::constrain::{ApiReport, ConstraintStatistics};
 pub use inhouse_core::decode::{
     CancelToken, Completion, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
 };
+pub use inhouse_core::encode::{EncoderInfo, Role, TextEncoder, Vectors};
 pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result};
 pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session};

@@ -3,6 +3,7 @@
 mod benchmarks;
 mod cli;
 mod daemon;
+mod encoders;
 mod ffi;
 mod generate;
 mod gguf;

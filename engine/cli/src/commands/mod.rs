@@ -2,6 +2,7 @@
 
 pub mod complete;
 pub mod docs;
+mod encoder;
 pub mod eval;
 pub mod generate;
 pub mod index;
