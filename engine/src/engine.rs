@@ -10,6 +10,7 @@ use inhouse_core::{ApiDoc, Error, ErrorKind, Result, prompt};
 use inhouse_remote::{Worker, WorkerProgram};
 
 use crate::backend::{self, Backend};
+use crate::encoder::{EncoderChoice, open_index};
 use crate::session::Session;
 use crate::worker;
 
@@ -21,6 +22,8 @@ pub const MAX_THREADS: usize = 1024;
 pub struct EngineOptions {
     /// Folder of an index; without one, retrieval is refused.
     pub index: Option<PathBuf>,
+    /// Which text encoder the index is searched with.
+    pub encoder: EncoderChoice,
     /// GGUF file or Hugging Face folder; without one, completion is refused.
     pub model: Option<PathBuf>,
     /// Which backend runs the model.
@@ -75,7 +78,8 @@ impl Engine {
                 format!("threads must be from 1 to {MAX_THREADS}"),
             ));
         }
-        let index = options.index.as_deref().map(Index::open).transpose()?.map(Arc::new);
+        let open = |dir| open_index(dir, &options.encoder);
+        let index = options.index.as_deref().map(open).transpose()?.map(Arc::new);
         let (backend, gpu_layers) = (options.backend, options.gpu_layers);
         let worker = match (&options.model, &options.worker) {
             (Some(path), Some(program)) => Some(worker::start(program, path, backend, gpu_layers)?),

@@ -4,6 +4,7 @@ mod asking;
 mod benchmarks;
 mod cli;
 mod daemon;
+mod encoders;
 mod ffi;
 mod generate;
 mod gguf;

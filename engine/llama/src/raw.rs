@@ -205,6 +205,15 @@ impl ModelHandle {
         unsafe { text_of(sys::llama_model_chat_template(self.model.as_ptr(), ptr::null())) }
     }
 
+    /// The tokens before and after a text that a text encoder reads (`[CLS]`, `[SEP]`), where the vocabulary has them.
+    pub(crate) fn encoder_wrapping(&self) -> Option<(TokenId, TokenId)> {
+        let vocab = self.vocab.as_ptr();
+        // SAFETY: the vocabulary is valid.
+        let (before, after) = unsafe { (sys::llama_vocab_bos(vocab), sys::llama_vocab_sep(vocab)) };
+        let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
+        known(before).zip(known(after))
+    }
+
     /// What `token` is; `None` beyond the vocabulary.
     pub(crate) fn token_kind(&self, token: TokenId) -> Option<TokenKind> {
         let token = self.known(token)?;
@@ -302,6 +311,8 @@ pub(crate) struct ContextOptions {
     pub(crate) flash_attention: bool,
     /// Keys and values in f32 instead of f16.
     pub(crate) f32_cache: bool,
+    /// Whether the states of all tokens are wanted instead of logits: of a text encoder.
+    pub(crate) states: bool,
 }
 
 /// One token of a batch.
@@ -389,6 +400,12 @@ impl Context {
         if options.f32_cache {
             params.type_k = sys::GGML_TYPE_F32;
             params.type_v = sys::GGML_TYPE_F32;
+        }
+        if options.states {
+            params.embeddings = true;
+            params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+            params.n_outputs_max = options.n_batch;
+            params.n_outputs_max_per_seq = options.n_batch;
         }
         params.no_perf = true;
         params.abort_callback = Some(should_abort);
@@ -524,6 +541,22 @@ impl Context {
         let row = unsafe { sys::llama_get_logits_ith(self.context.as_ptr(), i) };
         // SAFETY: a row has as many floats as the vocabulary tokens; it stays until the next pass, which takes `&mut`.
         NonNull::new(row).map(|row| unsafe { std::slice::from_raw_parts(row.as_ptr(), self.model.n_vocab) })
+    }
+
+    /// The states `[n_tokens, width] f32` of the tokens of the last [`Context::encode`], which had as many; only of a context
+    /// with [`ContextOptions::states`].
+    pub(crate) fn states(&self, n_tokens: usize, width: usize) -> Option<&[f32]> {
+        // SAFETY: the model is valid.
+        let n_embd = unsafe { sys::llama_model_n_embd(self.model.model.as_ptr()) };
+        if !self.options.states || usize::try_from(n_embd) != Ok(width) {
+            return None;
+        }
+        // SAFETY: the context is valid; llama.cpp answers null where there are no states.
+        let states = unsafe { sys::llama_get_embeddings(self.context.as_ptr()) };
+        // SAFETY: without pooling there is a row of `n_embd` floats for each token of the last batch, in its order; they stay
+        // until the next pass, which takes `&mut`.
+        NonNull::new(states)
+            .map(|states| unsafe { std::slice::from_raw_parts(states.as_ptr(), n_tokens * width) })
     }
 
     /// Makes `to` share the cells of `from`, dropping what it held.
