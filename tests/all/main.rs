@@ -2,6 +2,7 @@
 
 mod benchmarks;
 mod cli;
+mod constrained;
 mod daemon;
 mod ffi;
 mod generate;
@@ -11,3 +12,4 @@ mod journal;
 mod naming;
 mod parity;
 mod prefixes;
+mod trained;

@@ -6,7 +6,7 @@
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::{ops, rotary_emb};
 
-use crate::few_rows;
+use crate::cpu;
 
 /// Which form of the operations a forward pass uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +56,9 @@ impl Ops {
 
     /// `x [rows, in]` times the transpose of `weight [out, in]`.
     pub fn project(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let few = x.device().is_cpu() && x.dim(0)? <= few_rows::MAX_ROWS && weight.is_contiguous();
+        let few = x.device().is_cpu() && x.dim(0)? <= cpu::MAX_ROWS && weight.is_contiguous();
         if self == Self::Fused && few {
-            return few_rows::project(&x.contiguous()?, weight);
+            return cpu::project(&x.contiguous()?, weight);
         }
         x.matmul(&weight.t()?)
     }
@@ -102,7 +102,12 @@ impl Activation {
         })
     }
 
-    pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn apply(self, x: &Tensor, ops: Ops) -> Result<Tensor> {
+        if ops == Ops::Fused
+            && let Some(y) = cpu::activate(x, self)?
+        {
+            return Ok(y);
+        }
         match self {
             Self::GeluTanh => x.gelu(),
             Self::Gelu => x.gelu_erf(),

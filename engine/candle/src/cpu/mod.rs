@@ -1,0 +1,176 @@
+//! What decoding does on the CPU, in kernels of our own: candle's operations there are made for large tensors, and run a
+//! step of a few tokens on one thread, or once for each sequence and head.
+//!
+//! Everything is computed in f32, whatever the elements are, and with the widest instructions that the processor has of
+//! those known to `pulp`, chosen at run time.
+
+mod activation;
+mod few_rows;
+mod one_query;
+
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use pulp::{Arch, Simd, WithSimd};
+
+pub(crate) use activation::activate;
+pub(crate) use few_rows::{MAX_ROWS, project};
+pub(crate) use one_query::{Seen, attend};
+
+/// Numbers widened at a time: they stay in the first-level cache.
+const PIECE: usize = 1024;
+
+/// An element of weights, activations and caches.
+trait Element: WithDType {
+    /// How many numbers [`Self::widen`] is given at most.
+    const PIECE: usize = PIECE;
+
+    /// `from` as f32: itself, or written into `room`.
+    fn widen<'a>(from: &'a [Self], room: &'a mut [f32]) -> &'a [f32];
+    fn narrow(value: f32) -> Self;
+}
+
+impl Element for f32 {
+    const PIECE: usize = usize::MAX;
+
+    #[inline(always)]
+    fn widen<'a>(from: &'a [Self], _room: &'a mut [f32]) -> &'a [f32] {
+        from
+    }
+
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        value
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn widen<'a>(from: &'a [Self], room: &'a mut [f32]) -> &'a [f32] {
+        let room = &mut room[..from.len()];
+        from.convert_to_f32_slice(room);
+        room
+    }
+
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        Self::from_f32(value)
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn widen<'a>(from: &'a [Self], room: &'a mut [f32]) -> &'a [f32] {
+        let room = &mut room[..from.len()];
+        // The upper half of an f32. (The conversion of the half crate looks at each number for NaN.)
+        for (wide, narrow) in room.iter_mut().zip(from) {
+            *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
+        }
+        room
+    }
+
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        Self::from_f32(value)
+    }
+}
+
+/// The elements of a contiguous tensor.
+fn contiguous<'a, T: Element>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    match layout.contiguous_offsets() {
+        Some((begin, end)) => Ok(&T::cpu_storage_as_slice(storage)?[begin..end]),
+        None => bail!("a tensor is not contiguous"),
+    }
+}
+
+/// What a guard of a tensor's storage holds, for tensors on the CPU.
+fn on_cpu<T: Element>(storage: &Storage) -> Result<&[T]> {
+    match storage {
+        Storage::Cpu(storage) => T::cpu_storage_as_slice(storage),
+        _ => bail!("a tensor is not on the CPU"),
+    }
+}
+
+/// Whether the kernels here take these tensors.
+fn takes(tensor: &Tensor) -> bool {
+    use candle_core::DType::{BF16, F16, F32};
+    tensor.device().is_cpu() && matches!(tensor.dtype(), F32 | F16 | BF16)
+}
+
+/// Runs `op` with the widest instructions there are. (`Arch` knows those of x86 only with features of pulp that would be one
+/// more build of candle.)
+fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return Simd::vectorize(simd, op);
+    }
+    Arch::new().dispatch(op)
+}
+
+/// `a * b + c`: in one operation, but where that would be a call of the C library.
+#[inline(always)]
+fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if S::IS_SCALAR { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_f32s(a, b, c) }
+}
+
+/// Products of `x` with each of `weights`, all of one length.
+#[inline(always)]
+fn dots<S: Simd, const N: usize>(simd: S, x: &[f32], weights: [&[f32]; N]) -> [f32; N] {
+    // Sums that are kept apart, so that additions need not wait for each other.
+    let mut sums = [[simd.splat_f32s(0.0); 2]; N];
+    let (x, x_rest) = S::as_simd_f32s(x);
+    let (pairs, single) = x.as_chunks::<2>();
+    let weights = weights.map(|weight| S::as_simd_f32s(weight));
+    let weight_pairs = weights.map(|(weight, _)| &weight.as_chunks::<2>().0[..pairs.len()]);
+    for (at, x) in pairs.iter().enumerate() {
+        for n in 0..N {
+            for i in 0..2 {
+                sums[n][i] = multiply_add(simd, x[i], weight_pairs[n][at][i], sums[n][i]);
+            }
+        }
+    }
+    let mut totals = [0f32; N];
+    for n in 0..N {
+        let (weight, weight_rest) = weights[n];
+        if let [x] = single {
+            sums[n][0] = multiply_add(simd, *x, weight[2 * pairs.len()], sums[n][0]);
+        }
+        totals[n] = simd.reduce_sum_f32s(simd.add_f32s(sums[n][0], sums[n][1]));
+        totals[n] += x_rest.iter().zip(weight_rest).map(|(x, weight)| x * weight).sum::<f32>();
+    }
+    totals
+}
+
+/// e^x to about two units in the last place: reduction by Cody and Waite, the polynomial of Cephes' `expf`. Beyond what f32
+/// holds it stays at the last value that is neither 0 nor infinite.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    /// Adding it leaves a number's integer part in the lowest bits.
+    const SHIFT: f32 = 12_582_912.0;
+    let x = x.clamp(-87.3, 88.0);
+    let shifted = x * std::f32::consts::LOG2_E + SHIFT;
+    let n = shifted - SHIFT;
+    let x = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut y = 1.987_569_1e-4;
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+        y = y * x + coefficient;
+    }
+    let y = y * x * x + x + 1.0;
+    y * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn exp_is_that_of_the_standard_library() {
+        let mut worst = 0f64;
+        for i in -87_000..88_000 {
+            let x = i as f32 / 1000.0;
+            let want = f64::from(x).exp();
+            worst = worst.max((f64::from(super::exp(x)) / want - 1.0).abs());
+        }
+        assert!(worst < 3e-7, "{worst}");
+        assert!(super::exp(f32::NAN).is_nan() && super::exp(f32::NEG_INFINITY) < 2e-38);
+        assert!(super::exp(f32::INFINITY) > 1e38);
+    }
+}
