@@ -54,13 +54,17 @@ impl Ops {
         rotate(&x, cos, sin)?.squeeze(0)
     }
 
-    /// `x [rows, in]` times the transpose of `weight [out, in]`.
-    pub fn project(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    /// `x [rows, in]` times the transpose of `weight [out, in]`, plus `bias [out]`.
+    pub fn project(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let few = x.device().is_cpu() && x.dim(0)? <= cpu::MAX_ROWS && weight.is_contiguous();
         if self == Self::Fused && few {
-            return cpu::project(&x.contiguous()?, weight);
+            return cpu::project(&x.contiguous()?, weight, bias);
         }
-        x.matmul(&weight.t()?)
+        let y = x.matmul(&weight.t()?)?;
+        match bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
     }
 }
 

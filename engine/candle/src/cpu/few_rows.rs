@@ -5,7 +5,7 @@
 //! are read once, and each is multiplied with all rows, which lie side by side in vectors.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -22,13 +22,19 @@ const OUTPUTS: usize = 4;
 /// of AVX2.
 const OUTPUTS_OF_ROWS: usize = 6;
 
-/// `x [rows, in]` times the transpose of `weight [out, in]`, for contiguous CPU tensors of one dtype and at most
-/// [`MAX_ROWS`] rows.
-pub(crate) fn project(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.apply_op2_no_bwd(weight, &FewRows)
+/// `x [rows, in]` times the transpose of `weight [out, in]`, plus `bias [out]` where there is one, for contiguous CPU tensors of
+/// one dtype and at most [`MAX_ROWS`] rows.
+pub(crate) fn project(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        Some(bias) => x.apply_op3_no_bwd(weight, bias, &FewRows),
+        None => x.apply_op2_no_bwd(weight, &FewRows),
+    }
 }
 
 struct FewRows;
+
+/// A tensor on the CPU.
+type Stored<'a> = (&'a CpuStorage, &'a Layout);
 
 impl CustomOp2 for FewRows {
     fn name(&self) -> &'static str {
@@ -38,40 +44,62 @@ impl CustomOp2 for FewRows {
     fn cpu_fwd(
         &self,
         x: &CpuStorage,
-        x_layout: &Layout,
+        xl: &Layout,
         weight: &CpuStorage,
-        weight_layout: &Layout,
+        wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        fn typed<T: Element>(
-            x: (&CpuStorage, &Layout),
-            weight: (&CpuStorage, &Layout),
-            inputs: usize,
-        ) -> Result<CpuStorage> {
-            Ok(T::to_cpu_storage_owned(run::<T>(
-                contiguous(x.0, x.1)?,
-                contiguous(weight.0, weight.1)?,
-                inputs,
-            )))
-        }
-        let (rows, inputs) = x_layout.shape().dims2()?;
-        let (outputs, columns) = weight_layout.shape().dims2()?;
-        if inputs != columns || rows == 0 || inputs == 0 || rows > MAX_ROWS {
-            bail!("few-rows: [{rows}, {inputs}] by [{outputs}, {columns}]");
-        }
-        let dtype = x.dtype();
-        let (x, weight) = ((x, x_layout), (weight, weight_layout));
-        let storage = match dtype {
-            DType::F32 => typed::<f32>(x, weight, inputs)?,
-            DType::F16 => typed::<f16>(x, weight, inputs)?,
-            DType::BF16 => typed::<bf16>(x, weight, inputs)?,
-            _ => bail!("few-rows: {dtype:?}"),
-        };
-        Ok((storage, (rows, outputs).into()))
+        checked((x, xl), (weight, wl), None)
     }
 }
 
+impl CustomOp3 for FewRows {
+    fn name(&self) -> &'static str {
+        "few-rows-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+        bias: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        checked((x, xl), (weight, wl), Some((bias, bl)))
+    }
+}
+
+fn checked(x: Stored<'_>, weight: Stored<'_>, bias: Option<Stored<'_>>) -> Result<(CpuStorage, Shape)> {
+    fn typed<T: Element>(
+        x: Stored<'_>,
+        weight: Stored<'_>,
+        bias: Option<Stored<'_>>,
+        inputs: usize,
+    ) -> Result<CpuStorage> {
+        let bias = bias.map(|bias| contiguous::<T>(bias.0, bias.1)).transpose()?;
+        let (x, weight) = (contiguous::<T>(x.0, x.1)?, contiguous::<T>(weight.0, weight.1)?);
+        Ok(T::to_cpu_storage_owned(run(x, weight, bias, inputs)))
+    }
+    let (rows, inputs) = x.1.shape().dims2()?;
+    let (outputs, columns) = weight.1.shape().dims2()?;
+    if inputs != columns || rows == 0 || inputs == 0 || rows > MAX_ROWS {
+        bail!("few-rows: [{rows}, {inputs}] by [{outputs}, {columns}]");
+    }
+    if bias.is_some_and(|(_, layout)| layout.dims() != [outputs]) {
+        bail!("few-rows: a bias that is not [{outputs}]");
+    }
+    let storage = match x.0.dtype() {
+        DType::F32 => typed::<f32>(x, weight, bias, inputs)?,
+        DType::F16 => typed::<f16>(x, weight, bias, inputs)?,
+        DType::BF16 => typed::<bf16>(x, weight, bias, inputs)?,
+        dtype => bail!("few-rows: {dtype:?}"),
+    };
+    Ok((storage, (rows, outputs).into()))
+}
+
 /// `[rows, outputs]`, row-major.
-fn run<T: Element>(x: &[T], weight: &[T], inputs: usize) -> Vec<T> {
+fn run<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, inputs: usize) -> Vec<T> {
     let (rows, outputs) = (x.len() / inputs, weight.len() / inputs);
     let x = if rows == 1 {
         let mut wide = vec![0f32; inputs];
@@ -92,11 +120,15 @@ fn run<T: Element>(x: &[T], weight: &[T], inputs: usize) -> Vec<T> {
             share.push(y);
         }
     }
-    let compute = |(y, weight): (Vec<&mut [T]>, &[T])| dispatch(Share { x: &x, weight, inputs, y });
+    let compute = |(at, y): (usize, Vec<&mut [T]>)| {
+        let outputs = at * count..((at + 1) * count).min(outputs);
+        let weight = &weight[outputs.start * inputs..outputs.end * inputs];
+        dispatch(Share { x: &x, weight, bias: bias.map(|bias| &bias[outputs]), inputs, y });
+    };
     if threads == 1 {
-        shares.into_iter().zip(weight.chunks(count * inputs)).for_each(compute);
+        shares.into_iter().enumerate().for_each(compute);
     } else {
-        shares.into_par_iter().zip(weight.par_chunks(count * inputs)).for_each(compute);
+        shares.into_par_iter().enumerate().for_each(compute);
     }
     y
 }
@@ -151,6 +183,8 @@ struct Share<'a, T> {
     x: &'a Input,
     /// `[outputs of the share, in]`.
     weight: &'a [T],
+    /// `[outputs of the share]`.
+    bias: Option<&'a [T]>,
     inputs: usize,
     /// By row, the share's outputs.
     y: Vec<&'a mut [T]>,
@@ -174,13 +208,19 @@ impl<T: Element> WithSimd for Share<'_, T> {
 
 impl<T: Element> Share<'_, T> {
     #[inline(always)]
+    fn bias(&self, output: usize) -> f32 {
+        self.bias.map_or(0.0, |bias| T::widen(&bias[output..=output], &mut [0.0])[0])
+    }
+
+    #[inline(always)]
     fn one_row<S: Simd>(&mut self, simd: S, x: &[f32], room: &mut [[f32; PIECE]]) {
         let inputs = self.inputs;
-        let Some(y) = self.y.first_mut() else { return };
+        let Some(y) = self.y.first_mut().map(std::mem::take) else { return };
         let piece = T::PIECE.min(inputs);
         let whole = y.len() / OUTPUTS * OUTPUTS;
         for output in (0..whole).step_by(OUTPUTS) {
             let mut sums = [0f32; OUTPUTS];
+            sums.iter_mut().enumerate().for_each(|(n, sum)| *sum = self.bias(output + n));
             for begin in (0..inputs).step_by(piece) {
                 let length = piece.min(inputs - begin);
                 let rows = weights::<T, OUTPUTS>(self.weight, inputs, output, begin, length, room);
@@ -190,7 +230,7 @@ impl<T: Element> Share<'_, T> {
             y[output..output + OUTPUTS].iter_mut().zip(sums).for_each(|(y, sum)| *y = T::narrow(sum));
         }
         for output in whole..y.len() {
-            let mut sum = 0f32;
+            let mut sum = self.bias(output);
             for begin in (0..inputs).step_by(piece) {
                 let length = piece.min(inputs - begin);
                 let rows = weights::<T, 1>(self.weight, inputs, output, begin, length, room);
@@ -234,11 +274,16 @@ impl<T: Element> Share<'_, T> {
     ) {
         let piece = T::PIECE.min(self.inputs);
         let mut sums = [[simd.splat_f32s(0.0); V]; N];
+        for (n, sums) in sums.iter_mut().enumerate() {
+            *sums = [simd.splat_f32s(self.bias(output + n)); V];
+        }
         let x = S::as_simd_f32s(x).0.as_chunks::<V>().0;
         for begin in (0..self.inputs).step_by(piece) {
             let length = piece.min(self.inputs - begin);
-            let rows = weights::<T, N>(self.weight, self.inputs, output, begin, length, room);
-            let rows = rows.map(|row| &row[..length]);
+            let mut rows = weights::<T, N>(self.weight, self.inputs, output, begin, length, room);
+            for row in &mut rows {
+                *row = &row[..length];
+            }
             for (k, x) in x[begin..begin + length].iter().enumerate() {
                 for n in 0..N {
                     let weight = simd.splat_f32s(rows[n][k]);
@@ -269,14 +314,12 @@ fn weights<'a, T: Element, const N: usize>(
     length: usize,
     room: &'a mut [[f32; PIECE]],
 ) -> [&'a [f32]; N] {
-    let mut rooms = room.iter_mut();
-    std::array::from_fn(|n| {
-        let row = &weight[(output + n) * inputs + begin..][..length];
-        match rooms.next() {
-            Some(room) => T::widen(row, room),
-            None => &[],
-        }
-    })
+    // Loops and not closures over arrays, which the compiler leaves as calls: what is called has no wide instructions.
+    let mut rows: [&[f32]; N] = [&[]; N];
+    for ((n, row), room) in rows.iter_mut().enumerate().zip(room) {
+        *row = T::widen(&weight[(output + n) * inputs + begin..][..length], room);
+    }
+    rows
 }
 
 #[cfg(test)]
@@ -296,8 +339,16 @@ mod tests {
                     };
                     let (x, weight) = (random((rows, inputs)), random((outputs, inputs)));
                     let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap();
+                    let bias = random((1, outputs)).squeeze(0).unwrap();
                     let want = wide(&x).matmul(&wide(&weight).t().unwrap()).unwrap();
-                    let got = project(&x, &weight).unwrap();
+                    let (want, got) = if rows % 2 == 0 {
+                        (want, project(&x, &weight, None).unwrap())
+                    } else {
+                        (
+                            want.broadcast_add(&wide(&bias)).unwrap(),
+                            project(&x, &weight, Some(&bias)).unwrap(),
+                        )
+                    };
                     assert_eq!((got.dtype(), got.dims()), (dtype, want.dims()));
                     let worst = (wide(&got) - &want).unwrap().abs().unwrap().max_all().unwrap();
                     let scale = want.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
@@ -310,7 +361,8 @@ mod tests {
             }
         }
         let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
-        assert!(project(&x.t().unwrap(), &x).is_err());
-        assert!(project(&Tensor::zeros((MAX_ROWS + 1, 3), DType::F32, &Device::Cpu).unwrap(), &x).is_err());
+        assert!(project(&x.t().unwrap(), &x, None).is_err() && project(&x, &x, Some(&x)).is_err());
+        let many = Tensor::zeros((MAX_ROWS + 1, 3), DType::F32, &Device::Cpu).unwrap();
+        assert!(project(&many, &x, None).is_err());
     }
 }

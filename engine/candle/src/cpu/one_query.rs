@@ -248,25 +248,29 @@ fn cells<'a, T: Element, const N: usize>(
     cell: usize,
     room: &'a mut [[f32; PIECE]; CELLS],
 ) -> [&'a [f32]; N] {
-    let mut rooms = room.iter_mut();
-    std::array::from_fn(|n| match rooms.next() {
-        Some(room) => T::widen(heads.row(head, cell + n), room),
-        None => &[],
-    })
+    let mut rows: [&[f32]; N] = [&[]; N];
+    for ((n, row), room) in rows.iter_mut().enumerate().zip(room) {
+        *row = T::widen(heads.row(head, cell + n), room);
+    }
+    rows
 }
 
 /// `sums += weights[n] * rows[n]`.
 #[inline(always)]
 fn add<S: Simd, const N: usize>(simd: S, sums: &mut [f32], rows: [&[f32]; N], weights: &[f32]) {
     let (vectors, rest) = S::as_mut_simd_f32s(sums);
-    let rows = rows.map(|row| S::as_simd_f32s(row));
-    let row_vectors = rows.map(|(row, _)| &row[..vectors.len()]);
+    let mut row_vectors: [&[S::f32s]; N] = [&[]; N];
+    let mut row_rests: [&[f32]; N] = [&[]; N];
+    for n in 0..N {
+        let (row, row_rest) = S::as_simd_f32s(rows[n]);
+        (row_vectors[n], row_rests[n]) = (&row[..vectors.len()], row_rest);
+    }
     for (at, sum) in vectors.iter_mut().enumerate() {
         for n in 0..N {
             *sum = multiply_add(simd, simd.splat_f32s(weights[n]), row_vectors[n][at], *sum);
         }
     }
-    for (n, (_, row_rest)) in rows.iter().enumerate() {
+    for (n, row_rest) in row_rests.iter().enumerate() {
         rest.iter_mut().zip(*row_rest).for_each(|(sum, value)| *sum += weights[n] * value);
     }
 }
