@@ -1,5 +1,6 @@
 //! The cross-crate tests, in one binary.
 
+mod asking;
 mod benchmarks;
 mod cli;
 mod constrained;
@@ -13,3 +14,4 @@ mod naming;
 mod parity;
 mod prefixes;
 mod trained;
+mod worker;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use inhouse_candle::checkpoint::write_safetensors;
 use inhouse_candle::codegen::{Config, Part, names};
 use inhouse_candle::config::ConfigFile;
 use inhouse_convert::quantize::Quantization;
@@ -57,7 +58,8 @@ fn folder(mut change: impl FnMut(&str, &mut [f32])) -> tempfile::TempDir {
         change(&original, &mut values);
         tensors.insert(original, (shape, values));
     }
-    write_safetensors(&dir.path().join("model.safetensors"), &tensors);
+    let by_name = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
+    write_safetensors(&dir.path().join("model.safetensors"), &by_name).unwrap();
     dir
 }
 
@@ -102,18 +104,6 @@ fn fused(config: &Config, values: &[f32]) -> Vec<f32> {
         }
     }
     fused
-}
-
-fn write_safetensors(path: &Path, tensors: &Tensors) {
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, (shape, values)) in tensors {
-        let begin = data.len();
-        data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
-        header.insert(name.clone(), entry);
-    }
-    let header = serde_json::to_vec(&header).unwrap();
-    std::fs::write(path, [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()).unwrap();
 }
 
 fn converted(from: &Path, quantization: Quantization) -> (tempfile::TempDir, PathBuf) {

@@ -31,7 +31,7 @@ impl Linear {
         }
         let y = x.matmul(&self.weight)?;
         match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
+            Some(bias) => ops.add_bias(&y, bias),
             None => Ok(y),
         }
     }
@@ -139,9 +139,12 @@ impl<'a> Loader<'a> {
     }
 
     /// `NAME.weight` and `NAME.bias`, each `[size]`.
+    /// (Old checkpoints of BERT call them `gamma` and `beta`.)
     pub fn layer_norm(&self, name: &str, size: usize, epsilon: f64) -> Result<Norm> {
-        let weight = self.tensor(&format!("{name}.weight"), &[size])?;
-        let bias = Some(self.tensor(&format!("{name}.bias"), &[size])?);
+        let old = self.has(&format!("{name}.gamma"));
+        let (weight, bias) = if old { ("gamma", "beta") } else { ("weight", "bias") };
+        let weight = self.tensor(&format!("{name}.{weight}"), &[size])?;
+        let bias = Some(self.tensor(&format!("{name}.{bias}"), &[size])?);
         Ok(Norm { weight, bias, epsilon })
     }
 

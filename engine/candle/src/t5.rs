@@ -280,8 +280,8 @@ impl T5 {
         let activation = self.config.dense_act_fn;
         let input = layer.input.apply(&normed, ops)?;
         let hidden = match &layer.gate {
-            Some(gate) => (activation.apply(&gate.apply(&normed, ops)?, ops)? * input)?,
-            None => activation.apply(&input, ops)?,
+            Some(gate) => (ops.activate(activation, &gate.apply(&normed, ops)?)? * input)?,
+            None => ops.activate(activation, &input)?,
         };
         layer.output.apply(&hidden, ops)? + x
     }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use inhouse_core::Error;
+use inhouse_core::{Error, files};
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -166,5 +166,40 @@ fn element_type(name: &str) -> Option<ElementType> {
         "U32" | "I32" => ElementType::Other(4),
         "U64" | "I64" | "C64" => ElementType::Other(8),
         _ => return None,
+    })
+}
+
+/// Writes tensors of f32, each with its shape and row-major values, as a safetensors file.
+///
+/// # Errors
+/// The file cannot be written; one that is there is then left as it was.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &BTreeMap<&str, (Vec<usize>, Vec<f32>)>,
+) -> inhouse_core::Result<()> {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), serde_json::json!({"format": "pt"}));
+    let mut end = 0usize;
+    for (name, (shape, values)) in tensors {
+        let begin = end;
+        end += values.len() * 4;
+        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, end]});
+        header.insert((*name).to_owned(), entry);
+    }
+    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    // The values begin at a multiple of 8 bytes, as the format asks.
+    header.resize(header.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
+    files::write_atomic(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        let mut bytes = Vec::new();
+        for (_, values) in tensors.values() {
+            for piece in values.chunks(1 << 14) {
+                bytes.clear();
+                piece.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+                file.write_all(&bytes)?;
+            }
+        }
+        Ok(())
     })
 }

@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::{Element, PIECE, contiguous, dispatch, exp, takes};
+use super::{Element, PIECE, contiguous, dispatch, takes};
+use crate::kernels::exp;
 use crate::ops::Activation;
 
 /// `function` of every number of `x`, where it is one that has a kernel here.

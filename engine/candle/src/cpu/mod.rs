@@ -158,24 +158,6 @@ fn dots<S: Simd, const N: usize>(simd: S, x: &[f32], weights: [&[f32]; N]) -> [f
     totals
 }
 
-/// e^x to about two units in the last place: reduction by Cody and Waite, the polynomial of Cephes' `expf`. Beyond what f32
-/// holds it stays at the last value that is neither 0 nor infinite.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    /// Adding it leaves a number's integer part in the lowest bits.
-    const SHIFT: f32 = 12_582_912.0;
-    let x = x.clamp(-87.3, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + SHIFT;
-    let n = shifted - SHIFT;
-    let x = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let mut y = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
-        y = y * x + coefficient;
-    }
-    let y = y * x * x + x + 1.0;
-    y * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
@@ -187,18 +169,5 @@ mod tests {
                 "{bits:#x}: {got} {want}"
             );
         }
-    }
-
-    #[test]
-    fn exp_is_that_of_the_standard_library() {
-        let mut worst = 0f64;
-        for i in -87_000..88_000 {
-            let x = i as f32 / 1000.0;
-            let want = f64::from(x).exp();
-            worst = worst.max((f64::from(super::exp(x)) / want - 1.0).abs());
-        }
-        assert!(worst < 3e-7, "{worst}");
-        assert!(super::exp(f32::NAN).is_nan() && super::exp(f32::NEG_INFINITY) < 2e-38);
-        assert!(super::exp(f32::INFINITY) > 1e38);
     }
 }
