@@ -1,6 +1,7 @@
 //! Attention over the cells of several sequences, the one that all architectures share.
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use inhouse_core::decode::CancelToken;
 
 use crate::cache::{KeyValue, Memory, Sequence};
 use crate::cpu::{self, Seen};
@@ -18,6 +19,8 @@ pub(crate) struct Rows<'a> {
     /// First row and number of rows.
     pub begin: usize,
     pub count: usize,
+    /// Looked at in every layer: a pass over a large model takes seconds.
+    pub cancel: Option<&'a CancelToken>,
 }
 
 impl Rows<'_> {
@@ -109,6 +112,10 @@ pub(crate) fn self_attention(
     sights: &[Sight],
     ops: Ops,
 ) -> Result<Tensor> {
+    if parts.iter().any(|part| part.cancel.is_some_and(|cancel| cancel.check().is_err())) {
+        // The decoder asks the token for the reason.
+        candle_core::bail!("cancelled");
+    }
     let mut readers = Vec::with_capacity(parts.len());
     for (run, sight) in parts.iter_mut().zip(sights) {
         let cut = |tensor: &Tensor| tensor.narrow(1, run.begin, run.count)?.contiguous();
@@ -249,5 +256,24 @@ fn attend_rows(
     match output {
         Some(output) => output.reshape((n_head, n, head_dim)),
         None => candle_core::bail!("attention over no cells"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_is_seen_in_every_layer() {
+        let heads = || Tensor::ones((2, 3, 4), DType::F32, &Device::Cpu).unwrap();
+        let projected = Projected { queries: heads(), keys: heads(), values: heads() };
+        let token = CancelToken::new();
+        let attend = || {
+            let rows = Rows { sequence: None, memory: None, begin: 0, count: 3, cancel: Some(&token) };
+            self_attention(0, &projected, 1.0, &mut [rows], &[Sight::all()], Ops::Fused)
+        };
+        assert_eq!(attend().unwrap().dims(), [3, 8]);
+        token.cancel();
+        assert!(attend().unwrap_err().to_string().contains("cancelled"));
     }
 }

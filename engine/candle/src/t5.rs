@@ -5,7 +5,7 @@
 //! How a prompt meets the two halves is told in `encoder_decoder.rs`.
 
 use candle_core::{DType, Device, Tensor};
-use inhouse_core::decode::TokenId;
+use inhouse_core::decode::{CancelToken, TokenId};
 use inhouse_core::{Error, Result};
 
 use crate::attention::{Projected, Reader, Rows, Sight, attend, self_attention, split_heads};
@@ -346,14 +346,14 @@ impl Encoder for T5 {
         self.config.decoder_start_token_id as TokenId
     }
 
-    fn encode(&self, tokens: &[TokenId], ops: Ops) -> candle_core::Result<Memory> {
+    fn encode(&self, tokens: &[TokenId], cancel: &CancelToken, ops: Ops) -> candle_core::Result<Memory> {
         let n = tokens.len();
         let bias = self.position_bias(&self.encoder_bias, 0, n, n, true)?;
         let sights = [Sight::all().biased(&bias)?];
         let mut x = self.embedding.index_select(&Tensor::new(tokens, &self.device)?, 0)?;
         for (layer, block) in self.encoder.iter().enumerate() {
             let projected = self.project(&block.attention, &block.norm.apply(&x, ops)?, ops)?;
-            let mut parts = [Rows { sequence: None, memory: None, begin: 0, count: n }];
+            let mut parts = [Rows { sequence: None, memory: None, begin: 0, count: n, cancel: Some(cancel) }];
             let attended = self_attention(layer, &projected, self.unscaled(), &mut parts, &sights, ops)?;
             x = (block.attention.output.apply(&attended, ops)? + x)?;
             x = self.feed_forward(&block.feed_forward, &x, ops)?;
