@@ -3,8 +3,8 @@
 //!     candle FOLDER f32|f16|bf16 THREADS PROMPT_TOKENS SEQUENCES NEW_TOKENS
 //!
 //! Sequences of their own prompts are read, each in one feed, then go on greedily side by side, nothing around the model:
-//! no text, no stop rules. Prints one JSON object: the best of some readings of the first prompt and the time of the steps,
-//! both in seconds, and the tokens of every sequence.
+//! no text, no stop rules. Prints one JSON object: CPU seconds (of all threads) of reading the first prompt and of the steps,
+//! their wall seconds, and the tokens of every sequence.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +15,10 @@ use inhouse_core::decode::{CancelToken, Decoder, DecoderOptions, Feed, TokenId};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Readings of the prompt, of which the fastest counts: the first finds nothing in the caches.
-const READINGS: usize = 3;
+/// Readings of the prompt that count; one before them finds nothing in the caches.
+const READINGS: usize = 2;
+/// Ticks a second of /proc/self/stat on Linux, whatever the kernel's own clock.
+const TICKS: f64 = 100.0;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,13 +36,15 @@ fn main() -> Result<()> {
     let mut decoder = Arc::clone(&model).decoder(&options)?;
     let go = CancelToken::new();
     let first = prompt_of(0, prompt);
-    let mut prefill = f64::INFINITY;
-    for _ in 0..READINGS {
+    let mut before = cpu_seconds()?;
+    for reading in 0..=READINGS {
+        if reading == 1 {
+            before = cpu_seconds()?;
+        }
         decoder.rewind(0, 0)?;
-        let start = Instant::now();
         decoder.feed(&[Feed { seq: 0, tokens: &first }], &go)?;
-        prefill = prefill.min(start.elapsed().as_secs_f64());
     }
+    let prefill = (cpu_seconds()? - before) / READINGS as f64;
     let mut texts = Vec::with_capacity(sequences);
     for sequence in 0..sequences {
         let tokens = prompt_of(sequence, prompt);
@@ -48,13 +52,28 @@ fn main() -> Result<()> {
         decoder.feed(&[Feed { seq: sequence as u32, tokens: &tokens }], &go)?;
         texts.push(vec![likeliest(decoder.logits(0)?)]);
     }
-    let start = Instant::now();
+    let (before, start) = (cpu_seconds()?, Instant::now());
     for _ in 0..new_tokens {
         step(decoder.as_mut(), &mut texts, &go)?;
     }
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{{\"prefill_seconds\": {prefill}, \"decode_seconds\": {seconds}, \"texts\": {texts:?}}}");
+    let (cpu, wall) = (cpu_seconds()? - before, start.elapsed().as_secs_f64());
+    println!(
+        "{{\"prefill_cpu\": {prefill}, \"decode_cpu\": {cpu}, \"decode_wall\": {wall}, \"texts\": {texts:?}}}"
+    );
     Ok(())
+}
+
+/// User and system time of this process.
+fn cpu_seconds() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat")?;
+    // The name in brackets may hold spaces; user and system time are the 14th and 15th of all fields.
+    let fields = text
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>())
+        .unwrap_or_default();
+    let ticks =
+        |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).ok_or("/proc/self/stat");
+    Ok((ticks(11)? + ticks(12)?) / TICKS)
 }
 
 fn usage() -> Box<dyn std::error::Error> {
