@@ -3,6 +3,7 @@
 mod asking;
 mod benchmarks;
 mod cli;
+mod constrained;
 mod daemon;
 mod encoders;
 mod ffi;
@@ -14,4 +15,5 @@ mod naming;
 mod parity;
 mod prefixes;
 mod streams;
+mod trained;
 mod worker;

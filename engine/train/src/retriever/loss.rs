@@ -59,7 +59,8 @@ pub fn cross_entropy(vectors: Vectors<'_>, masked: &[(usize, usize)], temperatur
             if factor == 0.0 {
                 continue;
             }
-            let (d_query, d_api) = (&mut loss.d_queries[q * dim..][..dim], &mut loss.d_apis[a * dim..][..dim]);
+            let (d_query, d_api) =
+                (&mut loss.d_queries[q * dim..][..dim], &mut loss.d_apis[a * dim..][..dim]);
             let api = &apis[a * dim..][..dim];
             for i in 0..dim {
                 d_query[i] += factor * api[i];
@@ -86,7 +87,11 @@ mod tests {
         for i in 0..queries.len() + apis.len() {
             let shifted = |by: f32| {
                 let (mut q, mut a) = (queries.clone(), apis.clone());
-                if i < 6 { q[i] += by } else { a[i - 6] += by }
+                if i < 6 {
+                    q[i] += by
+                } else {
+                    a[i - 6] += by
+                }
                 at(&q, &a).value
             };
             let slope = (shifted(step) - shifted(-step)) / (2.0 * f64::from(step));
