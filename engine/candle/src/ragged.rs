@@ -385,7 +385,8 @@ mod tests {
         let texts = Texts::new(&[1, 3, 2], &device).unwrap();
         let x = Var::randn(0f32, 1.0, (6, 4), &device).unwrap();
         let target = Tensor::randn(0f32, 1.0, (3, 4), &device).unwrap();
-        let parts = [(0, 1), (1, 3), (4, 2)].map(|(begin, n)| x.narrow(0, begin, n).unwrap().mean(0).unwrap());
+        let parts =
+            [(0, 1), (1, 3), (4, 2)].map(|(begin, n)| x.narrow(0, begin, n).unwrap().mean(0).unwrap());
         let (got, want) = (texts.mean(&x).unwrap(), Tensor::stack(&parts, 0).unwrap());
         let gradient = |output: &Tensor| {
             let store = (output * &target).unwrap().sum_all().unwrap().backward().unwrap();

@@ -34,8 +34,8 @@ fn main() -> ExitCode {
         Ok(line) => println!("{line}"),
         Err(error) => eprintln!("{error}"),
     };
-    let done =
-        Config::read(Path::new(path)).and_then(|config| run(&config, resume, &CancelToken::new(), &Notes, &mut tell));
+    let done = Config::read(Path::new(path))
+        .and_then(|config| run(&config, resume, &CancelToken::new(), &Notes, &mut tell));
     match done {
         Ok(outcome) => {
             eprintln!("{outcome:?}");

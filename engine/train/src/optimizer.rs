@@ -137,7 +137,12 @@ impl Optimizer {
     ///
     /// # Errors
     /// A gradient is not finite, of another shape or unreadable; nothing is changed then.
-    pub fn update(&mut self, gradients: &BTreeMap<String, Vec<f32>>, rate: f64, clip_norm: Option<f64>) -> Result<f64> {
+    pub fn update(
+        &mut self,
+        gradients: &BTreeMap<String, Vec<f32>>,
+        rate: f64,
+        clip_norm: Option<f64>,
+    ) -> Result<f64> {
         let squares: f64 = gradients.values().map(|gradient| sum_of_squares(gradient)).sum();
         let norm = squares.sqrt();
         if !norm.is_finite() {
@@ -177,7 +182,8 @@ impl Optimizer {
                         let gradient = gradient * scale;
                         *mean += (gradient - *mean) * (1.0 - beta1);
                         *square = *square * beta2 + gradient * gradient * (1.0 - beta2);
-                        *weight = *weight * decay - step_size * *mean / (square.sqrt() / root_correction + epsilon);
+                        *weight =
+                            *weight * decay - step_size * *mean / (square.sqrt() / root_correction + epsilon);
                     }
                 });
             write(variable, slot)?;
@@ -233,8 +239,12 @@ mod tests {
         assert!((optimizer.update(&gradient(&[3.0, 4.0]), 0.1, Some(1.0)).unwrap() - 5.0).abs() < 1e-9);
         // The first step of Adam is the rate in the direction of the sign; decay comes before.
         let moved = values(variable.as_tensor()).unwrap();
-        assert!((moved[0] - (0.999 - 0.1)).abs() < 1e-6 && (moved[1] - (1.998 - 0.1)).abs() < 1e-6, "{moved:?}");
-        let slots: BTreeMap<String, Slot> = optimizer.slots().map(|(n, s)| (n.to_owned(), s.clone())).collect();
+        assert!(
+            (moved[0] - (0.999 - 0.1)).abs() < 1e-6 && (moved[1] - (1.998 - 0.1)).abs() < 1e-6,
+            "{moved:?}"
+        );
+        let slots: BTreeMap<String, Slot> =
+            optimizer.slots().map(|(n, s)| (n.to_owned(), s.clone())).collect();
         let mut other = make();
         other.restore(1, slots.clone()).unwrap();
         optimizer.update(&gradient(&[-1.0, 2.0]), 0.1, None).unwrap();

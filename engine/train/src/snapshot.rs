@@ -39,9 +39,12 @@ pub fn write(folder: &Path, optimizer: &Optimizer, run: &str) -> Result<()> {
     std::fs::create_dir(&partial).map_err(|cause| Error::io("create", &partial, cause))?;
     let names: Vec<(String, &Slot, Part)> = PARTS
         .iter()
-        .flat_map(|(part, of)| optimizer.slots().map(move |(name, slot)| (format!("{part}/{name}"), slot, *of)))
+        .flat_map(|(part, of)| {
+            optimizer.slots().map(move |(name, slot)| (format!("{part}/{name}"), slot, *of))
+        })
         .collect();
-    let tensors = names.iter().map(|(name, slot, of)| (name.as_str(), (slot.shape.clone(), of(slot).clone())));
+    let tensors =
+        names.iter().map(|(name, slot, of)| (name.as_str(), (slot.shape.clone(), of(slot).clone())));
     write_safetensors(&partial.join("model.safetensors"), &tensors.collect())?;
     let state = State { version: 1, step: optimizer.step(), run: run.to_owned() };
     files::write_atomic(&partial.join("state.json"), |file| Ok(serde_json::to_writer(file, &state)?))?;
@@ -97,7 +100,10 @@ pub fn restore(folder: &Path, optimizer: &mut Optimizer, run: &str) -> Result<bo
     let state: State =
         serde_json::from_str(&files::read_text(&path)?).map_err(|cause| Error::data(&path, cause))?;
     if state.version != 1 {
-        return Err(Error::new(ErrorKind::UnsupportedVersion, format!("{}: version {}", path.display(), state.version)));
+        return Err(Error::new(
+            ErrorKind::UnsupportedVersion,
+            format!("{}: version {}", path.display(), state.version),
+        ));
     }
     if state.run != run {
         let what = "is a snapshot of a run with other data, settings or weights; give it another `out`, or remove it";
@@ -111,11 +117,9 @@ pub fn restore(folder: &Path, optimizer: &mut Optimizer, run: &str) -> Result<bo
     let mut slots = BTreeMap::new();
     for (name, slot) in optimizer.slots() {
         let shape = slot.shape.clone();
-        let [weights, mean, square] = [PARTS[0].0, PARTS[1].0, PARTS[2].0].map(|part| read(part, name, &shape));
-        slots.insert(
-            name.to_owned(),
-            Slot { weights: weights?, mean: mean?, square: square?, shape },
-        );
+        let [weights, mean, square] =
+            [PARTS[0].0, PARTS[1].0, PARTS[2].0].map(|part| read(part, name, &shape));
+        slots.insert(name.to_owned(), Slot { weights: weights?, mean: mean?, square: square?, shape });
     }
     optimizer.restore(state.step, slots)?;
     Ok(true)

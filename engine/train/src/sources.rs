@@ -80,7 +80,12 @@ impl SourceList {
 ///
 /// # Errors
 /// The folder cannot be written, pip cannot be run or fails, or a wheel is not the pinned one.
-pub fn fetch(list: &SourceList, folder: &Path, python: &str, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
+pub fn fetch(
+    list: &SourceList,
+    folder: &Path,
+    python: &str,
+    progress: &dyn Progress,
+) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(folder).map_err(|cause| Error::io("create", folder, cause))?;
     progress.start("fetching packages", Some(list.package.len() as u64));
     let mut wheels = Vec::new();
@@ -140,8 +145,7 @@ fn download(package: &Package, folder: &Path, python: &str) -> Result<()> {
 }
 
 fn sha256(path: &Path) -> Result<String> {
-    let bytes =
-        files::read_bounded(path, MAX_WHEEL_BYTES).map_err(|cause| Error::io("read", path, cause))?;
+    let bytes = files::read_bounded(path, MAX_WHEEL_BYTES).map_err(|cause| Error::io("read", path, cause))?;
     Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -38,7 +38,8 @@ pub fn run(arguments: &Arguments, json: bool, progress: &dyn Progress) -> Result
     let What::Retriever { config, resume } = &arguments.what;
     let config = Config::read(config)?;
     let cancel = super::on_interrupt()?;
-    let outcome = retriever::run(&config, *resume, &cancel, progress, &mut |report| tell(report, json, progress))?;
+    let outcome =
+        retriever::run(&config, *resume, &cancel, progress, &mut |report| tell(report, json, progress))?;
     progress.finish();
     let state = if outcome.finished { "finished" } else { "stopped; go on with --resume" };
     eprintln!(
@@ -59,7 +60,8 @@ fn tell(report: &Report, json: bool, progress: &dyn Progress) {
     }
     match report {
         Report::Data { statistics, overlapping } => {
-            let removed = overlapping.map_or_else(String::new, |n| format!(", {n} removed that repeat a benchmark"));
+            let removed =
+                overlapping.map_or_else(String::new, |n| format!(", {n} removed that repeat a benchmark"));
             progress.note(&format!(
                 "{} pairs from {} packages and {} APIs{removed}",
                 statistics.kept, statistics.packages, statistics.apis

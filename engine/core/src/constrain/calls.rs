@@ -34,7 +34,8 @@ pub struct Calls {
 /// Lists the calls in a parsed file of source; `module` is its own dotted name, which relative imports are resolved by, or
 /// empty.
 pub fn calls(library: &Library, module: &str, is_package: bool, text: &str, body: &[Stmt]) -> Calls {
-    let package = if is_package { module } else { module.rsplit_once('.').map_or("", |(package, _)| package) };
+    let package =
+        if is_package { module } else { module.rsplit_once('.').map_or("", |(package, _)| package) };
     let mut reader = Reader::new(library, text);
     reader.calls = Some(CallLog { package: package.to_owned(), found: Calls::default() });
     for stmt in body {

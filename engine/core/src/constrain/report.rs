@@ -117,15 +117,7 @@ pub(super) struct Reader<'l, 't> {
 
 impl<'l, 't> Reader<'l, 't> {
     pub(super) fn new(library: &'l Library, text: &'t str) -> Self {
-        Self {
-            library,
-            text,
-            scopes: Scopes::default(),
-            block: 0,
-            depth: 0,
-            found: Vec::new(),
-            calls: None,
-        }
+        Self { library, text, scopes: Scopes::default(), block: 0, depth: 0, found: Vec::new(), calls: None }
     }
 }
 

@@ -38,8 +38,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use docstring::first_sentence;
-pub use parse::parse_source;
 pub(crate) use nesting::check as check_nesting;
+pub use parse::parse_source;
 
 use crate::api::{self, ApiDoc};
 use crate::{Error, Progress, Result};

@@ -12,7 +12,8 @@ const MAX_ENTRIES: usize = 400_000;
 const MAX_TOTAL_BYTES: u64 = 512 << 20;
 
 /// Folders with other people's code, and with tests, whose comments say little of what is called.
-const FOREIGN: &[&str] = &["tests", "test", "_vendor", "_vendored", "vendor", "vendored", "third_party", "extern", "externals"];
+const FOREIGN: &[&str] =
+    &["tests", "test", "_vendor", "_vendored", "vendor", "vendored", "third_party", "extern", "externals"];
 
 /// One file of Python source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,8 @@ pub fn read_wheel(path: &Path, exclude: &[String]) -> Result<Vec<SourceFile>> {
     let bad = |cause: zip::result::ZipError| Error::data(path, format!("not a readable wheel: {cause}"));
     let file = files::open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(bad)?;
-    let too_much = || Error::new(ErrorKind::LimitExceeded, format!("{}: too large to be read", path.display()));
+    let too_much =
+        || Error::new(ErrorKind::LimitExceeded, format!("{}: too large to be read", path.display()));
     if archive.len() > MAX_ENTRIES {
         return Err(too_much());
     }

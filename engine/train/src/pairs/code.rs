@@ -32,7 +32,10 @@ pub(super) fn pairs(file: &SourceFile, table: &ApiTable) -> Vec<Pair> {
             return table.callable(target).map(|id| (id, false));
         }
         let root = call.root.as_deref()?;
-        if matches!(root, "self" | "cls" | "super") || imported(root) || constrain::is_builtin_member(&call.name) {
+        if matches!(root, "self" | "cls" | "super")
+            || imported(root)
+            || constrain::is_builtin_member(&call.name)
+        {
             return None;
         }
         table.method_named(&call.name, &libraries).map(|id| (id, true))
@@ -59,7 +62,9 @@ fn add(block: &Block, apis: &[(u32, bool)], table: &ApiTable, path: &str, pairs:
     }
     let mut queries = Vec::new();
     match block.kind {
-        BlockKind::Statements => queries.extend(prose::sentence(&block.says, 50).map(|q| (q, Origin::Comment))),
+        BlockKind::Statements => {
+            queries.extend(prose::sentence(&block.says, 50).map(|q| (q, Origin::Comment)))
+        }
         BlockKind::Function => {
             let paragraph = prose::paragraphs(block.says.trim()).into_iter().next().unwrap_or_default();
             let first = docs::first_sentence(&block.says);

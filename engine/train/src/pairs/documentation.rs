@@ -35,7 +35,8 @@ pub(super) fn pairs(apis: &[ApiDoc]) -> Vec<Pair> {
         if let Some(query) = prose::sentence(&api.description, 40) {
             add(api, query, Origin::Summary);
         }
-        let further = prose::paragraphs(&api.doc).into_iter().take(2).flat_map(|text| prose::sentences(&text));
+        let further =
+            prose::paragraphs(&api.doc).into_iter().take(2).flat_map(|text| prose::sentences(&text));
         for sentence in further.skip(1).take(2) {
             if let Some(query) = prose::sentence(&sentence, 40) {
                 add(api, query, Origin::Detail);
@@ -71,7 +72,8 @@ pub(super) fn pairs(apis: &[ApiDoc]) -> Vec<Pair> {
 /// The paragraphs that stand right above examples, where they say what the example does.
 fn above_examples(doc: &str) -> Vec<String> {
     let lines: Vec<&str> = doc.lines().map(str::trim).collect();
-    let Some(begin) = lines.iter().position(|line| matches!(line.trim_end_matches(':'), "Examples" | "Example"))
+    let Some(begin) =
+        lines.iter().position(|line| matches!(line.trim_end_matches(':'), "Examples" | "Example"))
     else {
         return Vec::new();
     };
@@ -173,7 +175,8 @@ Spin it for three whole turns:
             doc: doc.into(),
             ..ApiDoc::default()
         };
-        let apis = [api("loom.Thread.spin", doc), api("loom.weave", "Weaves."), api("loom.Wheel.stop", "Stops.")];
+        let apis =
+            [api("loom.Thread.spin", doc), api("loom.weave", "Weaves."), api("loom.Wheel.stop", "Stops.")];
         let seen: Vec<_> = pairs(&apis).into_iter().map(|p| (p.origin, p.query, p.apis[0].clone())).collect();
         let row = |origin, query: &str, api: &str| (origin, query.to_owned(), api.to_owned());
         assert_eq!(

@@ -145,7 +145,9 @@ pub fn make(list: &SourceList, options: &MakeOptions, progress: &dyn Progress) -
         .stack_size(STACK_BYTES)
         .thread_name(|i| format!("inhouse-train-{i}"))
         .build()
-        .map_err(|cause| Error::with_source(ErrorKind::Io, format!("cannot start threads: {cause}"), cause))?;
+        .map_err(|cause| {
+            Error::with_source(ErrorKind::Io, format!("cannot start threads: {cause}"), cause)
+        })?;
     let steps = Steps { work: &options.work };
     let mut apis: Vec<ApiDoc> = Vec::new();
     let mut pairs: Vec<Pair> = Vec::new();
@@ -165,7 +167,8 @@ pub fn make(list: &SourceList, options: &MakeOptions, progress: &dyn Progress) -
 
     let everything: Vec<&str> = list.package.iter().map(|package| package.sha256.as_str()).collect();
     let everything = key(&everything);
-    let mut statistics = Statistics { packages: list.package.len(), apis: table.apis().len(), ..Statistics::default() };
+    let mut statistics =
+        Statistics { packages: list.package.len(), apis: table.apis().len(), ..Statistics::default() };
     let mut seen: FxHashSet<String> = FxHashSet::default();
     progress.start("reading code", Some(list.package.len() as u64));
     for package in &list.package {
@@ -244,7 +247,9 @@ fn choose(
 ) -> (Vec<Pair>, Vec<Pair>) {
     pairs.retain(|pair| pair.apis.iter().all(|api| table.id(api).is_some_and(|id| is_answer(table.api(id)))));
     let bare = |pair: &Pair| -> Vec<(String, String)> {
-        let name = |full: &String| table.id(full).map(|id| (table.api(id).library().to_owned(), table.api(id).name.clone()));
+        let name = |full: &String| {
+            table.id(full).map(|id| (table.api(id).library().to_owned(), table.api(id).name.clone()))
+        };
         pair.apis.iter().filter_map(name).collect()
     };
     let mut meanings: FxHashMap<String, FxHashSet<(String, String)>> = FxHashMap::default();

@@ -56,7 +56,10 @@ pub struct Removed {
 }
 
 fn words(text: &str) -> Vec<String> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
 }
 
 fn hash(words: &[String]) -> u64 {
@@ -81,7 +84,8 @@ impl Benchmarks {
             let entries = std::fs::read_dir(&folder).map_err(|cause| Error::io("read", &folder, cause))?;
             for entry in entries {
                 let path = entry.map_err(|cause| Error::io("read", &folder, cause))?.path();
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let name =
+                    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 if path.is_dir() {
                     open.push(path);
                 } else if name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") {

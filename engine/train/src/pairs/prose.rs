@@ -2,9 +2,39 @@
 
 /// Words that mark a comment as an aside to tools or to other programmers.
 const ASIDES: &[&str] = &[
-    "todo", "fixme", "xxx", "hack", "noqa", "pylint", "pragma", "mypy", "type:", "flake8", "copyright", "license",
-    "licence", "http:", "https:", "www.", "isort", "yapf", "black:", "fmt:", "ruff:", "pyright", "gh-", "nosec",
-    "-*-", "deprecated", "versionadded", "versionchanged", "see also", "@", "eslint", "coverage:", "bug",
+    "todo",
+    "fixme",
+    "xxx",
+    "hack",
+    "noqa",
+    "pylint",
+    "pragma",
+    "mypy",
+    "type:",
+    "flake8",
+    "copyright",
+    "license",
+    "licence",
+    "http:",
+    "https:",
+    "www.",
+    "isort",
+    "yapf",
+    "black:",
+    "fmt:",
+    "ruff:",
+    "pyright",
+    "gh-",
+    "nosec",
+    "-*-",
+    "deprecated",
+    "versionadded",
+    "versionchanged",
+    "see also",
+    "@",
+    "eslint",
+    "coverage:",
+    "bug",
 ];
 
 /// The text as one line of plain words, where it is a sentence of 3 to `max_words` words.
@@ -40,7 +70,8 @@ pub fn plain(text: &str) -> String {
         // `:role:`~a.b.c``: the last part where a tilde says so.
         let role = tail.strip_prefix(':').and_then(|tail| {
             let end = tail.find(':')?;
-            let named = tail[..end].bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+            let named =
+                tail[..end].bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
             (end > 0 && named && tail[end + 1..].starts_with('`')).then(|| &tail[end + 1..])
         });
         let Some(quoted) = role.or_else(|| tail.starts_with('`').then_some(tail)) else {
@@ -115,8 +146,22 @@ fn is_section(line: &str) -> bool {
     line.ends_with(':')
         && matches!(
             name.as_str(),
-            "args" | "arguments" | "parameters" | "params" | "returns" | "return" | "yields" | "raises" | "example"
-                | "examples" | "note" | "notes" | "attributes" | "references" | "keyword args" | "keyword arguments"
+            "args"
+                | "arguments"
+                | "parameters"
+                | "params"
+                | "returns"
+                | "return"
+                | "yields"
+                | "raises"
+                | "example"
+                | "examples"
+                | "note"
+                | "notes"
+                | "attributes"
+                | "references"
+                | "keyword args"
+                | "keyword arguments"
         )
 }
 

@@ -77,7 +77,9 @@ impl ApiTable {
         for id in candidates.filter(|&id| libraries.contains(&self.api(id).library())) {
             found = match found {
                 Some(best) if self.api(best).library() != self.api(id).library() => return None,
-                Some(best) if self.api(best).qualified_name.len() <= self.api(id).qualified_name.len() => Some(best),
+                Some(best) if self.api(best).qualified_name.len() <= self.api(id).qualified_name.len() => {
+                    Some(best)
+                }
                 _ => Some(id),
             };
         }

@@ -9,22 +9,25 @@ use rustc_hash::FxHasher;
 
 /// Words that stand for the parts of names: plain English, none of them a word of programming.
 const WORDS: &[&str] = &[
-    "acorn", "amber", "anchor", "apron", "aspen", "badger", "banner", "barley", "basil", "beacon", "birch", "bishop",
-    "blossom", "bonnet", "bramble", "breeze", "bronze", "brook", "butter", "cabin", "candle", "canoe", "canyon", "cedar",
-    "cello", "cherry", "cider", "cinder", "clover", "cobalt", "comet", "copper", "coral", "cotton", "crane", "crater",
-    "cricket", "crimson", "daisy", "dapple", "dawn", "denim", "desert", "donkey", "dragon", "drizzle", "eagle", "ember",
-    "falcon", "fennel", "ferry", "fiddle", "finch", "flannel", "flint", "forest", "fox", "garnet", "ginger", "glacier",
-    "goblet", "granite", "grove", "gull", "hamlet", "harbor", "harvest", "hazel", "heron", "hickory", "honey", "horizon",
-    "indigo", "iris", "island", "ivory", "ivy", "jasmine", "jasper", "kettle", "ladder", "lagoon", "lantern", "larch",
-    "lark", "laurel", "lavender", "lemon", "lentil", "lichen", "lilac", "linen", "lobster", "lotus", "lumber", "magnet",
-    "maple", "marble", "meadow", "melon", "mercury", "mitten", "molasses", "moss", "mustard", "myrtle", "nectar", "needle",
-    "nettle", "oak", "oasis", "ocean", "olive", "onion", "opal", "orchard", "orchid", "otter", "oyster", "paddle", "panther",
-    "parsley", "pebble", "pepper", "pewter", "pigeon", "pillow", "pine", "plum", "pollen", "pond", "poppy", "prairie", "quail",
-    "quartz", "quill", "rabbit", "raven", "ribbon", "river", "robin", "rosemary", "ruby", "saddle", "saffron", "salmon",
-    "sandal", "sapphire", "satin", "scarlet", "shovel", "silver", "sparrow", "spruce", "squash", "stork", "summit", "sunset",
-    "swallow", "tailor", "tamarind", "teapot", "thicket", "thistle", "thunder", "tiger", "timber", "topaz", "trout", "tulip",
-    "tundra", "turnip", "turtle", "valley", "vanilla", "velvet", "violet", "walnut", "walrus", "weasel", "whistle", "willow",
-    "winter", "wolf", "wren", "yarrow", "yonder", "zephyr", "zinnia",
+    "acorn", "amber", "anchor", "apron", "aspen", "badger", "banner", "barley", "basil", "beacon", "birch",
+    "bishop", "blossom", "bonnet", "bramble", "breeze", "bronze", "brook", "butter", "cabin", "candle",
+    "canoe", "canyon", "cedar", "cello", "cherry", "cider", "cinder", "clover", "cobalt", "comet", "copper",
+    "coral", "cotton", "crane", "crater", "cricket", "crimson", "daisy", "dapple", "dawn", "denim", "desert",
+    "donkey", "dragon", "drizzle", "eagle", "ember", "falcon", "fennel", "ferry", "fiddle", "finch",
+    "flannel", "flint", "forest", "fox", "garnet", "ginger", "glacier", "goblet", "granite", "grove", "gull",
+    "hamlet", "harbor", "harvest", "hazel", "heron", "hickory", "honey", "horizon", "indigo", "iris",
+    "island", "ivory", "ivy", "jasmine", "jasper", "kettle", "ladder", "lagoon", "lantern", "larch", "lark",
+    "laurel", "lavender", "lemon", "lentil", "lichen", "lilac", "linen", "lobster", "lotus", "lumber",
+    "magnet", "maple", "marble", "meadow", "melon", "mercury", "mitten", "molasses", "moss", "mustard",
+    "myrtle", "nectar", "needle", "nettle", "oak", "oasis", "ocean", "olive", "onion", "opal", "orchard",
+    "orchid", "otter", "oyster", "paddle", "panther", "parsley", "pebble", "pepper", "pewter", "pigeon",
+    "pillow", "pine", "plum", "pollen", "pond", "poppy", "prairie", "quail", "quartz", "quill", "rabbit",
+    "raven", "ribbon", "river", "robin", "rosemary", "ruby", "saddle", "saffron", "salmon", "sandal",
+    "sapphire", "satin", "scarlet", "shovel", "silver", "sparrow", "spruce", "squash", "stork", "summit",
+    "sunset", "swallow", "tailor", "tamarind", "teapot", "thicket", "thistle", "thunder", "tiger", "timber",
+    "topaz", "trout", "tulip", "tundra", "turnip", "turtle", "valley", "vanilla", "velvet", "violet",
+    "walnut", "walrus", "weasel", "whistle", "willow", "winter", "wolf", "wren", "yarrow", "yonder",
+    "zephyr", "zinnia",
 ];
 
 /// One way of renaming a library.
@@ -76,7 +79,11 @@ impl Twin {
             let tail = &rest[begin..];
             let end = tail.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(tail.len());
             let (word, after) = tail.split_at(end);
-            if is_identifier(word) || after.starts_with('(') { out.push_str(&self.name(word)) } else { out.push_str(word) }
+            if is_identifier(word) || after.starts_with('(') {
+                out.push_str(&self.name(word))
+            } else {
+                out.push_str(word)
+            }
             rest = after;
         }
         out.push_str(rest);
@@ -87,7 +94,12 @@ impl Twin {
     pub fn api(self, api: &ApiDoc) -> ApiDoc {
         ApiDoc {
             name: self.name(&api.name),
-            qualified_name: api.qualified_name.split('.').map(|part| self.name(part)).collect::<Vec<_>>().join("."),
+            qualified_name: api
+                .qualified_name
+                .split('.')
+                .map(|part| self.name(part))
+                .collect::<Vec<_>>()
+                .join("."),
             description: self.sentence(&api.description),
             ..api.clone()
         }
@@ -103,7 +115,15 @@ fn is_identifier(word: &str) -> bool {
 
 /// The words of a name and what stands between them: `read_csvFile2` -> `read`, `_`, `csv`, `File`, `2`.
 pub(super) fn parts(name: &str) -> Vec<&str> {
-    let kind = |c: char| if c.is_alphabetic() { 0 } else if c.is_numeric() { 1 } else { 2 };
+    let kind = |c: char| {
+        if c.is_alphabetic() {
+            0
+        } else if c.is_numeric() {
+            1
+        } else {
+            2
+        }
+    };
     let chars: Vec<(usize, char)> = name.char_indices().collect();
     let mut found = Vec::new();
     let mut begin = 0;
@@ -138,7 +158,10 @@ mod tests {
         assert!(twin.name("drop_duplicates").starts_with(&format!("{drop}_")));
         let text = "Drop rows of the DataFrame by drop_duplicates or drop().";
         let renamed = twin.sentence(text);
-        assert!(renamed.starts_with("Drop rows of the ") && renamed.ends_with(&format!("{drop}().")), "{renamed}");
+        assert!(
+            renamed.starts_with("Drop rows of the ") && renamed.ends_with(&format!("{drop}().")),
+            "{renamed}"
+        );
         assert!(!renamed.contains("DataFrame") && renamed.contains(&twin.name("drop_duplicates")));
         assert_ne!(Twin::new(8).name("one_two_three"), twin.name("one_two_three"));
     }

@@ -127,7 +127,8 @@ pub fn ask(sentence: &str, rng: &mut impl Rng) -> String {
     let lower = first.to_lowercase();
     let verb = if is_verb(&lower) { Some(lower) } else { infinitive(first) };
     let Some(verb) = verb else { return sentence.to_owned() };
-    let verb = if matches!(verb.as_str(), "return") && rng.random_bool(0.6) { "get".to_owned() } else { verb };
+    let verb =
+        if matches!(verb.as_str(), "return") && rng.random_bool(0.6) { "get".to_owned() } else { verb };
     let (before, after) = FORMS.choose(rng).copied().unwrap_or(("", ""));
     let mut text = format!("{before}{verb} {rest}{after}");
     if before.is_empty()
@@ -146,12 +147,16 @@ pub fn vary(query: &str, strength: f64, rng: &mut impl Rng) -> String {
     for word in words {
         let core = word.trim_matches(|c: char| !c.is_alphanumeric());
         let lower = core.to_lowercase();
-        let small = matches!(lower.as_str(), "the" | "a" | "an" | "this" | "that" | "of" | "to" | "is" | "will" | "be");
+        let small = matches!(
+            lower.as_str(),
+            "the" | "a" | "an" | "this" | "that" | "of" | "to" | "is" | "will" | "be"
+        );
         if may_drop && rng.random_bool(strength * if small { 0.25 } else { 0.06 }) {
             continue;
         }
         if !core.is_empty() && rng.random_bool(strength * 0.35) {
-            let groups: Vec<&&[&str]> = SYNONYMS.iter().filter(|group| group.contains(&lower.as_str())).collect();
+            let groups: Vec<&&[&str]> =
+                SYNONYMS.iter().filter(|group| group.contains(&lower.as_str())).collect();
             if let Some(other) = groups.choose(rng).and_then(|group| group.choose(rng)) {
                 let mut other = (*other).to_owned();
                 if core.starts_with(|c: char| c.is_ascii_uppercase())
@@ -179,7 +184,10 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for _ in 0..100 {
             let text = ask("Returns the mean of all values.", &mut rng).to_lowercase();
-            assert!(text.contains("get the mean of all") || text.contains("return the mean of all"), "{text}");
+            assert!(
+                text.contains("get the mean of all") || text.contains("return the mean of all"),
+                "{text}"
+            );
             let text = ask("Applies a function.", &mut rng).to_lowercase();
             assert!(text.contains("apply a function"), "{text}");
         }

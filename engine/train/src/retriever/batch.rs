@@ -116,9 +116,11 @@ fn text(api: &ApiDoc, twin: Option<Twin>, origin: Option<Origin>, rng: &mut impl
 
 fn reword(query: &str, origin: Origin, strength: f64, rng: &mut impl Rng) -> String {
     // Documentation states, people ask.
-    let documentation = matches!(origin, Origin::Summary | Origin::Reference | Origin::Docstring | Origin::Paragraph);
+    let documentation =
+        matches!(origin, Origin::Summary | Origin::Reference | Origin::Docstring | Origin::Paragraph);
     let strength = if origin == Origin::Summary { strength.max(0.6) } else { strength };
-    let mut query = if documentation && rng.random_bool(strength) { ask(query, rng) } else { query.to_owned() };
+    let mut query =
+        if documentation && rng.random_bool(strength) { ask(query, rng) } else { query.to_owned() };
     if rng.random_bool(strength) {
         query = vary(&query, 0.7, rng);
     }

@@ -204,10 +204,11 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         let Self { model, training, .. } = self;
-        let size = |name: &str, value: usize, range: std::ops::RangeInclusive<usize>| match range.contains(&value) {
-            true => Ok(()),
-            false => Err(format!("{name} = {value} is not within {}..={}", range.start(), range.end())),
-        };
+        let size =
+            |name: &str, value: usize, range: std::ops::RangeInclusive<usize>| match range.contains(&value) {
+                true => Ok(()),
+                false => Err(format!("{name} = {value} is not within {}..={}", range.start(), range.end())),
+            };
         size("training.batch", training.batch, 1..=1 << 16)?;
         size("training.queries_per_library", training.queries_per_library, 1..=training.batch)?;
         size("training.hard_negatives", training.hard_negatives, 0..=64)?;

@@ -84,9 +84,8 @@ pub fn distil(
         ("embeddings.LayerNorm.weight", (vec![width], vec![scale; width])),
         ("embeddings.LayerNorm.bias", (vec![width], vec![0.0; width])),
     ]);
-    let write = |name: &str, text: &str| {
-        files::write_atomic(&out.join(name), |file| file.write_all(text.as_bytes()))
-    };
+    let write =
+        |name: &str, text: &str| files::write_atomic(&out.join(name), |file| file.write_all(text.as_bytes()));
     let pretty = |value: &Value| format!("{value:#}\n");
     write("config.json", &pretty(&config))?;
     let settings = serde_json::to_value(&settings)

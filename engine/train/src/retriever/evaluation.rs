@@ -77,7 +77,8 @@ impl Pool {
     /// The encoder fails.
     pub fn recall(&self, encoder: &dyn TextEncoder) -> Result<Recall> {
         let cancel = CancelToken::new();
-        let asked: Vec<&(String, Vec<String>)> = self.queries.iter().filter(|(_, gold)| !gold.is_empty()).collect();
+        let asked: Vec<&(String, Vec<String>)> =
+            self.queries.iter().filter(|(_, gold)| !gold.is_empty()).collect();
         let texts: Vec<&str> = self.texts.iter().map(String::as_str).collect();
         let apis = encoder.encode(Role::Document, &texts, &cancel)?;
         let queries: Vec<&str> = asked.iter().map(|(query, _)| query.as_str()).collect();
@@ -117,7 +118,8 @@ impl Pool {
 pub fn held_out(table: &ApiTable, pairs: &[Pair], config: &EvaluationConfig) -> Vec<Pool> {
     let mut by_library: FxHashMap<&str, Vec<&Pair>> = FxHashMap::default();
     for pair in pairs {
-        let human = matches!(pair.origin, Origin::Comment | Origin::Docstring | Origin::Example | Origin::Reference);
+        let human =
+            matches!(pair.origin, Origin::Comment | Origin::Docstring | Origin::Example | Origin::Reference);
         if human && let Some(id) = pair.apis.first().and_then(|api| table.callable(api)) {
             by_library.entry(table.api(id).library()).or_default().push(pair);
         }
@@ -129,7 +131,8 @@ pub fn held_out(table: &ApiTable, pairs: &[Pair], config: &EvaluationConfig) -> 
     for (name, pairs) in libraries {
         // Pairs come in an order that is random but fixed.
         let chosen: Vec<&Pair> = pairs.into_iter().take(share).collect();
-        let wanted: FxHashSet<u32> = chosen.iter().flat_map(|pair| &pair.apis).filter_map(|api| table.id(api)).collect();
+        let wanted: FxHashSet<u32> =
+            chosen.iter().flat_map(|pair| &pair.apis).filter_map(|api| table.id(api)).collect();
         let of_library = |id: &u32| {
             let api = table.api(*id);
             api.library() == name && table.callable(&api.qualified_name).is_some()
@@ -168,7 +171,13 @@ pub fn overall(pools: &[Pool], encoder: &dyn TextEncoder) -> Result<Recall> {
         sum.queries += recall.queries;
     }
     let n = sum.queries.max(1) as f64;
-    Ok(Recall { at1: sum.at1 / n, at2: sum.at2 / n, at3: sum.at3 / n, at5: sum.at5 / n, queries: sum.queries })
+    Ok(Recall {
+        at1: sum.at1 / n,
+        at2: sum.at2 / n,
+        at3: sum.at3 / n,
+        at5: sum.at5 / n,
+        queries: sum.queries,
+    })
 }
 
 #[cfg(test)]
@@ -187,7 +196,9 @@ mod tests {
         fn encode(&self, _: Role, texts: &[&str], _: &CancelToken) -> Result<Vectors> {
             let mut values = vec![0.0; texts.len() * 26];
             for (text, row) in texts.iter().zip(values.chunks_exact_mut(26)) {
-                text.bytes().filter(u8::is_ascii_lowercase).for_each(|byte| row[usize::from(byte - b'a')] += 1.0);
+                text.bytes()
+                    .filter(u8::is_ascii_lowercase)
+                    .for_each(|byte| row[usize::from(byte - b'a')] += 1.0);
             }
             Ok(Vectors { dim: 26, values })
         }

@@ -62,7 +62,13 @@ impl Examples {
     ///
     /// # Errors
     /// There is no pair, or an index cannot be built.
-    pub fn new(table: ApiTable, pairs: &[Pair], work: &Path, mine: bool, progress: &dyn Progress) -> Result<Self> {
+    pub fn new(
+        table: ApiTable,
+        pairs: &[Pair],
+        work: &Path,
+        mine: bool,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let mut by_library: FxHashMap<String, Vec<Example>> = FxHashMap::default();
         let mut counts: FxHashMap<u32, usize> = FxHashMap::default();
         for pair in pairs {
@@ -98,7 +104,8 @@ impl Examples {
             let index = if mine { Some(open_index(&table, &apis, &work.join(&name))?) } else { None };
             // An API that half of the code calls must not be half of the batch.
             let of = |example: &Example| {
-                let rarest = example.apis.iter().filter_map(|api| counts.get(api)).min().copied().unwrap_or(1);
+                let rarest =
+                    example.apis.iter().filter_map(|api| counts.get(api)).min().copied().unwrap_or(1);
                 weight(example.origin) / (rarest as f64).sqrt()
             };
             let cumulative = sums(examples.iter().map(of));

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::batch::Batch;
 use super::config::Config;
-use super::evaluation::{self, Pool, Recall};
 use super::distil;
+use super::evaluation::{self, Pool, Recall};
 use super::examples::Examples;
 use super::step::{self, Tokens};
 use crate::optimizer::{AdamW, Optimizer, Schedule};
@@ -104,7 +104,8 @@ pub fn run(
     let out = &config.training.out;
     let snapshots = out.join("checkpoints");
     if !resume && snapshot::exists(&snapshots)? {
-        let what = format!("{}: there are checkpoints of a run; go on with --resume, or remove them", out.display());
+        let what =
+            format!("{}: there are checkpoints of a run; go on with --resume, or remove them", out.display());
         return Err(Error::new(ErrorKind::InvalidArgument, what));
     }
     std::fs::create_dir_all(out).map_err(|cause| Error::io("create", out, cause))?;
@@ -149,7 +150,10 @@ pub fn run(
         tell(&Report::Step(done))?;
         progress.advance(1);
         stopped = cancel.is_cancelled()
-            || config.training.max_minutes.is_some_and(|minutes| begun.elapsed().as_secs_f64() > minutes * 60.0);
+            || config
+                .training
+                .max_minutes
+                .is_some_and(|minutes| begun.elapsed().as_secs_f64() > minutes * 60.0);
         if step.is_multiple_of(config.training.checkpoint_every) || step == steps || stopped {
             snapshot::write(&snapshots, &trainer.optimizer, &trainer.run)?;
         }
@@ -172,7 +176,11 @@ pub fn run(
     })
 }
 
-fn data(config: &Config, progress: &dyn Progress, report: &mut dyn FnMut(&Report)) -> Result<(Examples, Vec<Pool>)> {
+fn data(
+    config: &Config,
+    progress: &dyn Progress,
+    report: &mut dyn FnMut(&Report),
+) -> Result<(Examples, Vec<Pool>)> {
     let list = SourceList::read(&config.data.sources)?;
     let options = MakeOptions {
         wheels: config.data.cache.join("wheels"),
@@ -194,7 +202,8 @@ fn data(config: &Config, progress: &dyn Progress, report: &mut dyn FnMut(&Report
     });
     let pools = evaluation::held_out(&made.table, &made.held_out, &config.evaluation);
     let mine = config.training.hard_negatives > 0;
-    let examples = Examples::new(made.table, &made.pairs, &config.data.cache.join("indexes"), mine, progress)?;
+    let examples =
+        Examples::new(made.table, &made.pairs, &config.data.cache.join("indexes"), mine, progress)?;
     Ok((examples, pools))
 }
 
@@ -237,7 +246,9 @@ fn truncate(from: &Path, layers: usize, out: &Path) -> Result<()> {
     }
     tree["num_hidden_layers"] = layers.into();
     write_json(&out.join("config.json"), &tree)?;
-    for name in ["tokenizer.json", "vocab.txt", "tokenizer_config.json", "model.safetensors", "pytorch_model.bin"] {
+    for name in
+        ["tokenizer.json", "vocab.txt", "tokenizer_config.json", "model.safetensors", "pytorch_model.bin"]
+    {
         let (source, copy) = (from.join(name), out.join(name));
         if source.exists() && !copy.exists() {
             std::fs::copy(&source, &copy).map_err(|cause| Error::io("write", &copy, cause))?;
@@ -283,13 +294,19 @@ impl Trainer {
         fixed.data.sources = Path::new("").into();
         fixed.data.benchmarks = None;
         fixed.data.python.clear();
-        let fixed = serde_json::to_string(&fixed)
-            .map_err(|cause| Error::new(ErrorKind::Internal, format!("cannot write the configuration: {cause}")))?;
+        let fixed = serde_json::to_string(&fixed).map_err(|cause| {
+            Error::new(ErrorKind::Internal, format!("cannot write the configuration: {cause}"))
+        })?;
         let run = format!("{} {fixed}", examples.digest());
         Ok(Self { optimizer, trained, schedule, run })
     }
 
-    pub fn step(&mut self, config: &Config, encoder: &TrainableEncoder, examples: &Examples) -> Result<StepReport> {
+    pub fn step(
+        &mut self,
+        config: &Config,
+        encoder: &TrainableEncoder,
+        examples: &Examples,
+    ) -> Result<StepReport> {
         let begun = Instant::now();
         let number = self.optimizer.step() + 1;
         let batch = Batch::draw(examples, &config.training, number)?;

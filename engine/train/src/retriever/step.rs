@@ -83,7 +83,11 @@ pub fn gradients(
     let mut passes = Vec::new();
     for (role, texts) in [(Role::Query, &tokens.queries), (Role::Document, &tokens.apis)] {
         for (i, chunk) in texts.chunks(size.min(texts.len().max(1))).enumerate() {
-            passes.push(Pass { role, first: i * size.min(texts.len()), texts: chunk.iter().map(Vec::as_slice).collect() });
+            passes.push(Pass {
+                role,
+                first: i * size.min(texts.len()),
+                texts: chunk.iter().map(Vec::as_slice).collect(),
+            });
         }
     }
     let once = passes.len() <= 2;
@@ -103,7 +107,7 @@ pub fn gradients(
         graphs.push(once.then_some(vectors));
     }
     let loss =
-        cross_entropy(Vectors { queries: &queries, apis: &apis, dim }, &batch.masked, training.temperature);
+        cross_entropy(Vectors { queries: &queries, apis: &apis, dim }, &batch.masked, training.temperature)?;
     let mut gradients = Gradients::new();
     // Weights that both roles share get both their parts in one backward pass, where there is only one.
     let mut surrogate: Option<Tensor> = None;

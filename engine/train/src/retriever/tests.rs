@@ -123,7 +123,8 @@ fn one_step_is_pytorch_s() {
                 continue;
             }
             let error: Vec<f32> = want.iter().enumerate().map(|(i, want)| got[at(i)] - want).collect();
-            let scale = norm(&want).max(row.norm * (reference.samples as f64 / got.len() as f64).sqrt() * 0.1);
+            let scale =
+                norm(&want).max(row.norm * (reference.samples as f64 / got.len() as f64).sqrt() * 0.1);
             assert!(norm(&error) <= 1e-3 * scale, "{}: {} of {scale}", row.name, norm(&error));
             assert!((norm(got) / row.norm - 1.0).abs() < 1e-3, "{}", row.name);
             let error: Vec<f32> = got.iter().zip(cached).map(|(got, cached)| got - cached).collect();
@@ -187,7 +188,10 @@ fn a_batch_follows_from_seed_and_step() {
         // Drawn twice, an API must not be its own negative.
         for (q, positive) in batch.apis[..6].iter().enumerate() {
             for (a, other) in batch.apis.iter().enumerate() {
-                assert!(a == q || other != positive || batch.masked.contains(&(q, a)), "step {step}: {q} {a}");
+                assert!(
+                    a == q || other != positive || batch.masked.contains(&(q, a)),
+                    "step {step}: {q} {a}"
+                );
             }
         }
     }
@@ -251,7 +255,8 @@ fn training_lowers_the_loss() {
     config.training = TrainingConfig { steps: 40, batch: 12, learning_rate: 2e-3, ..config.training };
     let encoder = load(EncoderSettings::new(Pooling::Mean, true, 48, Towers::Tied));
     let mut trainer = Trainer::new(&config, &encoder, &examples).unwrap();
-    let losses: Vec<f64> = (0..40).map(|_| trainer.step(&config, &encoder, &examples).unwrap().loss).collect();
+    let losses: Vec<f64> =
+        (0..40).map(|_| trainer.step(&config, &encoder, &examples).unwrap().loss).collect();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     assert!(mean(&losses[30..]) < 0.8 * mean(&losses[..5]), "{losses:?}");
 }
@@ -279,6 +284,7 @@ fn an_encoder_without_layers_is_the_mean_of_its_tokens() {
     let mut config = config(folder.path());
     config.training = TrainingConfig { steps: 20, batch: 12, learning_rate: 1e-2, ..config.training };
     let mut trainer = Trainer::new(&config, &encoder, &examples).unwrap();
-    let losses: Vec<f64> = (0..20).map(|_| trainer.step(&config, &encoder, &examples).unwrap().loss).collect();
+    let losses: Vec<f64> =
+        (0..20).map(|_| trainer.step(&config, &encoder, &examples).unwrap().loss).collect();
     assert!(losses[15..].iter().sum::<f64>() < losses[..5].iter().sum::<f64>(), "{losses:?}");
 }
