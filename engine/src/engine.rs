@@ -48,6 +48,8 @@ pub struct EngineOptions {
 #[derive(Clone)]
 pub struct Engine {
     index: Option<Arc<Index>>,
+    /// What its encoder is chosen by, for the next index.
+    encoder: EncoderChoice,
     /// Where there is a worker, as its first process had it.
     model: Option<Arc<dyn Model>>,
     worker: Option<Arc<Worker>>,
@@ -93,6 +95,7 @@ impl Engine {
         let model_path = options.model.clone();
         Ok(Self {
             index,
+            encoder: options.encoder.clone(),
             model,
             worker: worker.map(Arc::new),
             model_path,
@@ -187,7 +190,8 @@ impl Engine {
     /// # Errors
     /// A missing or damaged index.
     pub fn with_index(&self, folder: &Path) -> Result<Self> {
-        Ok(Self { index: Some(Arc::new(Index::open(folder)?)), names: Arc::default(), ..self.clone() })
+        let index = Arc::new(open_index(folder, &self.encoder)?);
+        Ok(Self { index: Some(index), names: Arc::default(), ..self.clone() })
     }
 
     /// The documentation of the named APIs, in that order: bare names, qualified names or aliases. Of several APIs of

@@ -4,6 +4,7 @@
 //! fingerprint and, for each prompt, its tokens and the length of its cells), the cells one prompt after another, and the
 //! SHA-256 of everything before it.
 
+use std::io::Read;
 use std::path::Path;
 
 use inhouse_core::decode::{Decoder, PrefixCache, TokenId};
