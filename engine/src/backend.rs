@@ -20,6 +20,23 @@ pub enum Backend {
     Candle,
 }
 
+impl Backend {
+    const ALL: [Self; 3] = [Self::Auto, Self::Llama, Self::Candle];
+
+    /// Its name between host and worker.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Llama => "llama",
+            Self::Candle => "candle",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|backend| backend.name() == name)
+    }
+}
+
 /// Names of the backends in this build.
 pub fn available_backends() -> &'static [&'static str] {
     match (cfg!(feature = "llama"), cfg!(feature = "candle")) {

@@ -1,5 +1,6 @@
 //! The cross-crate tests, in one binary.
 
+mod asking;
 mod benchmarks;
 mod cli;
 mod daemon;
@@ -12,3 +13,4 @@ mod journal;
 mod naming;
 mod parity;
 mod prefixes;
+mod worker;

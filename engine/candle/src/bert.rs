@@ -20,7 +20,7 @@ pub struct Config {
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Blocks.
+    /// Blocks; without any, a text is the mean of its embeddings.
     pub num_hidden_layers: usize,
     /// Attention heads.
     pub num_attention_heads: usize,
@@ -53,7 +53,7 @@ impl Config {
         let config = Self {
             vocab_size: file.size("vocab_size", 1..=1 << 24)?,
             hidden_size: file.size("hidden_size", 1..=1 << 16)?,
-            num_hidden_layers: file.size("num_hidden_layers", 1..=512)?,
+            num_hidden_layers: file.size("num_hidden_layers", 0..=512)?,
             num_attention_heads: file.size("num_attention_heads", 1..=1 << 12)?,
             intermediate_size: file.size("intermediate_size", 1..=1 << 20)?,
             hidden_act: file.activation_or("hidden_act", Activation::Gelu)?,

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::kernels::{self, exp, vectorized};
@@ -49,12 +49,57 @@ impl Texts {
 
     /// The mean of the rows of each text of `x [rows, width] f32`: `[texts, width]`.
     pub fn mean(&self, x: &Tensor) -> Result<Tensor> {
+        if x.device().is_cpu() && x.dtype() == DType::F32 {
+            return x.contiguous()?.apply_op1(Mean { lengths: Arc::clone(&self.lengths) });
+        }
         let rows = x.dim(0)?;
         let mut shares = vec![0f32; self.lengths.len() * rows];
         for (text, (begin, &length)) in self.begins().zip(self.lengths.iter()).enumerate() {
             shares[text * rows + begin..][..length].fill(1.0 / length as f32);
         }
         Tensor::from_vec(shares, (self.lengths.len(), rows), &self.device)?.matmul(x)
+    }
+}
+
+/// The mean of each text's rows. As a product of matrices it would cost the square of the number of texts.
+struct Mean {
+    lengths: Arc<[usize]>,
+}
+
+impl CustomOp1 for Mean {
+    fn name(&self) -> &'static str {
+        "ragged-mean"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, width) = layout.shape().dims2()?;
+        if rows != self.lengths.iter().sum::<usize>() {
+            bail!("means of {} texts over {rows} rows", self.lengths.len());
+        }
+        let mut rows = kernels::slice(x, layout)?.chunks_exact(width);
+        let mut means = vec![0f32; self.lengths.len() * width];
+        for (mean, &length) in means.chunks_exact_mut(width).zip(self.lengths.iter()) {
+            for row in rows.by_ref().take(length) {
+                mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += value);
+            }
+            mean.iter_mut().for_each(|mean| *mean /= length as f32);
+        }
+        Ok((CpuStorage::F32(means), (self.lengths.len(), width).into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let (rows, width) = x.dims2()?;
+        let contiguous = gradient.contiguous()?;
+        let gradient = kernels::values(&contiguous);
+        let mut of_rows = Vec::with_capacity(rows * width);
+        for (mean, &length) in gradient.slice()?.chunks_exact(width).zip(self.lengths.iter()) {
+            let begin = of_rows.len();
+            of_rows.extend(mean.iter().map(|value| value / length as f32));
+            for _ in 1..length {
+                of_rows.extend_from_within(begin..begin + width);
+            }
+        }
+        Tensor::from_vec(of_rows, (rows, width), x.device()).map(Some)
     }
 }
 
@@ -333,6 +378,25 @@ mod tests {
     use candle_core::Var;
 
     use super::*;
+
+    #[test]
+    fn means_are_of_each_text() {
+        let device = Device::Cpu;
+        let texts = Texts::new(&[1, 3, 2], &device).unwrap();
+        let x = Var::randn(0f32, 1.0, (6, 4), &device).unwrap();
+        let target = Tensor::randn(0f32, 1.0, (3, 4), &device).unwrap();
+        let parts =
+            [(0, 1), (1, 3), (4, 2)].map(|(begin, n)| x.narrow(0, begin, n).unwrap().mean(0).unwrap());
+        let (got, want) = (texts.mean(&x).unwrap(), Tensor::stack(&parts, 0).unwrap());
+        let gradient = |output: &Tensor| {
+            let store = (output * &target).unwrap().sum_all().unwrap().backward().unwrap();
+            store.get(x.as_tensor()).unwrap().clone()
+        };
+        for (got, want) in [(&got, &want), (&gradient(&got), &gradient(&want))] {
+            let worst = (got - want).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(worst < 1e-6, "{worst}");
+        }
+    }
 
     /// The operation and the padded form, forward and backward.
     #[test]

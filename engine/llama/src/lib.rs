@@ -7,6 +7,7 @@
 //! llama.cpp's log goes to `tracing` and nowhere else.
 #![deny(unsafe_code)]
 
+mod conventions;
 mod decoder;
 mod encoder;
 mod encoder_decoder;

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use inhouse_core::decode::{Decoder, DecoderOptions, Model, ModelInfo, Tokenizer};
+use inhouse_core::decode::{Conventions, Decoder, DecoderOptions, Model, ModelInfo, Tokenizer};
 use inhouse_core::{Error, ErrorKind, Result};
 
+use crate::conventions;
 use crate::decoder::LlamaDecoder;
 use crate::encoder_decoder::EncoderDecoder;
 use crate::gguf::{self, GgufSummary};
@@ -63,8 +64,10 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
         return Err(Error::data(path, what));
     }
     let tokenizer = LlamaTokenizer::new(Arc::clone(&handle));
+    let conventions = conventions::read(&handle, summary.decoder_start.is_some());
     let info = info(path, &summary);
-    Ok(Arc::new(LlamaModel { info, tokenizer, summary, on_gpu: options.gpu_layers > 0, handle }))
+    let on_gpu = options.gpu_layers > 0;
+    Ok(Arc::new(LlamaModel { info, tokenizer, conventions, summary, on_gpu, handle }))
 }
 
 fn info(path: &Path, summary: &GgufSummary) -> ModelInfo {
@@ -75,7 +78,7 @@ fn info(path: &Path, summary: &GgufSummary) -> ModelInfo {
         context_length: summary.context_length,
         vocab_size: summary.vocab_size,
         parameters: summary.parameters,
-        backend: "llama.cpp",
+        backend: "llama.cpp".into(),
         dtype: summary.dtype.to_owned(),
     }
 }
@@ -83,6 +86,7 @@ fn info(path: &Path, summary: &GgufSummary) -> ModelInfo {
 struct LlamaModel {
     info: ModelInfo,
     tokenizer: LlamaTokenizer,
+    conventions: Conventions,
     summary: GgufSummary,
     on_gpu: bool,
     handle: Arc<ModelHandle>,
@@ -95,6 +99,10 @@ impl Model for LlamaModel {
 
     fn tokenizer(&self) -> &dyn Tokenizer {
         &self.tokenizer
+    }
+
+    fn conventions(&self) -> &Conventions {
+        &self.conventions
     }
 
     fn decoder(self: Arc<Self>, options: &DecoderOptions) -> Result<Box<dyn Decoder>> {

@@ -5,7 +5,7 @@
 //! llama-cpp-2 holds the process-wide state: the backend's start and the way of the log into `tracing`.
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -61,6 +61,23 @@ pub(crate) struct TokenKind {
     pub(crate) end: bool,
 }
 
+/// Tokens for filling in the middle.
+pub(crate) struct InfillTokens {
+    /// Prefix, suffix, middle.
+    pub(crate) markers: [Option<TokenId>; 3],
+    /// What a model writes after a middle.
+    pub(crate) ends: Vec<TokenId>,
+}
+
+/// A copy of a C string; `None` for null.
+///
+/// # Safety
+/// `text` is null or points to a string that ends in a zero byte.
+unsafe fn text_of(text: *const c_char) -> Option<String> {
+    // SAFETY: the caller's promise.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}
+
 impl ModelHandle {
     /// Loads a file that [`crate::gguf::validate`] accepted.
     pub(crate) fn load(path: &Path, gpu_layers: u32, mmap: bool) -> Result<Self> {
@@ -114,6 +131,49 @@ impl ModelHandle {
         let (before, after) = unsafe { (sys::llama_vocab_bos(vocab), sys::llama_vocab_sep(vocab)) };
         let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
         known(before).zip(known(after))
+    }
+
+    /// The tokens for filling in the middle that the file names, or that llama.cpp knows by their spelling.
+    pub(crate) fn infill_tokens(&self) -> InfillTokens {
+        let vocab = self.vocab.as_ptr();
+        let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
+        // SAFETY: the vocabulary is valid; a token that there is not is negative.
+        let (markers, ends) = unsafe {
+            let markers = [
+                sys::llama_vocab_fim_pre(vocab),
+                sys::llama_vocab_fim_suf(vocab),
+                sys::llama_vocab_fim_mid(vocab),
+            ];
+            let ends = [
+                sys::llama_vocab_fim_pad(vocab),
+                sys::llama_vocab_fim_rep(vocab),
+                sys::llama_vocab_fim_sep(vocab),
+                sys::llama_vocab_eot(vocab),
+            ];
+            (markers, ends)
+        };
+        InfillTokens { markers: markers.map(known), ends: ends.into_iter().filter_map(known).collect() }
+    }
+
+    /// The begin and the end of a text, as tokens.
+    pub(crate) fn bos_and_eos(&self) -> (Option<TokenId>, Option<TokenId>) {
+        let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
+        let vocab = self.vocab.as_ptr();
+        // SAFETY: the vocabulary is valid; a token that there is not is negative.
+        unsafe { (known(sys::llama_vocab_bos(vocab)), known(sys::llama_vocab_eos(vocab))) }
+    }
+
+    /// How the vocabulary spells `token`; `None` beyond it.
+    pub(crate) fn token_text(&self, token: TokenId) -> Option<String> {
+        let token = self.known(token)?;
+        // SAFETY: the vocabulary is valid and the token is in it; the text belongs to the vocabulary and is copied here.
+        unsafe { text_of(sys::llama_vocab_get_text(self.vocab.as_ptr(), token)) }
+    }
+
+    /// The model's chat template, where the file has one.
+    pub(crate) fn chat_template(&self) -> Option<String> {
+        // SAFETY: the model is valid, a null name asks for the default template, and its text belongs to the model.
+        unsafe { text_of(sys::llama_model_chat_template(self.model.as_ptr(), ptr::null())) }
     }
 
     /// What `token` is; `None` beyond the vocabulary.

@@ -28,7 +28,8 @@ const TEMPORARY: &str = ".inhouse-";
 ///
 /// # Errors
 /// `apis` is empty or has a record without a name; an option is out of range; `dir` holds anything that is not an
-/// index; another writer is at work ([`ErrorKind::Busy`]); a file cannot be written. The old index is then untouched.
+/// index; another writer is at work ([`ErrorKind::Busy`]); a file cannot be written; whoever watches ends the work
+/// ([`Progress::check`]). The old index is then untouched.
 pub fn build(
     apis: &[ApiDoc],
     dir: &Path,
@@ -53,6 +54,7 @@ pub fn build(
         encoder,
         segments: vec![segment],
     };
+    progress.check()?;
     commit(dir, &manifest)?;
     progress.finish();
     let info = Index::open(dir)?.info();
@@ -69,7 +71,7 @@ pub fn build(
 ///
 /// # Errors
 /// `apis` is empty or has a record without a name; `dir` holds no index or a damaged one; another writer is at work
-/// ([`ErrorKind::Busy`]); a file cannot be written. The index is then as before.
+/// ([`ErrorKind::Busy`]); a file cannot be written; whoever watches ends the work. The index is then as before.
 pub fn update(
     dir: &Path,
     apis: &[ApiDoc],
@@ -89,7 +91,9 @@ pub fn update(
     if change.added.is_empty() && change.removed.is_empty() {
         progress.advance(apis.len() as u64);
     } else {
-        commit(dir, &change.write(dir, &index, encoder, progress)?)?;
+        let manifest = change.write(dir, &index, encoder, progress)?;
+        progress.check()?;
+        commit(dir, &manifest)?;
     }
     progress.finish();
     drop(folder);
