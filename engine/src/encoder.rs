@@ -55,6 +55,22 @@ pub fn encoder_for_update(dir: &Path, choice: &EncoderChoice) -> Result<Option<I
     }
 }
 
+/// Opens the index in `dir` with the encoder that is `loaded` for another, where that is its encoder too; else as
+/// [`open_index`].
+pub(crate) fn reopen_index(
+    dir: &Path,
+    choice: &EncoderChoice,
+    loaded: Option<&Arc<dyn TextEncoder>>,
+) -> Result<Index> {
+    if let Some(encoder) = loaded {
+        let index = Index::open(dir)?;
+        if index.encoder().is_some_and(|entry| entry.fingerprint == encoder.info().fingerprint) {
+            return index.with_encoder(Arc::clone(encoder));
+        }
+    }
+    open_index(dir, choice)
+}
+
 /// Opens the index in `dir` with its encoder.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use inhouse_core::{ApiDoc, Error, ErrorKind, Result, prompt};
 use inhouse_remote::{Worker, WorkerProgram};
 
 use crate::backend::{self, Backend};
-use crate::encoder::{EncoderChoice, open_index};
+use crate::encoder::{EncoderChoice, open_index, reopen_index};
 use crate::session::Session;
 use crate::worker;
 
@@ -58,6 +58,7 @@ pub struct Engine {
     context_length: Option<usize>,
     prefix_tokens: usize,
     names: Arc<Names>,
+    encoder: EncoderChoice,
 }
 
 /// The names of the index, as code refers to them; found when they are first asked for.
@@ -102,6 +103,7 @@ impl Engine {
             threads: options.threads,
             context_length: options.context_length,
             names: Arc::default(),
+            encoder: options.encoder.clone(),
             prefix_tokens: options.prefix_tokens,
         })
     }
@@ -190,8 +192,9 @@ impl Engine {
     /// # Errors
     /// A missing or damaged index.
     pub fn with_index(&self, folder: &Path) -> Result<Self> {
-        let index = Arc::new(open_index(folder, &self.encoder)?);
-        Ok(Self { index: Some(index), names: Arc::default(), ..self.clone() })
+        let loaded = self.index.as_ref().and_then(|index| index.loaded_encoder());
+        let index = reopen_index(folder, &self.encoder, loaded)?;
+        Ok(Self { index: Some(Arc::new(index)), names: Arc::default(), ..self.clone() })
     }
 
     /// The documentation of the named APIs, in that order: bare names, qualified names or aliases. Of several APIs of

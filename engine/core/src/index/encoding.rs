@@ -75,6 +75,7 @@ impl IndexEncoder {
         let cancel = CancelToken::new();
         let mut codes = Vec::with_capacity(texts.len());
         for batch in texts.chunks(BATCH_TEXTS) {
+            progress.check()?;
             let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
             let vectors = self.encoder.encode(Role::Document, &batch, &cancel)?;
             if vectors.dim != dim || vectors.len() != batch.len() {

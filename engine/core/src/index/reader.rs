@@ -116,6 +116,11 @@ impl Index {
         self.manifest.encoder.as_ref()
     }
 
+    /// The encoder that it is searched with, after [`Index::with_encoder`].
+    pub fn loaded_encoder(&self) -> Option<&Arc<dyn TextEncoder>> {
+        self.encoder.as_ref()
+    }
+
     /// The index with its encoder: from now on it is searched by vectors too. Without it, it is searched by words alone.
     ///
     /// # Errors
