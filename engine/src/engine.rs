@@ -58,7 +58,6 @@ pub struct Engine {
     context_length: Option<usize>,
     prefix_tokens: usize,
     names: Arc<Names>,
-    encoder: EncoderChoice,
 }
 
 /// The names of the index, as code refers to them; found when they are first asked for.
@@ -103,7 +102,6 @@ impl Engine {
             threads: options.threads,
             context_length: options.context_length,
             names: Arc::default(),
-            encoder: options.encoder.clone(),
             prefix_tokens: options.prefix_tokens,
         })
     }
