@@ -2,7 +2,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use inhouse::{EncoderChoice, Backend, Engine, EngineOptions, Query, WorkerProgram};
+use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};

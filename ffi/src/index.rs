@@ -5,9 +5,9 @@ use std::mem::size_of;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use inhouse::api;
 use inhouse::docs::{self, Documentation, ReadOptions};
 use inhouse::index::{self, BuildOptions, Index, UpdateOptions, UpdateScope};
+use inhouse::{EncoderChoice, api};
 use serde_json::{Value, json};
 
 use crate::boundary::{Out, act, create};
