@@ -12,7 +12,7 @@ step() { # step NAME COMMAND...: runs on after a failure, so that one run shows 
     say "$name"
     "$@" || { failed+=("$name"); note "FAILED: $name"; }
 }
-features=inhouse/llama,inhouse/candle,evald/wasi
+features=inhouse/llama,inhouse/candle,inhouse-cli/candle,evald/wasi
 
 # The environments of the published benchmarks, where those and a fitting Python are at hand; without them the tests that
 # need them say so and skip.
@@ -41,6 +41,9 @@ rust_tests() {
     cargo test --release --locked --workspace --features "$features" --no-fail-fast -- --show-output 2>&1 | tee target/test.log
 }
 step "Rust, C and C++ tests" rust_tests
+# A workspace of its own, without backends: the model runs in the worker that was built above.
+step "the C++ bridge" env INHOUSE_WORKER="$PWD/target/release/inhouse-worker" \
+    cargo test --release --locked --manifest-path ffi/cxx/Cargo.toml --target-dir target/cxx -- --show-output
 if grep -q '^skipped' target/test.log; then
     say "skipped"
     grep '^skipped' target/test.log | sort | uniq -c >&2

@@ -4,20 +4,17 @@
 //! fingerprint and, for each prompt, its tokens and the length of its cells), the cells one prompt after another, and the
 //! SHA-256 of everything before it.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 
 use inhouse_core::decode::{Decoder, PrefixCache, TokenId};
-use inhouse_core::{Error, ErrorKind, Result, files};
+use inhouse_core::{Error, ErrorKind, Fingerprint, Result, files};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 const MAGIC: &[u8] = b"INHOUSEKV";
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 32;
-/// Weights are hashed in this many pieces, spread over the file, and its ends: all of a large model would take seconds.
-const PIECES: u64 = 64;
-const PIECE_BYTES: u64 = 64 << 10;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,23 +30,11 @@ struct Prompt {
     n_bytes: u64,
 }
 
-/// What tells one model file from another: its length, beginning, end, and samples between them.
-pub(crate) fn fingerprint(model: &Path) -> Result<String> {
-    let io = |cause| Error::io("read model", model, cause);
-    let mut file = std::fs::File::open(model).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    let mut hash = Sha256::new();
-    hash.update(length.to_le_bytes());
-    let mut piece = Vec::new();
-    for i in 0..=PIECES {
-        let start = length.saturating_sub(PIECE_BYTES) / PIECES * i;
-        let start = if i == PIECES { length.saturating_sub(PIECE_BYTES) } else { start };
-        piece.clear();
-        file.seek(SeekFrom::Start(start)).map_err(io)?;
-        Read::by_ref(&mut file).take(PIECE_BYTES).read_to_end(&mut piece).map_err(io)?;
-        hash.update(&piece);
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+/// What tells one model file from another.
+fn fingerprint(model: &Path) -> Result<String> {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.add_file(model)?;
+    Ok(fingerprint.finish())
 }
 
 /// Writes the cache's prompts.
@@ -81,7 +66,11 @@ pub(crate) fn load(
     decoder: &mut dyn Decoder,
     cache: &mut PrefixCache,
 ) -> Result<usize> {
-    let bytes = std::fs::read(path).map_err(|cause| Error::io("read", path, cause))?;
+    // A pipe would wait for a writer, and a device has no end.
+    let mut bytes = Vec::new();
+    files::open_regular(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|cause| Error::io("read", path, cause))?;
     let damaged = |what: &str| Error::data(path, format!("{what}: remove the file, it is made anew"));
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("no file of saved prompts"))?;
     let (&version, _) = rest.split_first().ok_or_else(|| damaged("the file is cut off"))?;

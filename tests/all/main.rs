@@ -1,8 +1,11 @@
 //! The cross-crate tests, in one binary.
 
+mod asking;
 mod benchmarks;
 mod cli;
+mod constrained;
 mod daemon;
+mod encoders;
 mod ffi;
 mod generate;
 mod gguf;
@@ -11,3 +14,6 @@ mod journal;
 mod naming;
 mod parity;
 mod prefixes;
+mod streams;
+mod trained;
+mod worker;

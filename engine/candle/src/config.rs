@@ -32,6 +32,12 @@ impl ConfigFile {
         }
     }
 
+    /// Its content.
+    pub(crate) fn to_json(&self) -> String {
+        let tree = Value::Object(self.values.clone());
+        serde_json::to_string_pretty(&tree).unwrap_or_else(|_| tree.to_string())
+    }
+
     /// The file, for messages.
     pub fn path(&self) -> &Path {
         &self.path
@@ -143,6 +149,15 @@ impl ConfigFile {
             Some(value) if value != wanted => Err(self.unsupported(key, &wanted.to_string())),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a checkpoint whose weights are quantised.
+    pub(crate) fn refuse_quantization(&self) -> Result<()> {
+        if self.section("quantization_config")?.is_none() {
+            return Ok(());
+        }
+        let what = "quantization_config is not supported: use the checkpoint with unquantised weights";
+        Err(Error::new(ErrorKind::Unsupported, format!("{}: {what}", self.path.display())))
     }
 
     /// The error for a value that is well-formed and means something that is not built.

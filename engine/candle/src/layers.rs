@@ -26,9 +26,12 @@ impl Linear {
     }
 
     pub fn apply(&self, x: &Tensor, ops: Ops) -> candle_core::Result<Tensor> {
-        let y = if self.inputs_first { x.matmul(&self.weight)? } else { ops.project(x, &self.weight)? };
+        if !self.inputs_first {
+            return ops.project(x, &self.weight, self.bias.as_ref());
+        }
+        let y = x.matmul(&self.weight)?;
         match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
+            Some(bias) => ops.add_bias(&y, bias),
             None => Ok(y),
         }
     }
@@ -136,9 +139,12 @@ impl<'a> Loader<'a> {
     }
 
     /// `NAME.weight` and `NAME.bias`, each `[size]`.
+    /// (Old checkpoints of BERT call them `gamma` and `beta`.)
     pub fn layer_norm(&self, name: &str, size: usize, epsilon: f64) -> Result<Norm> {
-        let weight = self.tensor(&format!("{name}.weight"), &[size])?;
-        let bias = Some(self.tensor(&format!("{name}.bias"), &[size])?);
+        let old = self.has(&format!("{name}.gamma"));
+        let (weight, bias) = if old { ("gamma", "beta") } else { ("weight", "bias") };
+        let weight = self.tensor(&format!("{name}.{weight}"), &[size])?;
+        let bias = Some(self.tensor(&format!("{name}.{bias}"), &[size])?);
         Ok(Norm { weight, bias, epsilon })
     }
 

@@ -1,33 +1,39 @@
 //! `inhouse-candle`: models that run from their Hugging Face folder on candle, and the reading of such folders.
 //!
 //! [`load`] gives a [`Model`] for the decode loop of `inhouse-core`; [`Trainable`] gives the same networks with gradients.
+//! [`load_encoder`] and [`TrainableEncoder`] do so for text encoders.
 //! [`checkpoint`], [`config`], [`vocabulary`] and the architectures' configurations ([`codegen::Config`], [`gpt2::Config`], ...)
 //! are also what `inhouse-convert` reads checkpoints with.
 //!
 //! An architecture is one file: its hyperparameters, its weights, its forward pass. What they share lies beside them: `layers`
 //! (weights out of a checkpoint), `attention`, `cache` (keys and values), `ops` (fused and differentiable operations),
-//! `decoder` and `encoder_decoder` (the decode loop's view).
+//! `decoder` and `encoder_decoder` (the decode loop's view). A text encoder (`encoder`) needs no cache: `ragged` is its attention.
 
 #![forbid(unsafe_code)]
 
 mod attention;
+pub mod bert;
 mod cache;
 pub mod checkpoint;
 pub mod codegen;
 pub mod config;
+mod cpu;
 mod decoder;
+mod encoder;
 mod encoder_decoder;
-mod few_rows;
 pub mod gpt2;
 pub mod gpt_neo;
+mod kernels;
 mod layers;
 pub mod llama;
 mod model;
 mod ops;
+mod ragged;
 pub mod t5;
 mod tokenizer;
 mod trainable;
 pub mod vocabulary;
+mod wordpiece;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -41,8 +47,12 @@ use layers::Loader;
 use model::{HfModel, Network};
 use vocabulary::Vocabulary;
 
+pub use encoder::{
+    EncoderSettings, Pooling, SETTINGS_FILE, Towers, TrainableEncoder, encoder_fingerprint, load_encoder,
+};
 pub use tokenizer::HfTokenizer;
 pub use trainable::{Example, Trainable};
+pub use wordpiece::WordPiece;
 
 /// Element type that a model computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -120,24 +130,22 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
     let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, false);
     let network = network(&config, &loader)?;
     let tokenizer = HfTokenizer::new(Vocabulary::read(dir, network.vocab_size(), &config)?)?;
+    let conventions = tokenizer.vocabulary().conventions(network.encoder().is_some());
     let info = ModelInfo {
         architecture: config.model_type()?.to_owned(),
         name: model::folder_name(dir),
         context_length: network.context_length(),
         vocab_size: network.vocab_size(),
         parameters: loader.parameters(),
-        backend: "candle",
+        backend: "candle".into(),
         dtype: options.dtype.name().into(),
     };
-    Ok(Arc::new(HfModel { info, tokenizer, network }))
+    Ok(Arc::new(HfModel { info, tokenizer, conventions, network }))
 }
 
 /// The network of a configuration, with its weights.
 fn network(config: &ConfigFile, loader: &Loader<'_>) -> Result<Box<dyn Network>> {
-    if config.section("quantization_config")?.is_some() {
-        let what = "quantization_config is not supported: use the checkpoint with unquantised weights";
-        return Err(Error::new(ErrorKind::Unsupported, format!("{}: {what}", config.path().display())));
-    }
+    config.refuse_quantization()?;
     Ok(match config.model_type()? {
         "codegen" => Box::new(codegen::CodeGen::load(config, loader)?),
         "gpt2" => Box::new(gpt2::Gpt2::load(config, loader)?),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use candle_core::{Result as CandleResult, Tensor};
 use inhouse_core::Result;
-use inhouse_core::decode::{Decoder, DecoderOptions, Model, ModelInfo, TokenId, Tokenizer};
+use inhouse_core::decode::{
+    CancelToken, Conventions, Decoder, DecoderOptions, Model, ModelInfo, TokenId, Tokenizer,
+};
 
 use crate::attention::Rows;
 use crate::cache::{Memory, Shape};
@@ -49,14 +51,15 @@ pub(crate) trait Encoder: Send + Sync {
     /// The token that a decoder begins with.
     fn start(&self) -> TokenId;
 
-    /// Reads a whole prompt.
-    fn encode(&self, tokens: &[TokenId], ops: Ops) -> CandleResult<Memory>;
+    /// Reads a whole prompt. A cancel is looked at between layers.
+    fn encode(&self, tokens: &[TokenId], cancel: &CancelToken, ops: Ops) -> CandleResult<Memory>;
 }
 
 /// A network with its tokenizer.
 pub(crate) struct HfModel {
     pub info: ModelInfo,
     pub tokenizer: HfTokenizer,
+    pub conventions: Conventions,
     pub network: Box<dyn Network>,
 }
 
@@ -67,6 +70,10 @@ impl Model for HfModel {
 
     fn tokenizer(&self) -> &dyn Tokenizer {
         &self.tokenizer
+    }
+
+    fn conventions(&self) -> &Conventions {
+        &self.conventions
     }
 
     fn decoder(self: Arc<Self>, options: &DecoderOptions) -> Result<Box<dyn Decoder>> {

@@ -6,7 +6,8 @@
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::{ops, rotary_emb};
 
-use crate::few_rows;
+use crate::cpu;
+use crate::kernels::{AddBias, Gelu, LayerNorm};
 
 /// Which form of the operations a forward pass uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,35 @@ impl Ops {
     pub fn layer_norm(self, x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
         match self {
             Self::Fused => ops::layer_norm(&x.contiguous()?, weight, bias, epsilon as f32),
+            Self::Differentiable if in_kernels(x) => {
+                x.contiguous()?.apply_op3(weight, bias, LayerNorm { epsilon: epsilon as f32 })
+            }
             Self::Differentiable => ops::layer_norm_slow(x, weight, bias, epsilon as f32),
+        }
+    }
+
+    /// `x [.., width]` plus `bias [width]`.
+    pub fn add_bias(self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        if in_kernels(x) && x.is_contiguous() {
+            return match self {
+                Self::Fused => x.apply_op2_no_bwd(bias, &AddBias),
+                Self::Differentiable => x.apply_op2(bias, AddBias),
+            };
+        }
+        x.broadcast_add(bias)
+    }
+
+    /// An activation function.
+    pub fn activate(self, activation: Activation, x: &Tensor) -> Result<Tensor> {
+        if self == Self::Fused
+            && let Some(y) = cpu::activate(x, activation)?
+        {
+            return Ok(y);
+        }
+        match (activation, self) {
+            (Activation::Gelu, Self::Fused) if in_kernels(x) => x.contiguous()?.apply_op1_no_bwd(&Gelu),
+            (Activation::Gelu, Self::Differentiable) if in_kernels(x) => x.contiguous()?.apply_op1(Gelu),
+            _ => activation.apply(x),
         }
     }
 
@@ -54,14 +83,23 @@ impl Ops {
         rotate(&x, cos, sin)?.squeeze(0)
     }
 
-    /// `x [rows, in]` times the transpose of `weight [out, in]`.
-    pub fn project(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let few = x.device().is_cpu() && x.dim(0)? <= few_rows::MAX_ROWS && weight.is_contiguous();
+    /// `x [rows, in]` times the transpose of `weight [out, in]`, plus `bias [out]`.
+    pub fn project(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let few = x.device().is_cpu() && x.dim(0)? <= cpu::MAX_ROWS && weight.is_contiguous();
         if self == Self::Fused && few {
-            return few_rows::project(&x.contiguous()?, weight);
+            return cpu::project(&x.contiguous()?, weight, bias);
         }
-        x.matmul(&weight.t()?)
+        let y = x.matmul(&weight.t()?)?;
+        match bias {
+            Some(bias) => self.add_bias(&y, bias),
+            None => Ok(y),
+        }
     }
+}
+
+/// Whether `kernels` has operations for such a tensor.
+fn in_kernels(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
 }
 
 /// Which dimensions of a head the rotary embedding turns together (Su et al. 2021, arXiv 2104.09864).
@@ -102,7 +140,7 @@ impl Activation {
         })
     }
 
-    pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
+    fn apply(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::GeluTanh => x.gelu(),
             Self::Gelu => x.gelu_erf(),

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod log;
 mod progress;
 mod term;
 
@@ -28,7 +29,8 @@ Examples:
   inhouse retrieve --index mylib.index \"read the ledger of one day\"
   inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out samples.jsonl
-  inhouse eval --problems problems.jsonl --samples samples.jsonl"
+  inhouse eval --problems problems.jsonl --samples samples.jsonl
+  inhouse train retriever --config engine/train/retriever.toml"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -47,20 +49,14 @@ enum Command {
     Complete(commands::complete::Arguments),
     Generate(commands::generate::Arguments),
     Eval(commands::eval::Arguments),
+    Train(commands::train::Arguments),
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("INHOUSE_LOG") // llama.cpp warns of caches that hold more than one sequence; that is how n samples are drawn.
-                .unwrap_or_else(|_| "warn,llama-cpp-2=error".into()),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .without_time()
-        .init();
+    log::to_stderr();
     let arguments = Arguments::parse();
-    let progress = progress::make(arguments.progress);
+    let style = arguments.progress;
+    let progress = progress::make(style);
     let result = match arguments.command {
         Command::Docs(arguments) => commands::docs::run(&arguments, progress.as_ref()),
         Command::Index(arguments) => commands::index::run(&arguments, progress.as_ref()),
@@ -68,6 +64,10 @@ fn main() -> ExitCode {
         Command::Complete(arguments) => commands::complete::run(&arguments),
         Command::Generate(arguments) => commands::generate::run(&arguments, progress.as_ref()),
         Command::Eval(arguments) => commands::eval::run(&arguments, progress.as_ref()),
+        Command::Train(arguments) => {
+            let json = style == progress::Style::Json;
+            commands::train::run(&arguments, json, progress.as_ref())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,16 +4,20 @@
 //! queries) ends in a value or an [`Error`]; nothing here aborts or panics on bad input.
 //!
 //! Reading order: [`api`] (the documentation record) -> [`docs`] (Python source to records) -> [`index`]
-//! (records on disk, searched) -> [`prompt`] (records in front of a context) -> [`decode`] (tokens out of a model) ->
-//! [`constrain`] (only names that the documentation has in what is decoded). [`gguf`] is the container of models that
+//! (records on disk, searched) -> [`prompt`] (records in front of a context; [`chat`] for instruction models) -> [`decode`]
+//! (tokens out of a model) -> [`constrain`] (only names that the documentation has in what is decoded). [`encode`] is what a
+//! text encoder is to the index. [`gguf`] is the container of models that
 //! both the converter and the llama.cpp backend read.
 
 pub mod api;
+pub mod chat;
 pub mod constrain;
 pub mod decode;
 pub mod docs;
+pub mod encode;
 mod error;
 pub mod files;
+mod fingerprint;
 pub mod gguf;
 pub mod index;
 pub mod progress;
@@ -21,4 +25,5 @@ pub mod prompt;
 
 pub use api::ApiDoc;
 pub use error::{Error, ErrorKind, Result};
+pub use fingerprint::Fingerprint;
 pub use progress::Progress;

@@ -21,6 +21,8 @@ use serde::Deserialize;
 
 use crate::backend_error;
 
+pub use safetensors::write_safetensors;
+
 /// Element type of a tensor in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,7 +60,7 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// Byte offset of the first element in its file.
     offset: u64,
-    /// Index into [`Checkpoint::files`].
+    /// Index into the checkpoint's files.
     file: usize,
     /// False for a transposed or strided view of a torch storage, which is not read.
     contiguous: bool,
@@ -168,6 +170,11 @@ impl Checkpoint {
         };
         self.files.push((path, file));
         Ok(tensors)
+    }
+
+    /// The files that hold the weights.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
     }
 
     /// The folder it was opened from.

@@ -1,13 +1,20 @@
 //! One file per subcommand.
 
 pub mod complete;
+mod cursor;
 pub mod docs;
+mod encoder;
 pub mod eval;
 pub mod generate;
 pub mod index;
 mod number;
 pub mod retrieve;
 mod source;
+#[cfg(feature = "candle")]
+pub mod train;
+#[cfg(not(feature = "candle"))]
+#[path = "train_disabled.rs"]
+pub mod train;
 
 use anyhow::{Context, Result};
 use inhouse::CancelToken;

@@ -1,6 +1,11 @@
 //! Names that Python itself gives to objects: what may follow a receiver whatever the library documents. Taken from
 //! `dir()` of CPython 3.11's built-in types, files, functions, generators and exceptions.
 
+/// Whether one of Python's built-in types has a member of this name.
+pub fn is_builtin_member(name: &str) -> bool {
+    BUILTIN_MEMBERS.binary_search(&name).is_ok()
+}
+
 /// Members of the built-in types that do not begin with an underscore, sorted.
 pub(super) const BUILTIN_MEMBERS: &[&str] = &[
     "add",

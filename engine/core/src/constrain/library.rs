@@ -73,6 +73,8 @@ pub(super) enum SetKey {
 #[derive(Debug)]
 pub struct Library {
     nodes: Vec<Node>,
+    /// What stands in a module, by top-level package and name; `None` where several things have the name.
+    by_name: OnceLock<FxHashMap<(NodeId, Box<str>), Option<NodeId>>>,
     sets: Mutex<FxHashMap<SetKey, Arc<NameSet>>>,
 }
 
@@ -91,7 +93,7 @@ impl Library {
     /// Of a list of records.
     pub fn new(apis: &[ApiDoc]) -> Self {
         let root = Node { kind: Some(Kind::Module), ..Node::default() };
-        let mut this = Self { nodes: vec![root], sets: Mutex::default() };
+        let mut this = Self { nodes: vec![root], by_name: OnceLock::new(), sets: Mutex::default() };
         for api in apis {
             this.add(api);
         }
@@ -209,6 +211,31 @@ impl Library {
 
     pub(super) fn child(&self, id: NodeId, name: &str) -> Option<NodeId> {
         self.nodes[id as usize].children.get(name).copied()
+    }
+
+    /// The class or function `name` in the top-level package of the dotted name `module`, where there is only one.
+    pub(super) fn only_one_named(&self, module: &str, name: &str) -> Option<NodeId> {
+        let by_name = self.by_name.get_or_init(|| {
+            let mut found: FxHashMap<(NodeId, Box<str>), Option<NodeId>> = FxHashMap::default();
+            for (id, node) in self.nodes.iter().enumerate().skip(1) {
+                let callable = matches!(node.kind, Some(Kind::Class | Kind::Callable));
+                if callable && self.kind(node.parent) == Kind::Module {
+                    let entry = found.entry((self.top_of(id as NodeId), node.name.clone()));
+                    entry.and_modify(|one| *one = None).or_insert(Some(id as NodeId));
+                }
+            }
+            found
+        });
+        let top = self.top(module.split('.').next().unwrap_or_default())?;
+        by_name.get(&(top, Box::from(name))).copied().flatten()
+    }
+
+    fn top_of(&self, id: NodeId) -> NodeId {
+        let mut at = id;
+        while self.nodes[at as usize].parent != ROOT {
+            at = self.nodes[at as usize].parent;
+        }
+        at
     }
 
     pub(super) fn kind(&self, id: NodeId) -> Kind {

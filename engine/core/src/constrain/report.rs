@@ -7,6 +7,7 @@ use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_text_size::{Ranged, TextSize};
 use serde::Serialize;
 
+use super::calls::CallLog;
 use super::library::{Kind, Library, NodeId, SetKey};
 use super::scope::{ScopeKind, Scopes, Ty};
 use super::signature::Signature;
@@ -75,8 +76,7 @@ pub fn report(library: &Library, context: &str, completion: &str) -> ApiReport {
     }
     let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module));
     let parses = parsed.errors().is_empty();
-    let mut reader =
-        Reader { library, text: &text, scopes: Scopes::default(), block: 0, depth: 0, found: Vec::new() };
+    let mut reader = Reader::new(library, &text);
     if let Some(module) = parsed.into_syntax().module() {
         for stmt in &module.body {
             reader.visit_stmt(stmt);
@@ -101,7 +101,8 @@ pub fn report(library: &Library, context: &str, completion: &str) -> ApiReport {
     report
 }
 
-struct Reader<'l, 't> {
+/// Walks a syntax tree and follows what its names mean.
+pub(super) struct Reader<'l, 't> {
     library: &'l Library,
     text: &'t str,
     scopes: Scopes,
@@ -110,6 +111,14 @@ struct Reader<'l, 't> {
     /// Expressions around the expression.
     depth: usize,
     found: Vec<(TextSize, ApiUse)>,
+    /// Every call, where they are wanted rather than a judgement.
+    pub(super) calls: Option<CallLog>,
+}
+
+impl<'l, 't> Reader<'l, 't> {
+    pub(super) fn new(library: &'l Library, text: &'t str) -> Self {
+        Self { library, text, scopes: Scopes::default(), block: 0, depth: 0, found: Vec::new(), calls: None }
+    }
 }
 
 impl Reader<'_, '_> {
@@ -215,6 +224,9 @@ impl Reader<'_, '_> {
             if matches!(&*attribute.value, Expr::Name(name) if matches!(self.scopes.lookup(name.id.as_str()), Ty::Class(_))));
         let before = self.found.len();
         let callee = self.ty(&call.func);
+        if let Some(calls) = &mut self.calls {
+            calls.note(&call.func, callee, self.library);
+        }
         for argument in &call.arguments.args {
             self.visit_expr(argument);
         }
@@ -330,6 +342,10 @@ impl Reader<'_, '_> {
                     let full = alias.name.as_str();
                     let top = full.split('.').next().unwrap_or_default();
                     let ty = |id: Option<NodeId>| id.map_or(Ty::Free, |id| Ty::of(self.library, id));
+                    let bound = alias.asname.as_ref().map_or(top, |name| name.as_str());
+                    if let Some(calls) = &mut self.calls {
+                        calls.note_import(bound, full);
+                    }
                     match &alias.asname {
                         Some(name) => self.bind(name.as_str(), ty(self.library.find(full))),
                         None => self.bind(top, ty(self.library.top(top))),
@@ -337,8 +353,12 @@ impl Reader<'_, '_> {
                 }
             }
             Stmt::ImportFrom(import) => {
-                let module = import.module.as_ref().filter(|_| import.level == 0);
-                let module = module.and_then(|module| self.library.find(module.as_str()));
+                let named = import.module.as_ref().map_or("", |module| module.as_str());
+                let full = match &self.calls {
+                    Some(calls) => calls.absolute(named, import.level),
+                    None => (import.level == 0).then(|| named.to_owned()),
+                };
+                let module = full.as_deref().and_then(|module| self.library.find(module));
                 for alias in &import.names {
                     let name = alias.name.as_str();
                     if name == "*" || name.is_empty() {
@@ -347,7 +367,13 @@ impl Reader<'_, '_> {
                     if let Some(id) = module.filter(|&id| self.library.kind(id) == Kind::Module) {
                         self.member(Ty::Module(id), name, alias.name.start());
                     }
-                    let child = module.and_then(|module| self.library.child(module, name));
+                    let mut child = module.and_then(|module| self.library.child(module, name));
+                    if let (Some(calls), Some(full)) = (&mut self.calls, &full) {
+                        let bound = alias.asname.as_ref().map_or(name, |name| name.as_str());
+                        calls.note_import(bound, &format!("{full}.{name}"));
+                        // A module that users do not import, but whose names they do under another path.
+                        child = child.or_else(|| self.library.only_one_named(full, name));
+                    }
                     let ty = child.map_or(Ty::Free, |id| Ty::of(self.library, id));
                     self.bind(alias.asname.as_ref().map_or(name, |name| name.as_str()), ty);
                 }

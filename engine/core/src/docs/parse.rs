@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use ruff_python_ast::{Expr, Stmt, Suite};
-use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
+use ruff_python_ast::{Expr, ModModule, Stmt, Suite};
+use ruff_python_parser::{Mode, ParseOptions, Parsed, parse_module, parse_unchecked};
 use ruff_text_size::{Ranged, TextSize};
 
 use super::nesting;
@@ -77,6 +77,17 @@ pub(super) fn parse(file: &RawFile, bytes: Vec<u8>) -> Result<ParsedFile, Refusa
         body,
         line_starts,
     })
+}
+
+/// Parses a whole file of Python source, comments included.
+///
+/// `None` where the text is longer than any source, nests too deeply for a visitor's stack (256 MiB are enough), or is no
+/// Python.
+pub fn parse_source(text: &str) -> Option<Parsed<ModModule>> {
+    if text.len() as u64 > MAX_SOURCE_BYTES || nesting::check(text).is_err() {
+        return None;
+    }
+    parse_module(text).ok()
 }
 
 fn memchr_newlines(text: &str) -> impl Iterator<Item = u32> + '_ {

@@ -1,0 +1,23 @@
+//! `inhouse-train`: training data from public packages, and the trainers.
+//!
+//! Reading order: [`sources`] (the pinned packages) -> [`corpus`] (their files and blocks) -> [`pairs`] (what is said of code,
+//! and the APIs it calls) -> [`retriever`] (the dual encoder's trainer), on [`optimizer`] (AdamW, schedule, clipping) and
+//! [`snapshot`] (what a killed run goes on from). Nothing of a package is ever run.
+
+#![forbid(unsafe_code)]
+
+pub mod corpus;
+pub mod optimizer;
+pub mod pairs;
+pub mod retriever;
+pub mod snapshot;
+pub mod sources;
+
+use inhouse_core::{Error, ErrorKind};
+
+/// An error of candle as the engine's: its first line, since the rest is a backtrace.
+fn backend_error(error: candle_core::Error) -> Error {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    Error::with_source(ErrorKind::Backend, format!("candle: {line}"), error)
+}
