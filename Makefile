@@ -13,7 +13,7 @@ help:
 	@echo "make deny    licences, advisories and sources of all dependencies (needs cargo-deny)"
 	@echo "make header  write include/inhouse.h anew from ffi/src"
 	@echo "make abi     record additions to the C ABI in ffi/abi; refuses to record a change"
-	@echo "make install libinhouse in PREFIX (/usr/local), with DESTDIR and FEATURES (llama)"
+	@echo "make install libinhouse in PREFIX (/usr/local), with DESTDIR and FEATURES (llama,evald)"
 	@echo "make deb     Debian packages of libinhouse in target/deb"
 	@echo "make clean   remove everything that the others made"
 
@@ -48,4 +48,4 @@ deb:
 	@scripts/deb.sh
 
 clean:
-	rm -rf target .env
+	rm -rf target ffi/cxx/target .env

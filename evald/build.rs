@@ -7,10 +7,10 @@ fn main() -> std::io::Result<()> {
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-changed=proto/src");
     let mut files: Vec<PathBuf> = Vec::new();
-    for folder in ["src", "proto/src"] {
+    for folder in ["src", "src/wasi", "proto/src"] {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "rs") {
+            if path.extension().is_some_and(|extension| extension == "rs" || extension == "py") {
                 files.push(path);
             }
         }

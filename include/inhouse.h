@@ -56,7 +56,7 @@
  * Version of the ABI that this header describes. It grows when functions or fields are added; a change that breaks
  * hosts changes the SONAME (libinhouse.so.0) instead.
  */
-#define INHOUSE_ABI_VERSION 1
+#define INHOUSE_ABI_VERSION 2
 
 /**
  * No text that a host passes may be longer, in bytes.
@@ -67,6 +67,11 @@
  * No path that a host passes may be longer, in bytes.
  */
 #define INHOUSE_MAX_PATH_BYTES (32 << 10)
+
+/**
+ * No call reads more sources.
+ */
+#define INHOUSE_MAX_SOURCES 4096
 
 /**
  * No engine runs with more threads.
@@ -97,6 +102,11 @@
  * No session decodes more completions side by side.
  */
 #define INHOUSE_MAX_SEQUENCES 256
+
+/**
+ * No call asks for more values of k.
+ */
+#define INHOUSE_MAX_KS 256
 
 /**
  * What a call came to. A number is never changed or used again; hosts must expect numbers that they do not know.
@@ -280,6 +290,10 @@ enum inhouse_api_choice
      * The `n_apis` in `api_names`, from the index.
      */
     INHOUSE_APIS_NAMED = 2,
+    /**
+     * Those in the list `apis`, such as a person chose with inhouse_apis_select().
+     */
+    INHOUSE_APIS_GIVEN = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -345,6 +359,80 @@ typedef int32_t inhouse_event_kind;
 #endif // __cplusplus
 
 /**
+ * What a host is told of long work: values of `inhouse_progress.kind`. Hosts must pass over kinds that they do not know.
+ */
+enum inhouse_progress_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * A piece of work begins.
+     */
+    INHOUSE_PROGRESS_STARTED = 1,
+    /**
+     * More of its steps are done.
+     */
+    INHOUSE_PROGRESS_ADVANCED = 2,
+    /**
+     * Something that a person should read now, without an end to the work.
+     */
+    INHOUSE_PROGRESS_NOTE = 3,
+    /**
+     * The piece of work is done; another may follow.
+     */
+    INHOUSE_PROGRESS_FINISHED = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum inhouse_progress_kind inhouse_progress_kind;
+#else
+typedef int32_t inhouse_progress_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How much matters: values of `inhouse_log_record.level` and of inhouse_log_set(). A level includes those before it.
+ */
+enum inhouse_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Nothing.
+     */
+    INHOUSE_LOG_OFF = 0,
+    /**
+     * Something failed that no call reports.
+     */
+    INHOUSE_LOG_ERROR = 1,
+    /**
+     * Something is not as it should be.
+     */
+    INHOUSE_LOG_WARN = 2,
+    /**
+     * What was done.
+     */
+    INHOUSE_LOG_INFO = 3,
+    /**
+     * How it was done; llama.cpp's own log is mostly here.
+     */
+    INHOUSE_LOG_DEBUG = 4,
+    /**
+     * Everything.
+     */
+    INHOUSE_LOG_TRACE = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum inhouse_log_level inhouse_log_level;
+#else
+typedef int32_t inhouse_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * A list of APIs, best first; freed with inhouse_apis_free(). It does not depend on the engine that made it.
  */
 typedef struct inhouse_apis inhouse_apis;
@@ -402,6 +490,139 @@ typedef struct inhouse_str {
 } inhouse_str;
 
 /**
+ * One record of the log; valid during the callback only.
+ */
+typedef struct inhouse_log_record {
+    /**
+     * Size of the struct in bytes as the library knows it; fields are only ever appended.
+     */
+    size_t struct_size;
+    /**
+     * The part of the library that speaks, such as "inhouse_core::index::reader".
+     */
+    struct inhouse_str target;
+    /**
+     * What it says, without a line break at its end; fields follow as " name=value".
+     */
+    struct inhouse_str message;
+    /**
+     * One of inhouse_log_level.
+     */
+    int32_t level;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} inhouse_log_record;
+
+/**
+ * Receives the log, from any thread, also several at the same time, inside of calls and beside them. `record` and its
+ * texts are valid until the callback returns.
+ *
+ * What the callback itself makes the library log is dropped; inhouse_log_set() called from it gives
+ * INHOUSE_STATUS_BUSY. It must return normally: no longjmp and no C++ exception may leave it.
+ */
+typedef void (*inhouse_on_log)(void *user_data, const struct inhouse_log_record *record);
+
+/**
+ * How far a piece of work is; valid during the callback only.
+ */
+typedef struct inhouse_progress {
+    /**
+     * Size of the struct in bytes as the library knows it; fields are only ever appended.
+     */
+    size_t struct_size;
+    /**
+     * What is being done, for people; with INHOUSE_PROGRESS_NOTE the note.
+     */
+    struct inhouse_str text;
+    /**
+     * Steps that are done.
+     */
+    uint64_t done;
+    /**
+     * Steps in all; 0 where that is not known.
+     */
+    uint64_t total;
+    /**
+     * One of inhouse_progress_kind.
+     */
+    int32_t kind;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} inhouse_progress;
+
+/**
+ * Receives the progress of long work, before the call that does it returns; from any thread, but never two at the same
+ * time. `progress` and its text are valid until the callback returns. Returns 0 to go on; anything else ends the work
+ * at its next step, and the call returns INHOUSE_STATUS_CANCELLED. What it was to replace is then as it was.
+ *
+ * The callback may call every function of this header. It must return normally: no longjmp and no C++ exception may
+ * leave it.
+ */
+typedef int32_t (*inhouse_on_progress)(void *user_data, const struct inhouse_progress *progress);
+
+/**
+ * What inhouse_docs_read(), inhouse_index_build() and inhouse_index_update() read. Set up with
+ * inhouse_index_params_init(), then change fields.
+ */
+typedef struct inhouse_index_params {
+    /**
+     * Size of the struct in bytes as the host knows it.
+     */
+    size_t struct_size;
+    /**
+     * Ends the work when it is set; NULL: nothing does. It must not be freed before the call begins. Default: NULL.
+     */
+    const struct inhouse_cancel *cancel;
+    /**
+     * Called as the work goes on; NULL: not called. Default: NULL.
+     */
+    inhouse_on_progress on_progress;
+    /**
+     * Passed to `on_progress` as it is. Default: NULL.
+     */
+    void *user_data;
+    /**
+     * What is read: paths of package folders, .py and .pyi files, wheels, sdists, objects.inv with its HTML beside it,
+     * apis.jsonl (plain or gzip). Nothing of them is imported or run. Default: NULL.
+     */
+    const struct inhouse_str *sources;
+    /**
+     * Length of `sources`, 1 to INHOUSE_MAX_SOURCES. Default: 0.
+     */
+    size_t n_sources;
+    /**
+     * Folders with installed packages (site-packages) in which names that a library re-exports from its dependencies are
+     * looked up. Default: NULL.
+     */
+    const struct inhouse_str *search_paths;
+    /**
+     * Length of `search_paths`, at most INHOUSE_MAX_SOURCES. Default: 0.
+     */
+    size_t n_search_paths;
+    /**
+     * Threads that parse, at most INHOUSE_MAX_THREADS; 0: one per core. Default: 0.
+     */
+    uint32_t threads;
+    /**
+     * 1: modules and names that begin with an underscore are listed, too. Default: 0.
+     */
+    int32_t include_private;
+    /**
+     * inhouse_index_update(): 1 removes what the sources no longer name even where they may be a part of their library
+     * (a module alone, rows of an apis.jsonl). Default: 0.
+     */
+    int32_t prune;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} inhouse_index_params;
+
+/**
  * What inhouse_engine_open() opens. Set up with inhouse_engine_params_init(), then change fields.
  */
 typedef struct inhouse_engine_params {
@@ -433,6 +654,16 @@ typedef struct inhouse_engine_params {
      * Tokens of context per sequence, at most INHOUSE_MAX_CONTEXT_LENGTH; 0: as the model was trained. Default: 0.
      */
     uint32_t context_length;
+    /**
+     * Tokens of prompts that each session keeps from one call to the next, so that what a new prompt shares with them
+     * (the APIs, the beginning of a file) is not read again; at most INHOUSE_MAX_CONTEXT_LENGTH. The logits after a
+     * shared beginning may differ in their last bits, so that a draw may rarely come out otherwise. 0: none. Default: 0.
+     */
+    uint32_t prefix_tokens;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
 } inhouse_engine_params;
 
 /**
@@ -577,7 +808,87 @@ typedef struct inhouse_complete_params {
      * Zero.
      */
     uint32_t reserved;
+    /**
+     * With INHOUSE_APIS_GIVEN: the APIs, in the order in which they stand in the prompt; an empty list is none. It must
+     * not be freed before the call begins. Default: NULL.
+     */
+    const struct inhouse_apis *apis;
+    /**
+     * Only tokens at least this many times as probable as the most probable one are drawn, 0 to 1; 0: all. Default: 0.
+     */
+    float min_p;
+    /**
+     * Divides the logits of tokens that are in the text already, above 0; 1: no penalty. Default: 1.
+     */
+    float repetition_penalty;
+    /**
+     * 1: where the code refers to a library of the index, only names follow that its documentation has (and keywords of
+     * known calls); everything else is free. Default: 0.
+     */
+    int32_t constrain;
+    /**
+     * 1: the log-probability of every token is kept: inhouse_completion_log_probabilities(). Default: 0.
+     */
+    int32_t log_probabilities;
 } inhouse_complete_params;
+
+/**
+ * How samples are evaluated. Set up with inhouse_evaluate_params_init(), then change fields.
+ */
+typedef struct inhouse_evaluate_params {
+    /**
+     * Size of the struct in bytes as the host knows it.
+     */
+    size_t struct_size;
+    /**
+     * Ends the evaluation when it is set; NULL: nothing does. It must not be freed before the call begins. Default: NULL.
+     */
+    const struct inhouse_cancel *cancel;
+    /**
+     * Called as samples are decided; NULL: not called. Default: NULL.
+     */
+    inhouse_on_progress on_progress;
+    /**
+     * Passed to `on_progress` as it is. Default: NULL.
+     */
+    void *user_data;
+    /**
+     * Socket of a running evald, whose first environment runs the samples; unset: a private one is started for the call
+     * and ends with it, also where the host is killed. Default: unset.
+     */
+    struct inhouse_str socket;
+    /**
+     * Executable of a private evald; unset: what INHOUSE_EVALD names, else the one beside the program, else the one on
+     * the PATH. Default: unset.
+     */
+    struct inhouse_str evald;
+    /**
+     * Environment of a private evald: a Python interpreter and the modules that are imported beforehand,
+     * "PYTHON[:MODULE,...]"; unset: "python3". Default: unset.
+     */
+    struct inhouse_str env;
+    /**
+     * Sandbox tier to insist on, "T0" to "T4"; unset: the host's best. Default: unset.
+     */
+    struct inhouse_str tier;
+    /**
+     * File to which a row per sample is written; an evaluation that was killed goes on where it was when it is asked again.
+     * Unset: none. Default: unset.
+     */
+    struct inhouse_str rows;
+    /**
+     * The k of pass@k; a k above the samples of a problem is left out. NULL with `n_k` 0: 1. Default: NULL.
+     */
+    const uint64_t *k;
+    /**
+     * Length of `k`, at most INHOUSE_MAX_KS. Default: 0.
+     */
+    size_t n_k;
+    /**
+     * CPU seconds a sample, above 0 and at most 86400; its wall-clock limit is three times that. Default: 3.
+     */
+    double timeout_seconds;
+} inhouse_evaluate_params;
 
 #ifdef __cplusplus
 extern "C" {
@@ -686,6 +997,23 @@ struct inhouse_str inhouse_error_message(const struct inhouse_error *error);
 inhouse_status inhouse_error_free(struct inhouse_error *error);
 
 /**
+ * Sends the library's log, and llama.cpp's, to `on_log` up to `level`, one of inhouse_log_level; INHOUSE_LOG_OFF or
+ * `on_log` NULL ends that. There is one log in a process: a second call takes the place of the first. Without one nothing
+ * is logged anywhere.
+ *
+ * Ownership: nothing changes hands; `user_data` is passed to `on_log` as it is. When the call returns, the callback that was
+ * set before is not running any more and will not be called again.
+ * Threads: any.
+ * Errors: INHOUSE_STATUS_INVALID_ARGUMENT for a level that is none; INHOUSE_STATUS_BUSY from inside the callback, and where a
+ * program that contains the library as Rust code has a log of its own.
+ * Null: `on_log`, `user_data` and `error` may be NULL.
+ */
+inhouse_status inhouse_log_set(int32_t level,
+                               inhouse_on_log on_log,
+                               void *user_data,
+                               struct inhouse_error **error);
+
+/**
  * Makes a token that nobody has set.
  *
  * Ownership: the host owns `*out` and frees it with inhouse_cancel_free().
@@ -734,6 +1062,83 @@ int32_t inhouse_cancel_is_set(const struct inhouse_cancel *cancel);
  * Null: `cancel` may be NULL: nothing happens.
  */
 inhouse_status inhouse_cancel_free(struct inhouse_cancel *cancel);
+
+/**
+ * Writes the defaults into `params`, of which the host says how long it is: `sizeof *params`.
+ *
+ * Ownership: nothing changes hands.
+ * Threads: any; the struct is the host's.
+ * Errors: INHOUSE_STATUS_INVALID_ARGUMENT for a size that no version of the struct has; nothing is written then.
+ * Null: `params` must not be NULL.
+ */
+inhouse_status inhouse_index_params_init(struct inhouse_index_params *params,
+                                         size_t struct_size);
+
+/**
+ * Reads the documentation of `params->sources` and writes it to the file `path` as apis.jsonl, one JSON object per API
+ * (compressed where the name ends in .gz). A file that is there is replaced in one step. `*out` is a report, a JSON
+ * object: `apis` (their number), `files_read`, `skipped` (files that do not parse: `path`, `line`, `reason`).
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `params` and its texts are copied.
+ * Threads: any. It may take seconds and starts threads of its own: not for a user interface's thread.
+ * Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA (also an archive that is hostile or damaged, a source of no known
+ * kind), _LIMIT_EXCEEDED for the sources; INHOUSE_STATUS_IO for `path`; INHOUSE_STATUS_INVALID_HANDLE (`cancel`);
+ * INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_CANCELLED.
+ * Null: `params` must not be NULL; `out` may be (no report), `error` may be.
+ */
+inhouse_status inhouse_docs_read(struct inhouse_str path,
+                                 const struct inhouse_index_params *params,
+                                 struct inhouse_text **out,
+                                 struct inhouse_error **error);
+
+/**
+ * Builds an index over the documentation of `params->sources` in the folder `folder`, which is made where it does not
+ * exist. An index that is there answers until the new one is whole and is then replaced in one step; engines that have
+ * it open keep what they opened (inhouse_engine_with_index() takes the new one). `*out` is a report, a JSON object:
+ * `index` (as inhouse_index_info()), `files_read`, `skipped`.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `params` and its texts are copied.
+ * Threads: any. It may take seconds and starts threads of its own: not for a user interface's thread.
+ * Errors: as inhouse_docs_read(); INHOUSE_STATUS_INVALID_ARGUMENT also where `folder` holds anything but an index;
+ * INHOUSE_STATUS_BUSY where another writer is at work on it. The old index is then as it was.
+ * Null: `params` must not be NULL; `out` may be (no report), `error` may be.
+ */
+inhouse_status inhouse_index_build(struct inhouse_str folder,
+                                   const struct inhouse_index_params *params,
+                                   struct inhouse_text **out,
+                                   struct inhouse_error **error);
+
+/**
+ * Brings the index in the folder `folder` up to date with a fresh reading of some libraries: records are added and
+ * replaced, and of a package given as a whole what is gone is removed (`prune`: of every library). Unchanged records are
+ * not written again; engines keep what they opened (inhouse_engine_with_index() takes the new state). `*out` is a
+ * report, a JSON object: `added`, `replaced`, `removed`, `unchanged`, `files_read`, `skipped`.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `params` and its texts are copied.
+ * Threads: any. It may take seconds and starts threads of its own: not for a user interface's thread.
+ * Errors: as inhouse_index_build(), and INHOUSE_STATUS_NOT_FOUND, _INVALID_DATA, _UNSUPPORTED_VERSION where `folder` holds
+ * no index that this build reads. The index is then as it was.
+ * Null: `params` must not be NULL; `out` may be (no report), `error` may be.
+ */
+inhouse_status inhouse_index_update(struct inhouse_str folder,
+                                    const struct inhouse_index_params *params,
+                                    struct inhouse_text **out,
+                                    struct inhouse_error **error);
+
+/**
+ * Facts about the index in the folder `folder` as a JSON object: `path`, `format_version`, `generation` (grows with every
+ * build and update), `apis`, `names`, `libraries` (records of each), `segments`, `deleted`, `bytes`, `encoder`, `weights`.
+ * Unknown members must be passed over: more may come.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `folder` is copied.
+ * Threads: any.
+ * Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION; INHOUSE_STATUS_INVALID_ARGUMENT;
+ * INHOUSE_STATUS_LIMIT_EXCEEDED.
+ * Null: `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_index_info(struct inhouse_str folder,
+                                  struct inhouse_text **out,
+                                  struct inhouse_error **error);
 
 /**
  * Number of APIs in a list.
@@ -786,6 +1191,18 @@ struct inhouse_str inhouse_apis_signature(const struct inhouse_apis *apis, size_
 struct inhouse_str inhouse_apis_description(const struct inhouse_apis *apis, size_t idx);
 
 /**
+ * API `idx` in one line, for a person who chooses among several: "pandas.read_csv(path, sep=',') -> DataFrame: Reads a
+ * table from a file."
+ *
+ * Ownership: the view belongs to `apis` and is valid until inhouse_apis_free().
+ * Threads: any, also at the same time.
+ * Errors: none; a stale handle or an `idx` out of range gives a view with `data` NULL.
+ * Null: `apis` may be NULL: a view with `data` NULL.
+ */
+struct inhouse_str inhouse_apis_label(const struct inhouse_apis *apis,
+                                      size_t idx);
+
+/**
  * Everything that is known of API `idx` (aliases, module, whole docstring, examples, source) as one JSON object, the
  * row of an apis.jsonl file.
  *
@@ -808,6 +1225,37 @@ struct inhouse_str inhouse_apis_json(const struct inhouse_apis *apis,
  */
 float inhouse_apis_score(const struct inhouse_apis *apis,
                          size_t idx);
+
+/**
+ * Those of a list that a person chose: `n` indices at `indices`, in the order in which they are to stand in a prompt.
+ * An index given twice counts once; with `n` 0 ("none of the above") the new list is empty.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_apis_free(); it does not depend on `apis`. `indices` is
+ * copied.
+ * Threads: any, also at the same time.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT for an index out of range;
+ * INHOUSE_STATUS_LIMIT_EXCEEDED for `n` over INHOUSE_MAX_APIS.
+ * Null: `apis` and `out` must not be NULL; `indices` may be where `n` is 0; `error` may be.
+ */
+inhouse_status inhouse_apis_select(const struct inhouse_apis *apis,
+                                   const size_t *indices,
+                                   size_t n,
+                                   struct inhouse_apis **out,
+                                   struct inhouse_error **error);
+
+/**
+ * Two lists as one: the APIs of `first`, then those of `second` that are not among them. So a person may choose from
+ * the answers to several queries.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_apis_free(); it does not depend on the two.
+ * Threads: any, also at the same time.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT.
+ * Null: `first`, `second` and `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_apis_join(const struct inhouse_apis *first,
+                                 const struct inhouse_apis *second,
+                                 struct inhouse_apis **out,
+                                 struct inhouse_error **error);
 
 /**
  * Frees a list.
@@ -866,8 +1314,25 @@ inhouse_status inhouse_engine_retain(struct inhouse_engine *engine);
 inhouse_status inhouse_engine_release(struct inhouse_engine *engine);
 
 /**
- * Facts about an engine as a JSON object: `version`, `abi_version`, `backends` (names of those in this build), `index`
- * and `model` (objects, or null where none is open). Unknown members must be passed over: more may come.
+ * An engine with the model of another, which is not loaded again, and the index in `index` as it is now: after
+ * inhouse_index_update(), or for another library.
+ *
+ * Ownership: the host owns one hold on `*out` and gives it back with inhouse_engine_release(). `engine` stays as it is,
+ * and so do the sessions on it. `index` is copied.
+ * Threads: any, at the same time.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the
+ * index; INHOUSE_STATUS_INVALID_ARGUMENT, also where `index` is unset; INHOUSE_STATUS_LIMIT_EXCEEDED.
+ * Null: `engine` and `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_engine_with_index(const struct inhouse_engine *engine,
+                                         struct inhouse_str index,
+                                         struct inhouse_engine **out,
+                                         struct inhouse_error **error);
+
+/**
+ * Facts about an engine as a JSON object: `version`, `abi_version`, `backends` and `features` (names of those in this
+ * build), `index` and `model` (objects, or null where none is open), `memory` (`resident_bytes`, of the whole process,
+ * or null where the system does not say). Unknown members must be passed over: more may come.
  *
  * Ownership: the host owns `*out` and frees it with inhouse_text_free().
  * Threads: any, at the same time.
@@ -894,6 +1359,56 @@ inhouse_status inhouse_engine_retrieve(const struct inhouse_engine *engine,
                                        size_t k,
                                        struct inhouse_apis **out,
                                        struct inhouse_error **error);
+
+/**
+ * The APIs to choose from for the code before the cursor (Figure 4 of arXiv 2210.17236): the `k` that fit `query`, a
+ * person's own words, or the comments of `context` where `query` is unset. Show inhouse_apis_label() of each and "none of
+ * the above"; let several be chosen, or another query be asked; then make a list of what was chosen with
+ * inhouse_apis_select() (and inhouse_apis_join()), and complete with it: `api_choice` INHOUSE_APIS_GIVEN.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_apis_free(). `context` and `query` are copied.
+ * Threads: any, at the same time.
+ * Errors: as inhouse_engine_retrieve(); INHOUSE_STATUS_INVALID_ARGUMENT also where `context` and `query` are both unset.
+ * Null: `engine` and `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_engine_propose(const struct inhouse_engine *engine,
+                                      struct inhouse_str context,
+                                      struct inhouse_str query,
+                                      size_t k,
+                                      struct inhouse_apis **out,
+                                      struct inhouse_error **error);
+
+/**
+ * What the retriever is asked for `context` where no query is given, for a person to change: its comments, else its
+ * docstring, else its last line.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `context` is copied.
+ * Threads: any.
+ * Errors: INHOUSE_STATUS_INVALID_ARGUMENT where `context` is unset or not UTF-8; INHOUSE_STATUS_LIMIT_EXCEEDED.
+ * Null: `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_query_of_context(struct inhouse_str context,
+                                        struct inhouse_text **out,
+                                        struct inhouse_error **error);
+
+/**
+ * How `completion`, code that follows `context`, uses the APIs of the index, read without running it, as a JSON object:
+ * `uses` (each with `name`, `verdict`: "indexed", "undocumented", "unknown_member", "impossible_arity" or
+ * "unknown_keyword", `detail`, `line` and `column`, both from 1), the counts `indexed`, `unknown` and `misused`, and
+ * `parses`.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(). The texts are copied.
+ * Threads: any, at the same time.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT (no index is open, `completion` is unset, a text
+ * is not UTF-8); INHOUSE_STATUS_LIMIT_EXCEEDED; INHOUSE_STATUS_IO, INHOUSE_STATUS_INVALID_DATA where the index cannot be
+ * read on.
+ * Null: `engine` and `out` must not be NULL; `context` may be unset; `error` may be NULL.
+ */
+inhouse_status inhouse_engine_api_report(const struct inhouse_engine *engine,
+                                         struct inhouse_str context,
+                                         struct inhouse_str completion,
+                                         struct inhouse_text **out,
+                                         struct inhouse_error **error);
 
 /**
  * Number of completions: the call's `n_completions`.
@@ -937,6 +1452,20 @@ inhouse_finish_reason inhouse_completion_finish_reason(const struct inhouse_comp
 size_t inhouse_completion_tokens(const struct inhouse_completion *completion, size_t idx);
 
 /**
+ * The natural logarithms of the probabilities of the tokens of completion `idx`, as the model gives them before
+ * temperature and the other steps of sampling, and in `n` their number: inhouse_completion_tokens().
+ *
+ * Ownership: the array belongs to `completion` and is valid until inhouse_completion_free().
+ * Threads: any, also at the same time.
+ * Errors: none; NULL, and 0 in `n`, for a stale handle, an `idx` out of range, a misaligned `n`, or where
+ * `log_probabilities` was not asked for.
+ * Null: `completion` and `n` may be NULL: NULL.
+ */
+const float *inhouse_completion_log_probabilities(const struct inhouse_completion *completion,
+                                                  size_t idx,
+                                                  size_t *n);
+
+/**
  * The whole prompt as the model read it: the APIs, then the context.
  *
  * Ownership: the view belongs to `completion` and is valid until inhouse_completion_free().
@@ -955,6 +1484,16 @@ struct inhouse_str inhouse_completion_prompt(const struct inhouse_completion *co
  * Null: `completion` may be NULL: 0.
  */
 size_t inhouse_completion_prompt_tokens(const struct inhouse_completion *completion);
+
+/**
+ * Of the tokens of the prompt, those that the session still held from earlier calls and did not read again.
+ *
+ * Ownership: nothing changes hands.
+ * Threads: any, also at the same time.
+ * Errors: none; a stale handle gives 0.
+ * Null: `completion` may be NULL: 0.
+ */
+size_t inhouse_completion_prompt_tokens_shared(const struct inhouse_completion *completion);
 
 /**
  * 1 where the beginning of the context was cut so that it fits the model, else 0.
@@ -996,6 +1535,22 @@ double inhouse_completion_decode_seconds(const struct inhouse_completion *comple
  */
 inhouse_status inhouse_completion_apis(const struct inhouse_completion *completion,
                                        struct inhouse_apis **out,
+                                       struct inhouse_error **error);
+
+/**
+ * All that is known of the call as a JSON object: `completions` (each with `text`, `finish_reason`, `completion_tokens`
+ * and, where asked for, `logprobs`), `apis` (names of those in the prompt), `prompt_tokens`, `prompt_tokens_shared`,
+ * `completion_tokens`, `tokens_per_second`, `prefill_seconds`, `decode_seconds`, `context_truncated`, and `constraint`:
+ * null, or where `constrain` was asked for what it did (`steps`, `masked`, `refused`, `gave_way`: tokens). Unknown members
+ * must be passed over: more may come.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(); it does not depend on `completion`.
+ * Threads: any, also at the same time.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT.
+ * Null: `completion` and `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_completion_json(const struct inhouse_completion *completion,
+                                       struct inhouse_text **out,
                                        struct inhouse_error **error);
 
 /**
@@ -1071,6 +1626,51 @@ inhouse_status inhouse_session_complete(const struct inhouse_session *session,
                                         struct inhouse_error **error);
 
 /**
+ * What a session has done since it was opened, and what it holds, as a JSON object: `calls`, `completions`,
+ * `prompt_tokens`, `prompt_tokens_shared`, `completion_tokens`, `prefill_seconds`, `decode_seconds`, `cache_cells` (of
+ * the KV cache), `kept_prompts` and `kept_tokens` (of the prefix cache), `context_length` (tokens). Unknown members must
+ * be passed over: more may come.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free().
+ * Threads: any, but one call on a session at a time: INHOUSE_STATUS_BUSY meanwhile.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_BUSY; INHOUSE_STATUS_POISONED.
+ * Null: `session` and `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_session_info(const struct inhouse_session *session,
+                                    struct inhouse_text **out,
+                                    struct inhouse_error **error);
+
+/**
+ * Writes the prompts that a session keeps (`prefix_tokens` of the engine), with what the model made of them, to the file
+ * `path`, for inhouse_session_load_prefixes(). A file that is there is replaced in one step.
+ *
+ * Ownership: nothing changes hands; `path` is copied.
+ * Threads: any, but one call on a session at a time: INHOUSE_STATUS_BUSY meanwhile. It writes a file of some MiB.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT, also where there is nothing to save;
+ * INHOUSE_STATUS_UNSUPPORTED where the backend cannot; INHOUSE_STATUS_IO; INHOUSE_STATUS_BUSY; INHOUSE_STATUS_POISONED.
+ * Null: `session` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_session_save_prefixes(const struct inhouse_session *session,
+                                             struct inhouse_str path,
+                                             struct inhouse_error **error);
+
+/**
+ * Takes in the prompts of a file that inhouse_session_save_prefixes() wrote with the same model, and puts their number
+ * in `n`. What the session kept before is dropped, also where the call fails.
+ *
+ * Ownership: nothing changes hands; `path` is copied.
+ * Threads: any, but one call on a session at a time: INHOUSE_STATUS_BUSY meanwhile. It reads a file of some MiB.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_NOT_FOUND; INHOUSE_STATUS_INVALID_DATA for a file that is damaged
+ * or of another model; INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_UNSUPPORTED; INHOUSE_STATUS_IO;
+ * INHOUSE_STATUS_BUSY; INHOUSE_STATUS_POISONED. `n` is then 0.
+ * Null: `session` must not be NULL; `n` may be, `error` may be.
+ */
+inhouse_status inhouse_session_load_prefixes(const struct inhouse_session *session,
+                                             struct inhouse_str path,
+                                             size_t *n,
+                                             struct inhouse_error **error);
+
+/**
  * Closes a session. A call that is still running on another thread ends as it would have; cancel it first to end it
  * early.
  *
@@ -1080,6 +1680,51 @@ inhouse_status inhouse_session_complete(const struct inhouse_session *session,
  * Null: `session` may be NULL: nothing happens.
  */
 inhouse_status inhouse_session_close(struct inhouse_session *session);
+
+/**
+ * Writes the defaults into `params`, of which the host says how long it is: `sizeof *params`.
+ *
+ * Ownership: nothing changes hands.
+ * Threads: any; the struct is the host's.
+ * Errors: INHOUSE_STATUS_INVALID_ARGUMENT for a size that no version of the struct has; nothing is written then.
+ * Null: `params` must not be NULL.
+ */
+inhouse_status inhouse_evaluate_params_init(struct inhouse_evaluate_params *params,
+                                            size_t struct_size);
+
+/**
+ * Evaluates samples against problems, both as the text of JSON-lines files (one object is one line): runs `prompt` and
+ * `completion` in the sandbox, then the problem's `test`. `*out` is a JSON object: `pass@k` for each k, `problems`,
+ * `samples`, `verdicts` (how many of each), `samples_per_second`, `tier`, and `rows`: each sample with `verdict`,
+ * `passed`, `trust`, `tier`, `cpu_ms`, `wall_ms`, `detail`. A verdict is never "passed" because a record is missing.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(). The texts, and `params` and its texts, are copied.
+ * Threads: any. It waits for another process: not for a user interface's thread.
+ * Errors: INHOUSE_STATUS_UNSUPPORTED in a build without evaluation (`features` of inhouse_engine_info());
+ * INHOUSE_STATUS_SANDBOX where evald cannot be started or reached, or fails; INHOUSE_STATUS_INVALID_DATA for a row that is
+ * no problem or no sample (its line is named); INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_INVALID_HANDLE (`cancel`);
+ * INHOUSE_STATUS_LIMIT_EXCEEDED; INHOUSE_STATUS_BUSY for `rows` of another evaluation; INHOUSE_STATUS_CANCELLED.
+ * Null: `out` must not be NULL; `params` may be (the defaults), `error` may be.
+ */
+inhouse_status inhouse_evaluate(struct inhouse_str problems,
+                                struct inhouse_str samples,
+                                const struct inhouse_evaluate_params *params,
+                                struct inhouse_text **out,
+                                struct inhouse_error **error);
+
+/**
+ * As inhouse_evaluate(), of a problem file and a sample file (JSON lines, plain or gzip).
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(). The paths, and `params` and its texts, are copied.
+ * Threads: any. It waits for another process: not for a user interface's thread.
+ * Errors: as inhouse_evaluate(), and INHOUSE_STATUS_NOT_FOUND, INHOUSE_STATUS_IO for the files.
+ * Null: `out` must not be NULL; `params` may be (the defaults), `error` may be.
+ */
+inhouse_status inhouse_evaluate_files(struct inhouse_str problems,
+                                      struct inhouse_str samples,
+                                      const struct inhouse_evaluate_params *params,
+                                      struct inhouse_text **out,
+                                      struct inhouse_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

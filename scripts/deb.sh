@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Debian packages of libinhouse: libinhouse0 (the shared library) and libinhouse-dev (headers, static library,
+# Debian packages of libinhouse: libinhouse0 (the shared library and the worker) and libinhouse-dev (headers, static library,
 # pkg-config and CMake files).
 #   scripts/deb.sh [FOLDER]    where they go (target/deb); FEATURES and BUILT as in scripts/install.sh,
 #                              COMPRESSION (xz) as dpkg-deb -Z takes it
@@ -16,9 +16,10 @@ DESTDIR=$stage/dev PREFIX=/usr scripts/install.sh
 version=$(basename "$stage"/dev/usr/lib/libinhouse.so.*.*.* | sed 's/^libinhouse\.so\.//')
 install -d "$stage/lib/usr/lib"
 mv "$stage/dev/usr/lib/libinhouse.so.$version" "$stage/dev/usr/lib/libinhouse.so.0" "$stage/lib/usr/lib/"
+mv "$stage/dev/usr/libexec" "$stage/lib/usr/"
 
-# The oldest C library that has every symbol the library asks for.
-libc=$(objdump -T "$stage/lib/usr/lib/libinhouse.so.$version" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
+# The oldest C library that has every symbol the library and the worker ask for.
+libc=$(objdump -T "$stage/lib/usr/lib/libinhouse.so.$version" "$stage"/lib/usr/libexec/*/inhouse-worker | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
 depends="libc6 (>= $libc), libgcc-s1"
 if objdump -p "$stage/lib/usr/lib/libinhouse.so.$version" | grep 'NEEDED.*libstdc++' >/dev/null; then
     depends="$depends, libstdc++6 (>= $(g++ -dumpversion))"

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Installs libinhouse: shared and static library, headers, a pkg-config file, a CMake package.
+# Installs libinhouse: shared and static library, headers, a pkg-config file, a CMake package, and the program that runs a
+# model in a process of its own.
 #   PREFIX (/usr/local)    where hosts will find it
 #   DESTDIR (empty)        put in front of PREFIX while installing, for packages
-#   FEATURES (llama)       backends to build with: "llama", "candle", "llama,candle" or "" for none
-#   BUILT                  a folder with libinhouse_ffi.so and .a that are built already; else cargo builds them
+#   FEATURES (llama,evald) what to build with: "llama" and "candle" are backends, "evald" is evaluation; "" for none
+#   BUILT                  a folder with libinhouse_ffi.so, .a and inhouse-worker (or beside it) that are built already;
+#                          else cargo builds them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
@@ -14,11 +16,15 @@ root=${DESTDIR:-}${prefix}
 built=${BUILT:-}
 if [ -z "$built" ]; then
     find_rust
-    features=${FEATURES-llama}
+    features=${FEATURES-llama,evald}
     say "building libinhouse with ${features:-no backend}"
-    cargo build --release --locked -p inhouse-ffi --features "$features"
+    cargo build --release --locked -p inhouse-ffi -p inhouse-cli --lib --bin inhouse-worker \
+        --no-default-features --features "$features"
     built=${CARGO_TARGET_DIR:-target}/release
 fi
+worker=$built/inhouse-worker
+[ -f "$worker" ] || worker=$built/../inhouse-worker
+[ -f "$worker" ] || die "there is no inhouse-worker in $built: cargo build --release -p inhouse-cli"
 version=$(sed -n '/^\[workspace.package\]/,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 [ -n "$version" ] || die "Cargo.toml names no version"
 temporary=$(mktemp -d)
@@ -41,6 +47,8 @@ objcopy --weaken-symbols="$temporary/unique" "$temporary/merged.o"
 objcopy --localize-symbols="$temporary/unique" "$temporary/merged.o" "$temporary/inhouse.o"
 ar rcs "$temporary/libinhouse.a" "$temporary/inhouse.o"
 
+strip -o "$temporary/inhouse-worker" "$worker"
+
 static_libs="-lpthread -ldl -lm -lgcc_s"
 if nm -u "$temporary/inhouse.o" | grep ' _ZNSt' >/dev/null; then
     static_libs="-lstdc++ $static_libs"
@@ -52,15 +60,19 @@ fill inhouse.pc
 fill inhouse-config.cmake "${static_libs// /;}"
 fill inhouse-config-version.cmake
 
-install -d "$root/include" "$root/lib/pkgconfig" "$root/lib/cmake/inhouse"
+# The library looks for it there, from where it lies itself; a program of another version would be of no use to it.
+libexec=$root/libexec/inhouse-$version
+install -d "$root/include/inhouse" "$root/lib/pkgconfig" "$root/lib/cmake/inhouse" "$libexec"
+install -m 755 "$temporary/inhouse-worker" "$libexec/"
 install -m 644 include/inhouse.h include/inhouse.hpp "$root/include/"
+install -m 644 include/inhouse/*.hpp "$root/include/inhouse/"
 install -m 755 "$temporary/libinhouse.so" "$root/lib/libinhouse.so.$version"
 ln -sfn "libinhouse.so.$version" "$root/lib/libinhouse.so.0"
 ln -sfn libinhouse.so.0 "$root/lib/libinhouse.so"
 install -m 644 "$temporary/libinhouse.a" "$root/lib/"
 install -m 644 "$temporary/inhouse.pc" "$root/lib/pkgconfig/"
 install -m 644 "$temporary/inhouse-config.cmake" "$temporary/inhouse-config-version.cmake" "$root/lib/cmake/inhouse/"
-say "installed libinhouse $version in $root: shared $(stat -c %s "$root/lib/libinhouse.so.$version") bytes, static $(stat -c %s "$root/lib/libinhouse.a") bytes"
+say "installed libinhouse $version in $root: shared $(stat -c %s "$root/lib/libinhouse.so.$version") bytes, static $(stat -c %s "$root/lib/libinhouse.a") bytes, worker $(stat -c %s "$libexec/inhouse-worker") bytes"
 if [ -z "${DESTDIR:-}" ] && [ "$(id -u)" = 0 ] && [ "$prefix" = /usr/local ]; then
     ldconfig
 fi

@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 . scripts/common.sh
 find_rust
 cargo fmt --all --check
-cargo clippy --release --locked --workspace --all-targets --features inhouse/llama,inhouse/candle,inhouse-cli/candle -- -D warnings
+cargo clippy --release --locked --workspace --all-targets --features inhouse/llama,inhouse/candle,inhouse-cli/candle,evald/wasi -- -D warnings

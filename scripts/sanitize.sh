@@ -12,6 +12,8 @@ seconds=${1:-3}
 built=${BUILT:-target/release}
 only=${ONLY:-asan valgrind tsan}
 model=models/inhouse-tiny/inhouse-tiny.Q8_0.gguf
+source=tests/private-library/gaugewren
+evald=$(realpath -q "$built/evald") || evald=
 [ -f "$built/libinhouse_ffi.so" ] || die "$built/libinhouse_ffi.so is not built"
 for tool in gcc g++ "$built/inhouse"; do command -v "$tool" >/dev/null || die "$tool is not here"; done
 work=$(mktemp -d)
@@ -52,12 +54,21 @@ for way in $only; do
         # shellcheck disable=SC2086
         host cc-asan complete.cc g++ -std=c++17 $sanitize && check "complete.cc" "$work/cc-asan" "$work/index" $model
         # shellcheck disable=SC2086
+        host i-asan index.c gcc -std=c99 $sanitize && mkdir -p "$work/i-asan.d" &&
+            check "index.c" "$work/i-asan" "$source" "$work/i-asan.d"
+        # shellcheck disable=SC2086
+        host e-asan evaluate.c gcc -std=c99 $sanitize && mkdir -p "$work/e-asan.d" &&
+            check "evaluate.c" "$work/e-asan" "$work/e-asan.d" ${evald:+"$evald"}
+        # shellcheck disable=SC2086
         host t-asan threads.c gcc -std=c11 $sanitize && check "threads.c" "$work/t-asan" "$work/index" $model "$seconds"
         ;;
     valgrind)
         if command -v valgrind >/dev/null; then
-            host c complete.c gcc -std=c99 && check valgrind valgrind --quiet --leak-check=full \
-                --errors-for-leak-kinds=definite --show-leak-kinds=definite --error-exitcode=9 "$work/c" "$work/index" $model
+            memcheck=(valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite
+                --error-exitcode=9)
+            host c complete.c gcc -std=c99 && check "complete.c" "${memcheck[@]}" "$work/c" "$work/index" $model
+            host i index.c gcc -std=c99 && mkdir -p "$work/i.d" && check "index.c" "${memcheck[@]}" "$work/i" "$source" "$work/i.d"
+            host e evaluate.c gcc -std=c99 && mkdir -p "$work/e.d" && check "evaluate.c" "${memcheck[@]}" "$work/e" "$work/e.d"
         else
             echo "skipped: valgrind is not installed"
         fi

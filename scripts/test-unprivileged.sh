@@ -11,7 +11,7 @@ fi
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 chmod 1777 "$temporary"
-mapfile -t binaries < <(cargo test --release --locked -p evald --no-run --message-format json 2>/dev/null |
+mapfile -t binaries < <(cargo test --release --locked -p evald --features wasi --no-run --message-format json 2>/dev/null |
     "$(find_python)" -c '
 import json, sys
 for line in sys.stdin:

@@ -12,7 +12,7 @@ step() { # step NAME COMMAND...: runs on after a failure, so that one run shows 
     say "$name"
     "$@" || { failed+=("$name"); note "FAILED: $name"; }
 }
-features=inhouse/llama,inhouse/candle,inhouse-cli/candle
+features=inhouse/llama,inhouse/candle,inhouse-cli/candle,evald/wasi
 
 # The environments of the published benchmarks, where those and a fitting Python are at hand; without them the tests that
 # need them say so and skip.
@@ -25,11 +25,15 @@ if [ -d "${INHOUSE_SHARED:-../shared}/benchmarks" ]; then
     fi
 fi
 
+# What tier T4 runs; without it its tests say so and skip.
+export EVALD_WASI=${EVALD_WASI:-$PWD/.env/wasi}
+
 step "format" cargo fmt --all --check
 for combination in "" inhouse/llama inhouse/candle; do
     step "build with features: ${combination:-none}" \
         cargo build --release --locked -p inhouse -p inhouse-study -p inhouse-ffi -p inhouse-cli --no-default-features --features "$combination"
 done
+step "build evald without T4" cargo build --release --locked -p evald
 # Last, since each of the above leaves its own `inhouse` behind: tests run what users get.
 step "build (all features)" cargo build --release --locked --workspace --features "$features"
 # What a test prints is shown, so that a skipped one says why.
@@ -37,6 +41,9 @@ rust_tests() {
     cargo test --release --locked --workspace --features "$features" --no-fail-fast -- --show-output 2>&1 | tee target/test.log
 }
 step "Rust, C and C++ tests" rust_tests
+# A workspace of its own, without backends: the model runs in the worker that was built above.
+step "the C++ bridge" env INHOUSE_WORKER="$PWD/target/release/inhouse-worker" \
+    cargo test --release --locked --manifest-path ffi/cxx/Cargo.toml --target-dir target/cxx -- --show-output
 if grep -q '^skipped' target/test.log; then
     say "skipped"
     grep '^skipped' target/test.log | sort | uniq -c >&2

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use inhouse_candle::vocabulary::{Scheme, TokenKind, Vocabulary};
+use inhouse_candle::vocabulary::{ChatTemplates, Scheme, TokenKind, Vocabulary};
 use inhouse_core::gguf::Value;
 use inhouse_core::{Error, Result, files};
 use serde_json::Value as Json;
@@ -118,7 +118,7 @@ pub fn metadata(dir: &Path, vocabulary: &Vocabulary) -> Result<(Entries, Vec<Str
             put(key, Value::U32(id as u32));
         }
     }
-    entries.extend(chat_templates(dir, &settings)?);
+    entries.extend(chat_templates(&vocabulary.chat));
     Ok((entries, notes))
 }
 
@@ -220,39 +220,24 @@ fn steps<'a>(value: &'a Json, list: &str) -> Vec<&'a Json> {
     }
 }
 
-/// The template of `tokenizer_config.json` or `chat_template.jinja`; of several, the one called default and the others by name.
-fn chat_templates(dir: &Path, settings: &[Json]) -> Result<Entries> {
+/// The template called default, and the others by name.
+fn chat_templates(chat: &ChatTemplates) -> Entries {
     let mut entries = Vec::new();
-    let file = dir.join("chat_template.jinja");
-    if file.exists() {
-        entries.push(("tokenizer.chat_template".to_owned(), Value::Text(files::read_text(&file)?)));
-        return Ok(entries);
+    if let Some(text) = &chat.default {
+        entries.push(("tokenizer.chat_template".to_owned(), Value::from(text.as_str())));
     }
-    let Some(template) = settings.iter().map(|tree| &tree["chat_template"]).find(|value| !value.is_null())
-    else {
-        return Ok(entries);
-    };
-    if let Some(text) = template.as_str() {
-        entries.push(("tokenizer.chat_template".to_owned(), Value::from(text)));
-    }
-    let mut names = Vec::new();
-    for named in template.as_array().into_iter().flatten() {
-        let (Some(name), Some(text)) = (named["name"].as_str(), named["template"].as_str()) else { continue };
-        if name == "default" {
-            entries.push(("tokenizer.chat_template".to_owned(), Value::from(text)));
-            continue;
-        }
-        // Part of a key: letters, digits and underscores.
-        if !name.is_empty()
-            && name.len() <= 64
+    // Part of a key: letters, digits and underscores.
+    let fits = |name: &str| {
+        (1..=64).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        {
-            entries.push((format!("tokenizer.chat_template.{name}"), Value::from(text)));
-            names.push(name);
-        }
+    };
+    let named: Vec<_> = chat.named.iter().filter(|(name, _)| fits(name)).collect();
+    for (name, text) in &named {
+        entries.push((format!("tokenizer.chat_template.{name}"), Value::from(text.as_str())));
     }
-    if !names.is_empty() {
-        entries.push(("tokenizer.chat_templates".to_owned(), Value::texts(names)));
+    if !named.is_empty() {
+        entries
+            .push(("tokenizer.chat_templates".to_owned(), Value::texts(named.iter().map(|(name, _)| name))));
     }
-    Ok(entries)
+    entries
 }

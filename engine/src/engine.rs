@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use inhouse_core::constrain::{self, ApiNames, ApiReport, Library, Vocabulary};
-use inhouse_core::decode::{DecoderOptions, Model, ModelInfo};
+use inhouse_core::decode::{Conventions, DecoderOptions, Model, ModelInfo};
 use inhouse_core::index::{Hit, Index, Query};
-use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
+use inhouse_core::{ApiDoc, Error, ErrorKind, Result, prompt};
+use inhouse_remote::{Worker, WorkerProgram};
 
 use crate::backend::{self, Backend};
+use crate::encoder::{EncoderChoice, open_index, reopen_index};
 use crate::session::Session;
+use crate::worker;
 
 /// Most threads that a model may be given.
 pub const MAX_THREADS: usize = 1024;
@@ -19,12 +22,18 @@ pub const MAX_THREADS: usize = 1024;
 pub struct EngineOptions {
     /// Folder of an index; without one, retrieval is refused.
     pub index: Option<PathBuf>,
+    /// Which text encoder the index is searched with.
+    pub encoder: EncoderChoice,
     /// GGUF file or Hugging Face folder; without one, completion is refused.
     pub model: Option<PathBuf>,
     /// Which backend runs the model.
     pub backend: Backend,
     /// Layers on the GPU, where the build and the machine have one.
     pub gpu_layers: u32,
+    /// Runs the model in a process of its own, so that whatever ends that (an assertion in C++, the kernel for want of memory)
+    /// reaches this one as an error ([`ErrorKind::Backend`]); `None`: in this process. Sessions of a worker that has ended
+    /// get errors on and on; the next [`Engine::session`] starts a new one.
+    pub worker: Option<WorkerProgram>,
     /// Threads for the model, at most [`MAX_THREADS`]; `None`: the backend chooses by the size of the model and the cores.
     pub threads: Option<usize>,
     /// Tokens of context per sequence; `None`: as the model was trained.
@@ -39,12 +48,15 @@ pub struct EngineOptions {
 #[derive(Clone)]
 pub struct Engine {
     index: Option<Arc<Index>>,
+    /// Where there is a worker, as its first process had it.
     model: Option<Arc<dyn Model>>,
+    worker: Option<Arc<Worker>>,
     model_path: Option<PathBuf>,
     threads: Option<usize>,
     context_length: Option<usize>,
     prefix_tokens: usize,
     names: Arc<Names>,
+    encoder: EncoderChoice,
 }
 
 /// The names of the index, as code refers to them; found when they are first asked for.
@@ -67,19 +79,28 @@ impl Engine {
                 format!("threads must be from 1 to {MAX_THREADS}"),
             ));
         }
-        let index = options.index.as_deref().map(Index::open).transpose()?.map(Arc::new);
-        let model = match &options.model {
-            Some(path) => Some(backend::load(path, options.backend, options.gpu_layers)?),
-            None => None,
+        let open = |dir| open_index(dir, &options.encoder);
+        let index = options.index.as_deref().map(open).transpose()?.map(Arc::new);
+        let (backend, gpu_layers) = (options.backend, options.gpu_layers);
+        let worker = match (&options.model, &options.worker) {
+            (Some(path), Some(program)) => Some(worker::start(program, path, backend, gpu_layers)?),
+            _ => None,
+        };
+        let model = match (&options.model, &worker) {
+            (Some(_), Some(worker)) => Some(worker.model()?),
+            (Some(path), None) => Some(backend::load(path, backend, gpu_layers)?),
+            (None, _) => None,
         };
         let model_path = options.model.clone();
         Ok(Self {
             index,
             model,
+            worker: worker.map(Arc::new),
             model_path,
             threads: options.threads,
             context_length: options.context_length,
             names: Arc::default(),
+            encoder: options.encoder.clone(),
             prefix_tokens: options.prefix_tokens,
         })
     }
@@ -127,6 +148,16 @@ impl Engine {
         self.model.as_ref().map(|model| model.info())
     }
 
+    /// The process that runs the model, where it is not this one: the number of the last worker that was started.
+    pub fn worker_pid(&self) -> Option<u32> {
+        self.worker.as_ref()?.pid()
+    }
+
+    /// What the loaded model expects around a text, if there is one: whether it can fill in, its chat template.
+    pub fn conventions(&self) -> Option<&Conventions> {
+        self.model.as_ref().map(|model| model.conventions())
+    }
+
     /// Where the loaded model came from.
     pub fn model_path(&self) -> Option<&Path> {
         self.model_path.as_deref()
@@ -138,6 +169,29 @@ impl Engine {
     /// No index is open, or it cannot be read.
     pub fn retrieve(&self, query: &Query, k: usize) -> Result<Vec<Hit>> {
         self.index()?.search(query, k)
+    }
+
+    /// The `k` APIs to choose from for the code before the cursor (Figure 4 of arXiv 2210.17236: five): those that fit
+    /// `query`, or the comments of `context` where a person asks nothing of their own. What is chosen goes into a prompt as
+    /// [`crate::ApiChoice::Given`].
+    ///
+    /// # Errors
+    /// As [`Engine::retrieve`].
+    pub fn propose(&self, context: &str, query: Option<&str>, k: usize) -> Result<Vec<Hit>> {
+        match query {
+            Some(query) => self.retrieve(&Query::from(query), k),
+            None => self.retrieve(&Query::from(prompt::query_from_context(context)), k),
+        }
+    }
+
+    /// An engine with this one's model, which is not loaded again, and the index in `folder` as it is now.
+    ///
+    /// # Errors
+    /// A missing or damaged index.
+    pub fn with_index(&self, folder: &Path) -> Result<Self> {
+        let loaded = self.index.as_ref().and_then(|index| index.loaded_encoder());
+        let index = reopen_index(folder, &self.encoder, loaded)?;
+        Ok(Self { index: Some(Arc::new(index)), names: Arc::default(), ..self.clone() })
     }
 
     /// The documentation of the named APIs, in that order: bare names, qualified names or aliases. Of several APIs of
@@ -156,20 +210,22 @@ impl Engine {
         names.iter().map(find).collect()
     }
 
-    /// A session that decodes up to `sequences` completions side by side.
+    /// A session that decodes up to `sequences` completions side by side. Where the model's worker has ended it is started
+    /// anew, which takes as long as loading the model did.
     ///
     /// # Errors
-    /// No model is loaded, or the memory for its cache is not to be had.
+    /// No model is loaded, the memory for its cache is not to be had, or a new worker cannot be started.
     pub fn session(&self, sequences: usize) -> Result<Session> {
-        let model = self
-            .model
-            .as_ref()
-            .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no model is loaded"))?;
+        let model = match (&self.worker, &self.model) {
+            (Some(worker), _) => worker.model()?,
+            (None, Some(model)) => Arc::clone(model),
+            (None, None) => return Err(Error::new(ErrorKind::InvalidArgument, "no model is loaded")),
+        };
         let options = DecoderOptions {
             context_length: self.context_length,
             threads: self.threads,
             ..DecoderOptions::default()
         };
-        Session::new(self.clone(), Arc::clone(model), options, sequences.max(1), self.prefix_tokens)
+        Session::new(self.clone(), model, options, sequences.max(1), self.prefix_tokens)
     }
 }

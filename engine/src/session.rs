@@ -1,20 +1,20 @@
-//! [`Session`]: a context in, completions out.
+//! [`Session`]: contexts in, completions out.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use inhouse_core::constrain::{ApiConstraint, ConstraintStatistics};
+use inhouse_core::constrain::ConstraintStatistics;
 use inhouse_core::decode::{
-    self, CancelToken, Completion, Constraint, Decoder, DecoderOptions, Event, Model, PrefixCache, Request,
-    SamplingParams, StopRules,
+    self, CancelToken, Completion, Decoder, DecoderOptions, Event, Model, PrefixCache, SamplingParams,
+    StopRules,
 };
-use inhouse_core::index::Query;
-use inhouse_core::prompt::{self, Budget};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
+use crate::asked::Chat;
 use crate::engine::Engine;
 use crate::prefix_file;
+use crate::stream::{CELLS_PER_SAMPLE, CompletionClient, Preparer, Stream};
 
 /// Which APIs go in front of the context.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,6 +36,12 @@ pub enum ApiChoice {
 pub struct CompletionRequest {
     /// The code before the cursor.
     pub context: String,
+    /// The code after the cursor: the completion is then what stands between. Only models that were trained to fill in can
+    /// do this, or a chat.
+    pub suffix: Option<String>,
+    /// Whether the model is asked in a chat. A completion is then the code of the reply; it comes as one piece of text, the
+    /// stop rules cut the code, and `max_tokens` and `log_probabilities` are those of the reply.
+    pub chat: Chat,
     /// The APIs in front of it.
     pub apis: ApiChoice,
     /// What the retriever is asked; `None`: the comments of the context.
@@ -61,6 +67,8 @@ impl CompletionRequest {
     pub fn new(context: impl Into<String>) -> Self {
         Self {
             context: context.into(),
+            suffix: None,
+            chat: Chat::None,
             apis: ApiChoice::None,
             query: None,
             n: 1,
@@ -81,9 +89,11 @@ pub struct CompletionResult {
     pub completions: Vec<Completion>,
     /// The APIs that stand in the prompt.
     pub apis: Vec<ApiDoc>,
-    /// The whole prompt, as the model read it.
+    /// The whole prompt, as the model read it, its markers spelled out.
     pub prompt: String,
-    /// Whether the beginning of the context had to be cut to fit the model.
+    /// How the model was asked: `continue`, `infill` or `chat`.
+    pub format: &'static str,
+    /// Whether the code had to be cut to fit the model: what is farthest from the cursor is missing.
     pub context_truncated: bool,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -109,12 +119,52 @@ impl CompletionResult {
     }
 }
 
+/// What a session has done since it was opened, and what it holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct SessionStatistics {
+    /// Requests that were completed.
+    pub calls: u64,
+    /// Completions of these calls.
+    pub completions: u64,
+    /// Tokens of their prompts.
+    pub prompt_tokens: u64,
+    /// Of these, the tokens that the session still held from earlier calls.
+    pub prompt_tokens_shared: u64,
+    /// Tokens of the completions.
+    pub completion_tokens: u64,
+    /// Seconds spent reading prompts.
+    pub prefill_seconds: f64,
+    /// Seconds spent writing completions.
+    pub decode_seconds: f64,
+    /// Cells of the KV cache; it is as large as the largest request so far needed.
+    pub cache_cells: usize,
+    /// Prompts that the session keeps for later calls.
+    pub kept_prompts: usize,
+    /// Tokens of these.
+    pub kept_tokens: usize,
+    /// Tokens that one sequence may hold.
+    pub context_length: usize,
+}
+
+impl SessionStatistics {
+    pub(crate) fn add(&mut self, result: &CompletionResult) {
+        self.calls += 1;
+        self.completions += result.completions.len() as u64;
+        self.prompt_tokens += result.prompt_tokens as u64;
+        self.prompt_tokens_shared += result.prompt_tokens_shared as u64;
+        self.completion_tokens += result.completion_tokens() as u64;
+        self.prefill_seconds += result.prefill_seconds;
+        self.decode_seconds += result.decode_seconds;
+    }
+}
+
 /// Prompts that a session keeps at most.
 const PREFIXES: usize = 8;
 /// Sequences that a backend has at most (llama.cpp's limit).
 const MAX_SEQUENCES: usize = 256;
-/// Cells that a sample is given at first, however many tokens it may have; when they run short, samples wait for others.
-const CELLS_PER_SAMPLE: usize = 512;
+/// Prompts of a stream of requests that a session has room for side by side.
+const PROMPTS_SIDE_BY_SIDE: usize = 8;
 
 /// One KV cache of an [`Engine`]'s model; used by one thread at a time. The cache is as large as the largest request so
 /// far needed.
@@ -124,6 +174,7 @@ pub struct Session {
     options: DecoderOptions,
     prefix_tokens: usize,
     n_prefixes: usize,
+    done: SessionStatistics,
     /// `None` only after the memory for a larger one was not to be had.
     cache: Option<Cache>,
 }
@@ -145,10 +196,23 @@ impl Session {
         let n_prefixes =
             if prefix_tokens == 0 { 0 } else { PREFIXES.min(MAX_SEQUENCES.saturating_sub(sequences)) };
         let options = DecoderOptions { sequences: sequences + n_prefixes, ..options };
-        let mut session = Self { engine, model, options, prefix_tokens, n_prefixes, cache: None };
+        let done = SessionStatistics::default();
+        let mut session = Self { engine, model, options, prefix_tokens, n_prefixes, done, cache: None };
         // Small, and enough to know that the options are sound.
         session.reserve(1)?;
         Ok(session)
+    }
+
+    /// What the session has done so far, and what it holds.
+    pub fn statistics(&self) -> SessionStatistics {
+        let cache = self.cache.as_ref();
+        SessionStatistics {
+            cache_cells: cache.map_or(0, |cache| cache.cells),
+            kept_prompts: cache.map_or(0, |cache| cache.prefixes.prompts().count()),
+            kept_tokens: cache.map_or(0, |cache| cache.prefixes.tokens()),
+            context_length: self.context_length(),
+            ..self.done
+        }
     }
 
     /// Tokens that one sequence may hold.
@@ -208,91 +272,93 @@ impl Session {
     /// Completes a context. `on_event` sees text as it is written and may end the work by `Break`.
     ///
     /// # Errors
-    /// A request out of range, an API that is not in the index, a constraint without an index, a cancel before the first token, or a failing backend.
+    /// A request out of range, an API that is not in the index, a constraint without an index or in a chat, a suffix for a model
+    /// that cannot fill in ([`ErrorKind::Unsupported`]), a chat template that fails, a cancel before the first token, or a
+    /// failing backend.
     pub fn complete(
         &mut self,
         request: &CompletionRequest,
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<CompletionResult> {
-        if request.n == 0 || request.max_tokens == 0 {
-            return Err(Error::new(ErrorKind::InvalidArgument, "n and max_tokens must be at least 1"));
-        }
-        let room = self.context_length().checked_sub(request.max_tokens).filter(|room| *room > 0);
-        let room = room.ok_or_else(|| {
-            Error::new(
-                ErrorKind::LimitExceeded,
-                format!(
-                    "max_tokens {} leaves no room for a prompt in a context of {} tokens",
-                    request.max_tokens,
-                    self.context_length()
-                ),
-            )
-        })?;
-        let apis = self.choose(request)?;
-        let model = Arc::clone(&self.model);
-        let tokenizer = model.tokenizer();
-        let count = |text: &str| tokenizer.encode(text).map(|tokens| tokens.len());
-        let prompt = prompt::assemble(&apis, &request.context, Some(Budget { tokens: room }), &count)?;
-        let tokens = tokenizer.encode(&prompt.text)?;
-        if tokens.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidArgument, "the prompt is empty"));
-        }
-        let constraint = match request.constrain {
-            true => {
-                let names = self.engine.api_names(self.model.as_ref())?;
-                Some(Arc::new(ApiConstraint::new(names, &request.context)))
-            }
-            false => None,
-        };
-        let side_by_side = request.n.min(self.options.sequences - self.n_prefixes);
-        let cells = tokens.len()
-            + request.max_tokens.max(side_by_side.saturating_mul(request.max_tokens.min(CELLS_PER_SAMPLE)));
-        let decode_request = Request {
-            prompt: tokens,
-            n: request.n,
-            params: request.params.clone(),
-            seed: request.seed,
-            max_tokens: request.max_tokens,
-            stops: request.stops.clone(),
-            log_probabilities: request.log_probabilities,
-            constraint: constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>),
-        };
-        let Cache { decoder, prefixes, .. } = self.reserve(cells)?;
-        let generation =
-            decode::generate_cached(decoder.as_mut(), prefixes, tokenizer, &decode_request, cancel, on_event);
-        if generation.as_ref().is_err_and(|error| error.kind() == ErrorKind::Backend) {
-            self.cache = None;
-        }
-        let generation = generation?;
-        let mut apis = apis;
-        apis.truncate(prompt.apis_used);
-        Ok(CompletionResult {
-            completions: generation.completions,
-            apis,
-            prompt: prompt.text,
-            context_truncated: prompt.context_truncated,
-            prompt_tokens: generation.prompt_tokens,
-            prompt_tokens_shared: generation.prompt_tokens_shared,
-            prefill_seconds: generation.seconds_prefill,
-            decode_seconds: generation.seconds_decode,
-            constraint: constraint.map(|constraint| constraint.statistics()),
-        })
+        let mut single = Single { request: Some(request), on_event, result: None };
+        self.serve(&mut single, cancel, 1)?;
+        single.result.ok_or_else(|| Error::new(ErrorKind::Internal, "the request was not answered"))
     }
 
-    fn choose(&self, request: &CompletionRequest) -> Result<Vec<ApiDoc>> {
-        match &request.apis {
-            ApiChoice::None => Ok(Vec::new()),
-            ApiChoice::Given(apis) => Ok(apis.clone()),
-            ApiChoice::Named(names) => self.engine.lookup(names),
-            ApiChoice::Top(n) => {
-                let text = match &request.query {
-                    Some(query) => query.clone(),
-                    None => prompt::query_from_context(&request.context),
-                };
-                let hits = self.engine.retrieve(&Query::from(text.as_str()), *n)?;
-                Ok(hits.into_iter().map(|hit| hit.api).collect())
+    /// Completes any number of contexts: as many samples side by side as the session has sequences, whichever requests
+    /// they belong to. Where one ends the next begins. Prompts that begin alike (the APIs, the imports) share what the
+    /// model makes of that.
+    ///
+    /// The memory is that of the largest request with a few prompts side by side, or without them where there is not as
+    /// much; samples wait while it is full. A request that needs more than those before it runs after them.
+    ///
+    /// # Errors
+    /// Those of the client, or a failing backend.
+    pub fn complete_all(&mut self, client: &mut dyn CompletionClient, cancel: &CancelToken) -> Result<()> {
+        self.serve(client, cancel, PROMPTS_SIDE_BY_SIDE)
+    }
+
+    fn serve(
+        &mut self,
+        client: &mut dyn CompletionClient,
+        cancel: &CancelToken,
+        prompts: usize,
+    ) -> Result<()> {
+        let (engine, model) = (self.engine.clone(), Arc::clone(&self.model));
+        let preparer = Preparer {
+            engine: &engine,
+            model: model.as_ref(),
+            context_length: self.context_length(),
+            sequences: self.options.sequences - self.n_prefixes,
+            prompts,
+        };
+        let mut stream = Stream::new(client, preparer, self.done);
+        let served = self.serve_all(model.as_ref(), &mut stream, cancel);
+        self.done = stream.statistics();
+        served
+    }
+
+    fn serve_all(&mut self, model: &dyn Model, stream: &mut Stream<'_>, cancel: &CancelToken) -> Result<()> {
+        while let Some((needed, wanted)) = stream.cells_of_next()? {
+            if let Err(error) = self.reserve(wanted)
+                && (error.kind() != ErrorKind::LimitExceeded || needed == wanted)
+            {
+                return Err(error);
+            }
+            let prefix_tokens = self.prefix_tokens;
+            let Cache { decoder, cells, prefixes } = self.reserve(needed)?;
+            stream.begin(*cells - prefix_tokens);
+            let served = decode::serve(decoder.as_mut(), Some(prefixes), model.tokenizer(), stream, cancel);
+            if served.as_ref().is_err_and(|error| error.kind() == ErrorKind::Backend) {
+                self.cache = None;
+            }
+            if let Some(reason) = served? {
+                return stream.give_up(reason);
             }
         }
+        Ok(())
+    }
+}
+
+/// A client with one request.
+struct Single<'r, 'e> {
+    request: Option<&'r CompletionRequest>,
+    on_event: &'e mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    result: Option<CompletionResult>,
+}
+
+impl CompletionClient for Single<'_, '_> {
+    fn next(&mut self) -> Result<Option<CompletionRequest>> {
+        Ok(self.request.take().cloned())
+    }
+
+    fn event(&mut self, _request: usize, event: Event<'_>) -> ControlFlow<()> {
+        (self.on_event)(event)
+    }
+
+    fn done(&mut self, _request: usize, outcome: Result<CompletionResult>) -> Result<()> {
+        self.result = Some(outcome?);
+        Ok(())
     }
 }

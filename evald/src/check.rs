@@ -7,6 +7,7 @@ use crate::delegation::{self, Place};
 use crate::landlock;
 use crate::sys;
 use crate::tier::{Tier, Wish};
+use crate::wasi::{Distribution, PURE_ONLY};
 
 /// Findings about the host, each with its reason where something is missing.
 #[derive(Debug, Clone)]
@@ -23,11 +24,14 @@ pub struct Host {
     pub seccomp: Result<(), String>,
     /// A cgroup v2 below which samples can have their own, or why there is none.
     pub cgroup: Result<Place, String>,
+    /// A CPython for WASI, or what is missing.
+    pub machine: Result<Distribution, String>,
 }
 
 impl Host {
-    /// Looks at this host. Namespaces are tried out in a process of its own: `executable` with `__probe`.
-    pub fn probe(executable: &Path) -> Self {
+    /// Looks at this host. Namespaces are tried out in a process of its own: `executable` with `__probe`. `wasi` is the folder
+    /// of a CPython for WASI, where that is not in a usual place.
+    pub fn probe(executable: &Path, wasi: Option<&Path>) -> Self {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
             kernel: kernel.trim().to_owned(),
@@ -36,6 +40,7 @@ impl Host {
             landlock: landlock::version(),
             seccomp: probe_seccomp(),
             cgroup: delegation::look().and_then(|groups| delegation::place(&groups)),
+            machine: Distribution::find(wasi, executable),
         }
     }
 
@@ -47,9 +52,9 @@ impl Host {
         match wish {
             Wish::Auto => {
                 Tier::ALL.into_iter().find(|tier| self.lacks_for(*tier).is_empty()).ok_or_else(|| {
-                    let (t2, t3) = (self.lacks_for(Tier::T2), self.lacks_for(Tier::T3));
-                    let (t2, t3) = (t2.join(" and "), t3.join(" and "));
-                    format!("this host gives no sandbox: T2 needs {t2}; T3 needs {t3}")
+                    let needs = [Tier::T2, Tier::T3, Tier::T4]
+                        .map(|tier| format!("{tier} needs {}", self.lacks_for(tier).join(" and ")));
+                    format!("this host gives no sandbox: {}", needs.join("; "))
                 })
             }
             Wish::Exactly(tier) => {
@@ -86,8 +91,12 @@ impl Host {
                 Some(_) => {}
             }
         }
-        if let Err(reason) = &self.seccomp {
-            lacks.push(format!("seccomp ({reason})"));
+        match (tier, &self.seccomp, &self.machine) {
+            // Its first wall is the machine; Landlock and seccomp stand behind that where there are any.
+            (Tier::T4, _, Err(reason)) => lacks.push(reason.clone()),
+            (Tier::T4, _, Ok(_)) => {}
+            (_, Err(reason), _) => lacks.push(format!("seccomp ({reason})")),
+            (_, Ok(()), _) => {}
         }
         lacks
     }
@@ -118,6 +127,13 @@ impl Host {
         line("seccomp", &yes_no(&self.seccomp));
         line("landlock", &landlock);
         line("cgroup v2", &cgroup);
+        match &self.machine {
+            Ok(found) => {
+                line("CPython for WASI", &found.program.display().to_string());
+                line("T4 runs", PURE_ONLY);
+            }
+            Err(reason) => line("CPython for WASI", &format!("no: T4 needs {reason}")),
+        }
         let chosen = self.choose(wish);
         match &chosen {
             Ok(tier) => line("tier", &tier.to_string()),
@@ -195,7 +211,14 @@ mod tests {
             landlock,
             seccomp: or(seccomp, "none"),
             cgroup: or(cgroup, "/cg is not delegated").map(|()| place),
+            machine: Err("a CPython for WASI".into()),
         }
+    }
+
+    /// The same with a machine for T4.
+    fn with_machine(host: Host) -> Host {
+        let distribution = Distribution { program: "/wasi/python.wasm".into(), usr: "/wasi/usr".into() };
+        Host { machine: Ok(distribution), ..host }
     }
 
     #[test]
@@ -223,6 +246,11 @@ mod tests {
             (host(true, true, true, newest, true), Wish::Exactly(Tier::T2), Some(Tier::T2)),
             (host(false, false, false, newest, true), Wish::Exactly(Tier::T2), None),
             (host(false, true, true, newest, true), Wish::Exactly(Tier::T3), Some(Tier::T3)),
+            // T4 needs nothing of the host, and comes last.
+            (with_machine(host(false, false, false, None, false)), Wish::Auto, Some(Tier::T4)),
+            (with_machine(host(false, false, false, newest, true)), Wish::Auto, Some(Tier::T3)),
+            (with_machine(host(true, true, true, newest, true)), Wish::Exactly(Tier::T4), Some(Tier::T4)),
+            (host(true, true, true, newest, true), Wish::Exactly(Tier::T4), None),
         ] {
             assert_eq!(host.choose(wish).ok(), want, "{host:?} {wish:?}");
         }

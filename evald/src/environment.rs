@@ -23,6 +23,7 @@ use crate::message::{MAX_PACKET_BYTES, Ready, Setup};
 use crate::mounts::{self, Entry};
 use crate::slot::Slot;
 use crate::tier::Tier;
+use crate::wasi::Machine;
 
 /// What all environments of a daemon share.
 #[derive(Debug, Clone)]
@@ -41,6 +42,10 @@ pub struct Common {
     pub scratch: PathBuf,
     /// Where T0 and T1 samples get their cgroups.
     pub group: Option<Arc<Group>>,
+    /// Whether this kernel filters system calls; only T4 does without.
+    pub seccomp: bool,
+    /// In T4, what the machines are made of; their environments' libraries are added.
+    pub machine: Option<Machine>,
 }
 
 /// Importing large libraries from a cold disk takes its time.
@@ -70,7 +75,11 @@ impl Drop for Master {
 impl Environment {
     fn inspect(env: &NamedEnv, common: &Common) -> Result<Self> {
         let interpreter = Interpreter::inspect(&env.name, &env.spec.python)?;
-        let root = interpreter.root(&env.name, &common.paths)?;
+        // In T4 nothing of the host is shown.
+        let root = match common.tier {
+            Tier::T4 => Vec::new(),
+            _ => interpreter.root(&env.name, &common.paths)?,
+        };
         let (name, preload) = (env.name.clone(), env.spec.preload.clone());
         Ok(Self { name, preload, interpreter, root, master: None })
     }
@@ -87,6 +96,10 @@ impl Environment {
             root: self.root.clone(),
             library: common.library.clone(),
             paths: common.paths.clone(),
+            machine: common
+                .machine
+                .clone()
+                .map(|machine| Machine { sites: self.interpreter.sites.clone(), ..machine }),
         };
         let config = serde_json::to_string(&config).map_err(|error| self.fail(error.to_string()))?;
         let (control, theirs) =
@@ -110,6 +123,7 @@ impl Environment {
             kept: mounts::kept(&self.root),
             scratch: common.scratch.clone(),
             landlock: common.landlock,
+            seccomp: common.seccomp,
         };
         let setup = serde_json::to_vec(&setup).map_err(|error| self.fail(error.to_string()))?;
         let sent = send(&master.control, &setup, &[]);

@@ -7,6 +7,8 @@
 //! evald ── frame (waits; host pid namespace) ── python, pid 1 of the frame's pid namespace ── slots ── samples
 //! ```
 //!
+//! In T4 there are no namespaces: the frame itself becomes the machine (see [`crate::wasi`]).
+//!
 //! Each link carries PDEATHSIG, and the kernel kills a whole pid namespace with its pid 1: whatever dies, nothing below
 //! it survives.
 
@@ -30,6 +32,7 @@ use crate::error::{Error, Result, Step};
 use crate::mounts::{self, Entry};
 use crate::sys;
 use crate::tier::Tier;
+use crate::wasi::{self, Machine};
 
 /// What the daemon tells a frame.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,17 +41,19 @@ pub struct Config {
     pub tier: Tier,
     /// The interpreter, as seen in the new root.
     pub python: PathBuf,
-    /// What the root shows (not in T3, which keeps the host's root).
+    /// What the root shows (not in T3 and T4, which keep the host's root).
     pub root: Vec<Entry>,
     /// `libevald.so` on the host.
     pub library: PathBuf,
     /// Folders for PYTHONPATH.
     pub paths: Vec<PathBuf>,
+    /// In T4, what the machine is made of.
+    pub machine: Option<Machine>,
 }
 
 /// The user that samples become when the daemon is root: high, so that nothing else on the host runs as it or owns
 /// files as it, and not 0, so that RLIMIT_NPROC counts (the kernel exempts the host's root).
-const SANDBOX_USER: u32 = 0x6576_616c;
+pub(crate) const SANDBOX_USER: u32 = 0x6576_616c;
 
 /// Makes the frame and becomes the warm interpreter.
 ///
@@ -60,6 +65,10 @@ pub fn run(config: &Config) -> Result<Infallible> {
     nix::unistd::setsid().step("start a session")?;
     match config.tier {
         Tier::T3 => exec_python(config),
+        Tier::T4 => match &config.machine {
+            Some(machine) => wasi::run(machine, &config.paths),
+            None => Err(Error::Host("T4 without a machine".into())),
+        },
         _ => {
             enter_namespaces(&config.root, &config.library)?;
             die_with_the_daemon()?;
@@ -82,7 +91,7 @@ pub fn run(config: &Config) -> Result<Infallible> {
 }
 
 /// Again after every change of user, at which the kernel forgets a parent-death signal.
-fn die_with_the_daemon() -> Result<()> {
+pub(crate) fn die_with_the_daemon() -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent-death signal")?;
     // It may have died before that; then it holds the other end of the control socket no more.
     if sys::hung_up(std::io::stdin().as_fd()).step("look for the daemon")? {

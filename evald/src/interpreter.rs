@@ -18,6 +18,8 @@ pub struct Interpreter {
     pub path: PathBuf,
     /// Files and folders that it reads.
     pub needs: Vec<PathBuf>,
+    /// Folders with libraries, in the order of the module search path.
+    pub sites: Vec<PathBuf>,
     /// `major.minor`.
     pub version: String,
 }
@@ -85,12 +87,13 @@ impl Interpreter {
         needs.extend(SYSTEM.iter().map(PathBuf::from).filter(|path| path.exists()));
         needs.extend(facts.base_prefixes.iter().flat_map(|prefix| prefix_parts(prefix)));
         needs.extend(facts.path.into_iter().filter(|path| path.exists()));
-        if let Some(venv) = venv_root(&path) {
-            needs.push(venv);
-        }
+        let version = format!("{}.{}", facts.version.0, facts.version.1);
+        let venv = venv_root(&path);
+        let sites = sites(venv.as_deref(), &facts.base_prefixes, &version);
+        needs.extend(venv);
         needs.sort();
         needs.dedup();
-        Ok(Self { path, needs, version: format!("{}.{}", facts.version.0, facts.version.1) })
+        Ok(Self { path, needs, sites, version })
     }
 
     /// The entries of the sandbox's root, with `extra` folders beside the interpreter's own.
@@ -109,6 +112,39 @@ fn prefix_parts(prefix: &Path) -> Vec<PathBuf> {
     let parts =
         if shared { vec![prefix.join("lib"), prefix.join("lib64")] } else { vec![prefix.to_path_buf()] };
     parts.into_iter().filter(|path| path.exists()).collect()
+}
+
+/// Where `site` looks for libraries: the virtual environment's own, and without one, or where it says so, the system's.
+fn sites(venv: Option<&Path>, prefixes: &[PathBuf], version: &str) -> Vec<PathBuf> {
+    let own = venv.map(|root| root.join(format!("lib/python{version}/site-packages")));
+    let config = venv.and_then(|root| std::fs::read_to_string(root.join("pyvenv.cfg")).ok());
+    let says_so = |text: String| {
+        let mut lines = text.lines().filter_map(|line| line.split_once('='));
+        lines.any(|(key, value)| {
+            key.trim() == "include-system-site-packages" && value.trim().eq_ignore_ascii_case("true")
+        })
+    };
+    let system = match venv {
+        None => true,
+        Some(_) => config.is_some_and(says_so),
+    };
+    let below = |prefix: &PathBuf| {
+        // Debian has a folder of its own for what the administrator installs, and one for packages.
+        [
+            format!("local/lib/python{version}/dist-packages"),
+            format!("lib/python{version}/site-packages"),
+            format!("lib/python{version}/dist-packages"),
+            "lib/python3/dist-packages".to_owned(),
+        ]
+        .map(|folder| prefix.join(folder))
+    };
+    let mut found: Vec<PathBuf> = Vec::new();
+    for folder in own.into_iter().chain(prefixes.iter().filter(|_| system).flat_map(below)) {
+        if folder.is_dir() && !found.contains(&folder) {
+            found.push(folder);
+        }
+    }
+    found
 }
 
 /// The virtual environment that an interpreter's path belongs to.

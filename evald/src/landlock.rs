@@ -1,4 +1,4 @@
-//! Landlock: the second wall around files, and the first one in T3.
+//! Landlock: the second wall around files, and the first one in T3. In T4, where a sample needs no file, a wall behind the machine.
 //!
 //! The sample may read what the root shows and write below its private folder; nothing may be executed, no device,
 //! socket or pipe be made, no TCP port be used, and (kernel 6.12 on) no process outside be signalled.
@@ -32,7 +32,7 @@ pub fn version() -> Option<i64> {
 ///
 /// # Errors
 /// A folder cannot be opened, or the kernel refuses; with `required`, also when the kernel has no Landlock.
-pub fn restrict(readable: &[PathBuf], scratch: &Path, required: bool) -> Result<(), String> {
+pub fn restrict(readable: &[PathBuf], scratch: Option<&Path>, required: bool) -> Result<(), String> {
     let text = |error: landlock::RulesetError| error.to_string();
     let all = AccessFs::from_all(NEWEST);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -60,7 +60,9 @@ pub fn restrict(readable: &[PathBuf], scratch: &Path, required: bool) -> Result<
     for path in readable {
         allow(path, read)?;
     }
-    allow(scratch, write)?;
+    if let Some(scratch) = scratch {
+        allow(scratch, write)?;
+    }
     let null = Path::new("/dev/null");
     if null.exists() {
         allow(null, AccessFs::ReadFile | AccessFs::WriteFile)?;

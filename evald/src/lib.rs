@@ -10,6 +10,8 @@
 //!           └ sample: one fork in namespaces of its own                    sample, limits, landlock, seccomp, record
 //! ```
 //!
+//! In T4 the master is a machine with CPython as WebAssembly in it ([`wasi`]); everything else is the same.
+//!
 //! The daemon's half: [`server`] (connections) -> [`scheduler`] (fair queues) -> [`sandbox`] (one job in, one verdict
 //! out) -> [`slot`] and [`environment`] (zygotes) -> [`cgroup`] (T0, T1). [`check`] looks at the host ([`delegation`]) and
 //! chooses the [`tier`].
@@ -21,6 +23,7 @@ pub mod activation;
 pub mod cgroup;
 pub mod check;
 pub mod connections;
+pub mod cpython;
 pub mod delegation;
 pub mod environment;
 pub mod error;
@@ -48,6 +51,7 @@ mod supervise;
 #[allow(unsafe_code, reason = "system calls")]
 pub mod sys;
 pub mod tier;
+pub mod wasi;
 pub mod wire_line;
 #[allow(unsafe_code, reason = "called by CPython, on descriptors it was started with")]
 pub mod zygote;

@@ -18,6 +18,7 @@ use evald::cgroup::Group;
 use evald::check::Host;
 use evald::connections::Connections;
 use evald::environment::{Common, Keeper, find_library};
+use evald::interpreter::Interpreter;
 use evald::limits::Limits;
 use evald::metrics::Metrics;
 use evald::sandbox::{Warm, work};
@@ -25,6 +26,7 @@ use evald::scheduler::Scheduler;
 use evald::scratch::Scratch;
 use evald::server::{Server, listen};
 use evald::tier::{Tier, Wish};
+use evald::wasi::{self, Machine};
 use evald::{frame, landlock, sys};
 use evald_proto::{Client, NamedEnv};
 use logging::Logging;
@@ -41,9 +43,18 @@ struct Cli {
 enum Command {
     /// What this host gives, which tier would run, and why not a higher one
     Check {
-        /// auto, T0, T1, T2 or T3
+        /// auto, T0, T1, T2, T3 or T4
         #[arg(long, default_value = "auto")]
         tier: Wish,
+        /// A folder with a CPython for WASI (T4): python.wasm and usr/
+        #[arg(long, value_name = "DIR", env = "EVALD_WASI")]
+        wasi: Option<PathBuf>,
+        /// Say of this environment whether T4 can run it; may be repeated
+        #[arg(long = "env", value_name = "NAME=PYTHON[:MODULE,...]")]
+        environments: Vec<NamedEnv>,
+        /// A folder on the module search path of every environment
+        #[arg(long = "path", value_name = "DIR")]
+        paths: Vec<PathBuf>,
     },
     /// Serve jobs
     Serve(Serve),
@@ -55,6 +66,8 @@ enum Command {
     },
     #[command(name = "__frame", hide = true)]
     Frame { config: String },
+    #[command(name = "__compile", hide = true)]
+    Compile { program: PathBuf, cache: PathBuf },
     #[command(name = "__probe", hide = true)]
     Probe {
         /// Join the cgroup whose cgroup.procs is descriptor 0
@@ -74,9 +87,18 @@ struct Serve {
     /// Listen on the socket that systemd passes (socket activation; see evald/systemd)
     #[arg(long, conflicts_with_all = ["socket", "stdio"])]
     systemd: bool,
-    /// auto, T0, T1, T2 or T3
+    /// auto, T0, T1, T2, T3 or T4; auto is the strongest that this host gives and that can run the environments
     #[arg(long, default_value = "auto", env = "EVALD_TIER")]
     tier: Wish,
+    /// A folder with a CPython for WASI (T4): python.wasm and usr/; scripts/wasi.sh fetches one
+    #[arg(long, value_name = "DIR", env = "EVALD_WASI")]
+    wasi: Option<PathBuf>,
+    /// Where T4 keeps machine code, in a folder of this user's alone; default: inhouse/evald in $XDG_CACHE_HOME or ~/.cache
+    #[arg(long, value_name = "DIR", env = "EVALD_CACHE")]
+    cache: Option<PathBuf>,
+    /// T4: the same random bytes for every sample, and clocks that show the same
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
     /// An environment: its name, its interpreter, modules to import beforehand; the first is the default
     #[arg(long = "env", value_name = "NAME=PYTHON[:MODULE,...]", default_value = "python=python3")]
     environments: Vec<NamedEnv>,
@@ -98,7 +120,12 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Frame { config } => become_frame(&config),
         Command::Probe { join } => probe(join),
-        Command::Check { tier } => check(tier),
+        Command::Check { tier, wasi, environments, paths } => {
+            check(tier, wasi.as_deref(), &environments, &paths)
+        }
+        Command::Compile { program, cache } => {
+            wasi::compile(&program, &cache).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
         Command::Metrics { socket } => metrics(&socket),
         Command::Serve(serve) => {
             serve.logging.start();
@@ -114,9 +141,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(tier: Wish) -> anyhow::Result<ExitCode> {
-    let host = Host::probe(&executable()?);
+fn check(
+    tier: Wish,
+    wasi: Option<&Path>,
+    environments: &[NamedEnv],
+    paths: &[PathBuf],
+) -> anyhow::Result<ExitCode> {
+    let host = Host::probe(&executable()?, wasi);
     print!("{}", host.report(tier));
+    for env in environments {
+        let runs = Interpreter::inspect(&env.name, &env.spec.python)
+            .map_err(|error| error.to_string())
+            .and_then(|found| wasi::examine(&env.spec.preload, paths, &found.sites));
+        let says = runs.map_or_else(
+            |reason| format!("no: {reason}"),
+            |()| "yes, as far as can be seen before its imports".into(),
+        );
+        println!("{:<18} {says}", format!("T4 for {}", env.name));
+    }
     Ok(if host.choose(tier).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -159,8 +201,9 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
     let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&stop), None)?;
     let executable = executable()?;
-    let (tier, group) = choose(&serve, &executable)?;
-    let outcome = run(&serve, tier, group.clone(), client, passed, executable, &stop);
+    let chosen = choose(&serve, &executable)?;
+    let group = chosen.group.clone();
+    let outcome = run(&serve, chosen, client, passed, executable, &stop);
     if let Some(group) = group {
         group.remove();
     }
@@ -169,16 +212,36 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
     sys::exit_now(0)
 }
 
-/// The tier, and the groups of those that have them.
-fn choose(serve: &Serve, executable: &Path) -> anyhow::Result<(Tier, Option<Arc<Group>>)> {
-    let mut host = Host::probe(executable);
+/// The tier, and what only some have.
+struct Chosen {
+    tier: Tier,
+    group: Option<Arc<Group>>,
+    machine: Option<Machine>,
+    seccomp: bool,
+}
+
+fn choose(serve: &Serve, executable: &Path) -> anyhow::Result<Chosen> {
+    let cache = serve.cache.clone().unwrap_or_else(wasi::usual_cache);
+    let cache =
+        std::path::absolute(&cache).with_context(|| format!("cannot use --cache {}", cache.display()))?;
+    let mut host = Host::probe(executable, serve.wasi.as_deref());
     loop {
         let tier = host.choose(serve.tier).map_err(anyhow::Error::msg)?;
+        if serve.seed.is_some() && tier != Tier::T4 {
+            bail!("--seed is for tier T4, and {tier} is to run");
+        }
+        let machine = host.machine.as_ref().ok().filter(|_| tier == Tier::T4).map(|distribution| Machine {
+            distribution: distribution.clone(),
+            cache: cache.clone(),
+            sites: Vec::new(),
+            seed: serve.seed,
+        });
+        let chosen = Chosen { tier, group: None, machine, seccomp: host.seccomp.is_ok() };
         let Some(place) = host.cgroup.as_ref().ok().filter(|_| tier.has_cgroups()) else {
-            return Ok((tier, None));
+            return Ok(chosen);
         };
         match Group::set_up(place, executable) {
-            Ok(group) => return Ok((tier, Some(Arc::new(group)))),
+            Ok(group) => return Ok(Chosen { group: Some(Arc::new(group)), ..chosen }),
             Err(error) => {
                 tracing::warn!(error = error.to_string(), %tier, "the tier cannot be had after all");
                 host.cgroup = Err(error.to_string());
@@ -190,8 +253,7 @@ fn choose(serve: &Serve, executable: &Path) -> anyhow::Result<(Tier, Option<Arc<
 /// Serves until told to stop, and until what then runs has ended.
 fn run(
     serve: &Serve,
-    tier: Tier,
-    group: Option<Arc<Group>>,
+    chosen: Chosen,
     client: Option<UnixStream>,
     passed: Option<UnixListener>,
     executable: PathBuf,
@@ -202,6 +264,7 @@ fn run(
         .iter()
         .map(|path| path.canonicalize().with_context(|| format!("cannot use --path {}", path.display())))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let Chosen { tier, group, machine, seccomp } = chosen;
     let scratch = if tier == Tier::T3 { Some(Scratch::create(&std::env::temp_dir())?) } else { None };
     let common = Common {
         tier,
@@ -211,6 +274,8 @@ fn run(
         paths,
         scratch: scratch.as_ref().map(|scratch| scratch.path().to_path_buf()).unwrap_or_default(),
         group,
+        seccomp,
+        machine,
     };
     let Some(keeper) = start(&serve.environments, common, stop, client.as_ref())? else {
         tracing::info!("told to stop before all environments were warm");

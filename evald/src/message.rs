@@ -32,6 +32,8 @@ pub struct Setup {
     pub scratch: PathBuf,
     /// Whether to confine samples by Landlock.
     pub landlock: bool,
+    /// Whether to filter their system calls; always, but in T4 on a kernel without seccomp.
+    pub seccomp: bool,
 }
 
 /// A zygote is warm, or why not.

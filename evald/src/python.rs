@@ -7,6 +7,11 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::ptr;
 
+use crate::cpython::{
+    CODE_FILE, Cpython, DEEPEST_TRACEBACK, MAX_MESSAGE_BYTES, Raised, RaisedKind, TEST_FILE,
+};
+use crate::limits::Limits;
+
 /// An object of the interpreter; never looked into.
 #[repr(C)]
 pub struct Object {
@@ -72,30 +77,6 @@ fn symbol(name: &str) -> Result<*mut c_void, String> {
     } else {
         Ok(found)
     }
-}
-
-/// Why a piece of Python did not end well.
-#[derive(Debug)]
-pub struct Raised {
-    /// The exception's class.
-    pub kind: RaisedKind,
-    /// `Type: message (line N)`.
-    pub text: String,
-}
-
-/// Exceptions that have a verdict of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RaisedKind {
-    /// SystemExit.
-    SystemExit,
-    /// MemoryError.
-    Memory,
-    /// An OSError with this number.
-    Os(i64),
-    /// RuntimeError.
-    Runtime,
-    /// Anything else.
-    Other,
 }
 
 /// The interpreter, as seen by its only thread, which holds the GIL throughout.
@@ -291,23 +272,13 @@ impl Python {
         let name = self.attribute(class, c"__name__").and_then(|name| self.string(name)).unwrap_or_default();
         // The exception may be the candidate's: its __str__ may do anything, which changes a failure into no pass.
         let message = if value.is_null() { None } else { self.string(value) }.unwrap_or_default();
-        let mut text = name;
-        if !message.is_empty() {
-            text.push_str(": ");
-            text.push_str(&message.replace(['\n', '\r'], " "));
-        }
-        if let Some((file, line)) = self.innermost_line(trace) {
-            let part = if file == TEST_FILE { "test line" } else { "line" };
-            text.push_str(&format!(" ({part} {line})"));
-        }
-        Raised { kind, text }
+        Raised::new(kind, name, &message, self.innermost_line(trace))
     }
 
     /// The last line of the candidate or its test on the way to the exception.
     fn innermost_line(&self, mut trace: Ptr) -> Option<(String, i64)> {
-        const DEEPEST: usize = 100_000;
         let mut found = None;
-        for _ in 0..DEEPEST {
+        for _ in 0..DEEPEST_TRACEBACK {
             if trace.is_null() {
                 break;
             }
@@ -361,8 +332,81 @@ impl Python {
     }
 }
 
-/// The file name of candidates in tracebacks.
-pub const CODE_FILE: &str = "<candidate>";
-/// The file name of tests in tracebacks.
-pub const TEST_FILE: &str = "<test>";
-const MAX_MESSAGE_BYTES: usize = 600;
+/// Freezes what has been imported (a collection in a sample then touches, and copies, none of it), and empties
+/// `__main__`, the only Python frame below a candidate.
+const SETTLE: &str = "import gc, sys
+sys.path[:] = [path for path in sys.path if path]
+sys.argv[:] = ['']
+main = vars(sys.modules['__main__'])
+for name in [name for name in main if not name.startswith('__')]:
+    del main[name]
+gc.collect()
+gc.freeze()
+";
+
+/// `random` reseeds itself after a fork; numpy's and torch's global generators do not.
+const RESEED: &str = "import os, sys
+seed = int.from_bytes(os.urandom(4), 'little')
+numpy_random = sys.modules.get('numpy.random')
+if numpy_random is not None:
+    numpy_random.seed(seed)
+torch = sys.modules.get('torch')
+if torch is not None and hasattr(torch, 'manual_seed'):
+    torch.manual_seed(seed)
+";
+
+/// The interpreter with its libraries imported.
+pub struct Warm {
+    python: Python,
+    reseed: Code,
+}
+
+impl Warm {
+    /// Imports modules, and makes ready to be forked from.
+    ///
+    /// # Errors
+    /// What an import raised.
+    pub fn up(python: Python, preload: &[String]) -> Result<Self, String> {
+        for module in preload {
+            python.import(module).map_err(|raised| format!("cannot import {module}: {}", raised.text))?;
+        }
+        let settle = python.compile(SETTLE, "<settle>").map_err(|raised| raised.text)?;
+        let namespace = python.namespace().ok_or("no memory for a namespace")?;
+        python
+            .run(settle, namespace)
+            .map_err(|raised| format!("cannot settle the interpreter: {}", raised.text))?;
+        let reseed = python.compile(RESEED, "<reseed>").map_err(|raised| raised.text)?;
+        Ok(Self { python, reseed })
+    }
+}
+
+impl Cpython for Warm {
+    type Code = Code;
+    type Namespace = Namespace;
+
+    fn fork(&mut self) -> std::io::Result<Option<i32>> {
+        self.python.fork()
+    }
+
+    /// The kernel enforces them all.
+    fn limit(&mut self, _limits: &Limits) {}
+
+    fn reseed(&mut self) -> Result<(), Raised> {
+        let Some(namespace) = self.python.namespace() else {
+            return Err(Raised { kind: RaisedKind::Memory, text: "no memory for a namespace".into() });
+        };
+        self.python.run(self.reseed, namespace)
+    }
+
+    fn compile(&mut self, source: &str, file_name: &str) -> Result<Code, Raised> {
+        self.python.compile(source, file_name)
+    }
+
+    fn namespace(&mut self) -> Option<Namespace> {
+        self.python.namespace()
+    }
+
+    fn run(&mut self, code: Code, namespace: Namespace) -> Result<(), Raised> {
+        self.python.run(code, namespace)
+    }
+}

@@ -37,6 +37,8 @@ pub enum Kind {
     Processes = 8,
     /// The walls could not be raised; the candidate never ran.
     Broken = 9,
+    /// The machine stopped code or test (T4): stack overflow, abort. Native code is stopped by a signal and has no record.
+    Crashed = 10,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             7 => Self::Disk,
             8 => Self::Processes,
             9 => Self::Broken,
+            10 => Self::Crashed,
             _ => return None,
         })
     }

@@ -11,29 +11,32 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::cgroup::Membership;
+use crate::cpython::{CODE_FILE, Cpython, Raised, RaisedKind, TEST_FILE};
 use crate::frame::sample_namespaces;
 use crate::limits;
 use crate::message::SlotJob;
 use crate::mounts;
-use crate::python::{CODE_FILE, Code, Python, Raised, RaisedKind, TEST_FILE};
 use crate::record::{self, Kind, Nonce};
 use crate::seccomp::Filters;
 use crate::sys;
 use crate::tier::Tier;
 use crate::zygote::Plan;
 
-/// What a sample inherits from its slot.
-pub struct Sample<'a> {
-    /// The interpreter.
-    pub python: &'a Python,
-    /// Walls.
+/// What walls a sample in.
+#[derive(Clone, Copy)]
+pub struct Walls<'a> {
+    /// Which ones.
     pub plan: &'a Plan,
     /// The filters, compiled before the fork (not in T3, where they hold the sample's pid).
     pub filters: Option<&'a Filters>,
     /// Its cgroup (T0, T1).
     pub membership: Option<&'a Membership>,
-    /// Fresh seeds for the random generators, compiled before the fork.
-    pub reseed: Code,
+}
+
+/// What a sample inherits from its slot.
+pub struct Sample<'a> {
+    /// Walls.
+    pub walls: Walls<'a>,
     /// Its limits, and how long its texts are.
     pub job: &'a SlotJob,
     /// Where its texts wait to be read.
@@ -54,10 +57,10 @@ pub struct Sample<'a> {
 const RECORD_FD: RawFd = 3;
 
 /// Raises the walls, runs code and test, writes the record and ends the process.
-pub fn run(sample: &Sample<'_>) -> ! {
+pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     // Until the descriptors are in place, a failure can only be told by ending without a record.
     // Before the texts, so that all of its memory is its group's; told below, where there is a way to.
-    let joined = sample.membership.map_or(Ok(()), Membership::join);
+    let joined = sample.walls.membership.map_or(Ok(()), Membership::join);
     let Ok((code, test)) = read_texts(sample) else { sys::exit_now(70) };
     if arrange_descriptors(sample).is_err() {
         sys::exit_now(70);
@@ -72,22 +75,19 @@ pub fn run(sample: &Sample<'_>) -> ! {
         report(Kind::Broken, 0, &reason);
         sys::exit_now(71);
     }
-    let reseeded = sample.python.namespace().map(|namespace| sample.python.run(sample.reseed, namespace));
-    match reseeded {
-        Some(Ok(())) => {}
-        Some(Err(raised)) => {
-            report(Kind::Broken, 0, &format!("cannot reseed the random generators: {}", raised.text));
-            sys::exit_now(71);
-        }
-        None => {
-            report(Kind::Broken, 0, "no memory for a namespace");
-            sys::exit_now(71);
-        }
+    if let Err(raised) = python.reseed() {
+        report(Kind::Broken, 0, &format!("cannot reseed the random generators: {}", raised.text));
+        sys::exit_now(71);
     }
+    python.limit(&sample.job.limits);
     let used = sys::process_cpu_time(0).unwrap_or_default();
     report(Kind::Start, used.as_nanos() as u64, "");
-    let (kind, text) = judge(sample.python, &code, &test);
-    report(kind, 0, &text);
+    match judge(python, &code, &test) {
+        Ok(()) => report(Kind::Passed, 0, ""),
+        // As if it had been a process: there is no record.
+        Err(End::Exit(status)) => sys::exit_now(status),
+        Err(End::Told(kind, text)) => report(kind, 0, &text),
+    }
     // No atexit handler, destructor or buffered output of the candidate gets another turn.
     sys::exit_now(0)
 }
@@ -118,59 +118,74 @@ fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| format!("cannot set the parent-death signal: {error}"))?;
     // The slot may have died before that. In a pid namespace, which has no parent to see, the kernel ends us with it.
-    if !sample.plan.tier.has_namespaces() && std::os::unix::process::parent_id() != sample.slot {
+    if !sample.walls.plan.tier.has_namespaces() && std::os::unix::process::parent_id() != sample.slot {
         sys::exit_now(70);
     }
     let limits = &sample.job.limits;
-    if sample.plan.tier.has_namespaces() {
-        unshare(sample_namespaces(sample.membership.is_some()))
+    // T4 has none: its programs see no file of this process's.
+    let scratch = (sample.walls.plan.tier != Tier::T4).then_some(sample.scratch);
+    if sample.walls.plan.tier.has_namespaces() {
+        unshare(sample_namespaces(sample.walls.membership.is_some()))
             .map_err(|error| format!("cannot make the sample's namespaces: {error}"))?;
-        mounts::mount_scratch(limits.disk_bytes, limits.inodes, &sample.plan.kept)
+        mounts::mount_scratch(limits.disk_bytes, limits.inodes, &sample.walls.plan.kept)
             .map_err(named("mount the private folder"))?;
         // A user namespace of its own, with no user mapped: the kernel counts its threads apart from everybody's.
         unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|error| format!("cannot make a user namespace: {error}"))?;
-    } else {
-        std::env::set_current_dir(sample.scratch).map_err(named("enter the private folder"))?;
+    } else if let Some(scratch) = scratch {
+        std::env::set_current_dir(scratch).map_err(named("enter the private folder"))?;
     }
-    limits::apply(limits, &sample.job.baseline, sample.plan.tier).map_err(named("set the limits"))?;
+    limits::apply(limits, &sample.job.baseline, sample.walls.plan.tier).map_err(named("set the limits"))?;
     sys::drop_capabilities().map_err(named("drop capabilities"))?;
     prctl::set_no_new_privs().map_err(|error| format!("cannot set no_new_privs: {error}"))?;
-    if sample.plan.landlock {
-        let required = sample.plan.tier == Tier::T3;
-        crate::landlock::restrict(&sample.plan.readable, sample.scratch, required)
+    if sample.walls.plan.landlock {
+        let required = sample.walls.plan.tier == Tier::T3;
+        crate::landlock::restrict(&sample.walls.plan.readable, scratch, required)
             .map_err(|error| format!("cannot confine files by Landlock: {error}"))?;
     }
-    let filters = match sample.filters {
+    if !sample.walls.plan.seccomp {
+        return Ok(());
+    }
+    let filters = match sample.walls.filters {
         Some(filters) => filters,
-        None => &Filters::compile(sample.plan.tier, std::process::id() as i32)?,
+        None => &Filters::compile(sample.walls.plan.tier, std::process::id() as i32)?,
     };
     filters.apply().map_err(|error| format!("cannot install the system-call filter: {error}"))
 }
 
-/// Compiles code and test, runs both in one namespace, and says how it went.
-fn judge(python: &Python, code: &str, test: &str) -> (Kind, String) {
+/// How a sample comes to an end that is no pass.
+enum End {
+    /// Told by a record.
+    Told(Kind, String),
+    /// By an end of its (emulated) process.
+    Exit(i32),
+}
+
+/// Compiles code and test and runs both in one namespace.
+fn judge<C: Cpython>(python: &mut C, code: &str, test: &str) -> Result<(), End> {
     let code = match python.compile(code, CODE_FILE) {
         Ok(code) => code,
-        Err(raised) if raised.kind == RaisedKind::Memory => return classify(raised),
-        Err(raised) => return (Kind::CompileError, raised.text),
+        Err(raised) => {
+            return Err(match raised.kind {
+                RaisedKind::Memory | RaisedKind::Ended(_) | RaisedKind::Trapped => classify(raised),
+                _ => End::Told(Kind::CompileError, raised.text),
+            });
+        }
     };
     // Before the candidate runs, so that it cannot have a hand in how its test is read.
     let test = match python.compile(test, TEST_FILE) {
         Ok(test) => test,
-        Err(raised) => return (Kind::Failed, format!("the test does not compile: {}", raised.text)),
+        Err(raised) => {
+            let text = format!("the test does not compile: {}", raised.text);
+            return Err(End::Told(Kind::Failed, text));
+        }
     };
-    let Some(namespace) = python.namespace() else {
-        return (Kind::Memory, "no memory for a namespace".into());
-    };
-    let ran = python.run(code, namespace).and_then(|()| python.run(test, namespace));
-    match ran {
-        Ok(()) => (Kind::Passed, String::new()),
-        Err(raised) => classify(raised),
-    }
+    let namespace = python.namespace();
+    let namespace = namespace.ok_or_else(|| End::Told(Kind::Memory, "no memory for a namespace".into()))?;
+    python.run(code, namespace).and_then(|()| python.run(test, namespace)).map_err(classify)
 }
 
-fn classify(raised: Raised) -> (Kind, String) {
+fn classify(raised: Raised) -> End {
     let kind = match raised.kind {
         RaisedKind::SystemExit => Kind::Exited,
         RaisedKind::Memory => Kind::Memory,
@@ -183,6 +198,8 @@ fn classify(raised: Raised) -> (Kind, String) {
         },
         RaisedKind::Runtime if raised.text.contains("can't start new thread") => Kind::Processes,
         RaisedKind::Runtime | RaisedKind::Other => Kind::Failed,
+        RaisedKind::Trapped => Kind::Crashed,
+        RaisedKind::Ended(status) => return End::Exit(status),
     };
-    (kind, raised.text)
+    End::Told(kind, raised.text)
 }

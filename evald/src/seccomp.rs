@@ -5,6 +5,8 @@
 //! 2. *new processes* fail with EAGAIN, as if the process limit were reached, so that Python raises and reports;
 //! 3. the *allow list*: what is not on it fails with ENOSYS, as if the kernel had never heard of it.
 //!
+//! In T4 the last list is a short one: a machine that runs needs hardly anything.
+//!
 //! Arguments behind pointers cannot be seen by a filter: paths are the business of mounts and Landlock.
 
 use std::collections::BTreeMap;
@@ -40,7 +42,11 @@ impl Filters {
             programs: vec![
                 filter(red_flags()?, SeccompAction::Allow, SeccompAction::KillProcess)?,
                 filter(new_processes()?, SeccompAction::Allow, eagain)?,
-                filter(allowed(tier, own_pid)?, enosys, SeccompAction::Allow)?,
+                filter(
+                    if tier == Tier::T4 { allowed_machine()? } else { allowed(tier, own_pid)? },
+                    enosys,
+                    SeccompAction::Allow,
+                )?,
             ],
         })
     }
@@ -219,6 +225,45 @@ fn allowed(tier: Tier, own_pid: i32) -> Result<Rules, String> {
     rules.insert(libc::SYS_sendto, vec![when(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?]);
     Ok(rules)
 }
+
+/// T4: what a WebAssembly machine and the functions that it calls need. Nothing opens a file, and no memory becomes
+/// executable: the machine code was mapped before.
+fn allowed_machine() -> Result<Rules, String> {
+    let mut rules = Rules::new();
+    for call in ALLOWED_MACHINE {
+        rules.insert(*call, Vec::new());
+    }
+    let not_executable =
+        || when(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
+    rules.insert(libc::SYS_mmap, vec![not_executable()?]);
+    rules.insert(libc::SYS_mprotect, vec![not_executable()?]);
+    Ok(rules)
+}
+
+/// All that T4 needs beside `mmap` and `mprotect`.
+const ALLOWED_MACHINE: &[c_long] = &[
+    // Its record and its output.
+    libc::SYS_write,
+    // Its memory.
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    // Its clocks, its sleep, its random bytes.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_restart_syscall,
+    libc::SYS_getrandom,
+    // A trap is a signal that is caught.
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_sigaltstack,
+    // Locks, and the end.
+    libc::SYS_futex,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
 
 /// Calls that are harmless within the walls. Paths meet a read-only root and Landlock; memory and files meet rlimits.
 const ALLOWED: &[c_long] = &[
@@ -411,7 +456,7 @@ mod tests {
     #[test]
     fn no_call_is_both_allowed_and_a_red_flag() {
         for call in RED_FLAGS {
-            assert!(!ALLOWED.contains(call), "system call {call}");
+            assert!(!ALLOWED.contains(call) && !ALLOWED_MACHINE.contains(call), "system call {call}");
         }
     }
 

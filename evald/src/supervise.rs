@@ -366,6 +366,7 @@ fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust
             Kind::Disk => (Verdict::DiskLimit, Trust::InProcess),
             Kind::Processes => (Verdict::ProcLimit, Trust::InProcess),
             Kind::Broken => (Verdict::InfraError, Trust::Outside),
+            Kind::Crashed => (Verdict::Signaled, Trust::Outside),
         };
         return (Some(verdict), trust, text.clone());
     }

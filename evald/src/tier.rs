@@ -17,15 +17,17 @@ pub enum Tier {
     T2,
     /// No user namespaces: Landlock, seccomp and rlimits around a single process.
     T3,
+    /// CPython in WebAssembly, and around its process whatever of Landlock and seccomp the host has. Pure Python only.
+    T4,
 }
 
 impl Tier {
     /// The tiers of this version, strongest first.
-    pub const ALL: [Self; 4] = [Self::T0, Self::T1, Self::T2, Self::T3];
+    pub const ALL: [Self; 5] = [Self::T0, Self::T1, Self::T2, Self::T3, Self::T4];
 
     /// Whether samples live in namespaces of their own, below a root of their own.
     pub fn has_namespaces(self) -> bool {
-        self != Self::T3
+        !matches!(self, Self::T3 | Self::T4)
     }
 
     /// Whether samples live in cgroups of their own.
@@ -41,6 +43,7 @@ impl fmt::Display for Tier {
             Self::T1 => "T1",
             Self::T2 => "T2",
             Self::T3 => "T3",
+            Self::T4 => "T4",
         })
     }
 }
@@ -48,7 +51,7 @@ impl fmt::Display for Tier {
 /// What `--tier` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// The strongest that the host gives.
+    /// The strongest that the host gives and that can run the environments.
     Auto,
     /// This one or none.
     Exactly(Tier),
@@ -65,10 +68,7 @@ impl FromStr for Wish {
         if let Some(tier) = Tier::ALL.into_iter().find(|tier| tier.to_string() == upper) {
             return Ok(Self::Exactly(tier));
         }
-        match upper.as_str() {
-            "T4" => Err("tier T4 (WebAssembly) is not in this version; use auto, T0, T1, T2 or T3".into()),
-            _ => Err(format!("no tier {text:?}; use auto, T0, T1, T2 or T3")),
-        }
+        Err(format!("no tier {text:?}; use auto, T0, T1, T2, T3 or T4"))
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
             assert_eq!(tier.to_string().to_lowercase().parse(), Ok(Wish::Exactly(tier)));
         }
         assert_eq!("auto".parse(), Ok(Wish::Auto));
-        for wrong in ["T4", "T9", "", "0"] {
+        for wrong in ["T5", "T9", "", "0"] {
             assert!(wrong.parse::<Wish>().is_err_and(|reason| reason.contains("T0")), "{wrong:?}");
         }
     }

@@ -21,13 +21,14 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use evald_proto::Verdict;
 
 use crate::cgroup::Membership;
+use crate::cpython::Cpython;
 use crate::message::{
     MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, read_frame, write_frame,
 };
 use crate::mounts::{self, Entry};
-use crate::python::{Code, Python};
+use crate::python::{Python, Warm};
 use crate::record::Nonce;
-use crate::sample::{self, Sample};
+use crate::sample::{self, Sample, Walls};
 use crate::seccomp::Filters;
 use crate::supervise::{Watched, watch};
 use crate::sys;
@@ -39,12 +40,29 @@ pub struct Plan {
     pub tier: Tier,
     /// Whether to confine files by Landlock.
     pub landlock: bool,
+    /// Whether to filter system calls.
+    pub seccomp: bool,
     /// Folders a sample may read, for Landlock.
     pub readable: Vec<PathBuf>,
     /// What a sample's private folder hides and must show again (not in T3).
     pub kept: Vec<Entry>,
     /// In T3, the folder in which samples get theirs.
     pub scratch: PathBuf,
+}
+
+impl Plan {
+    /// As the daemon wants it.
+    pub(crate) fn of(setup: Setup) -> Self {
+        let readable = if setup.tier.has_namespaces() { vec![PathBuf::from("/")] } else { setup.readable };
+        Self {
+            tier: setup.tier,
+            landlock: setup.landlock,
+            seccomp: setup.seccomp,
+            readable,
+            kept: setup.kept,
+            scratch: setup.scratch,
+        }
+    }
 }
 
 const CONTROL_FD: RawFd = 0;
@@ -60,10 +78,9 @@ pub unsafe extern "C" fn evald_zygote_main() -> c_int {
         return -1;
     }
     // SAFETY: the caller's promise.
-    let outcome = unsafe { Python::attach() }.and_then(|python| master(&python));
+    let outcome = unsafe { Python::attach() }.and_then(master);
     if let Err(reason) = &outcome {
-        let ready = Ready { error: Some(reason.clone()) };
-        send_packet(&ready).ok();
+        refuse(reason.clone());
     }
     sys::exit_now(if outcome.is_ok() { 0 } else { 1 })
 }
@@ -95,57 +112,36 @@ fn receive_packet(buffer: &mut [u8]) -> Result<Option<(usize, Vec<OwnedFd>)>, St
     Ok(if message.bytes == 0 && passed.is_empty() { None } else { Some((message.bytes, passed)) })
 }
 
-/// Freezes what has been imported (a collection in a sample then touches, and copies, none of it), and empties
-/// `__main__`, the only Python frame below a candidate.
-const SETTLE: &str = "import gc, sys
-sys.path[:] = [path for path in sys.path if path]
-sys.argv[:] = ['']
-main = vars(sys.modules['__main__'])
-for name in [name for name in main if not name.startswith('__')]:
-    del main[name]
-gc.collect()
-gc.freeze()
-";
+/// Imports what the daemon says, and serves it.
+fn master(python: Python) -> Result<(), String> {
+    let Some(setup) = receive_setup()? else { return Ok(()) };
+    let mut warm = Warm::up(python, &setup.preload)?;
+    serve(&mut warm, Plan::of(setup))
+}
 
-/// `random` reseeds itself after a fork; numpy's and torch's global generators do not.
-const RESEED: &str = "import os, sys
-seed = int.from_bytes(os.urandom(4), 'little')
-numpy_random = sys.modules.get('numpy.random')
-if numpy_random is not None:
-    numpy_random.seed(seed)
-torch = sys.modules.get('torch')
-if torch is not None and hasattr(torch, 'manual_seed'):
-    torch.manual_seed(seed)
-";
-
-fn master(python: &Python) -> Result<(), String> {
+/// What the daemon wants of this environment; `None` when it has hung up.
+pub(crate) fn receive_setup() -> Result<Option<Setup>, String> {
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| format!("cannot set the parent-death signal: {error}"))?;
     let mut buffer = vec![0u8; MAX_PACKET_BYTES];
-    let Some((length, _)) = receive_packet(&mut buffer)? else { return Ok(()) };
-    let setup: Setup = serde_json::from_slice(&buffer[..length])
-        .map_err(|error| format!("the daemon sent no setup: {error}"))?;
-    for module in &setup.preload {
-        python.import(module).map_err(|raised| format!("cannot import {module}: {}", raised.text))?;
-    }
-    let settle = python.compile(SETTLE, "<settle>").map_err(|raised| raised.text)?;
-    let namespace = python.namespace().ok_or("no memory for a namespace")?;
-    python
-        .run(settle, namespace)
-        .map_err(|raised| format!("cannot settle the interpreter: {}", raised.text))?;
-    let reseed = python.compile(RESEED, "<reseed>").map_err(|raised| raised.text)?;
-    let readable = if setup.tier.has_namespaces() { vec![PathBuf::from("/")] } else { setup.readable };
-    let plan = Plan {
-        tier: setup.tier,
-        landlock: setup.landlock,
-        readable,
-        kept: setup.kept,
-        scratch: setup.scratch,
-    };
+    let Some((length, _)) = receive_packet(&mut buffer)? else { return Ok(None) };
+    serde_json::from_slice(&buffer[..length])
+        .map(Some)
+        .map_err(|error| format!("the daemon sent no setup: {error}"))
+}
+
+/// Tells the daemon why there will be no slots.
+pub(crate) fn refuse(reason: String) {
+    send_packet(&Ready { error: Some(reason) }).ok();
+}
+
+/// The life of a master: a slot for each packet of the daemon's, until it hangs up.
+pub(crate) fn serve(python: &mut impl Cpython, plan: Plan) -> Result<(), String> {
     // Our children are slots; their end needs no attention (the daemon sees their sockets close).
     // SAFETY: SIG_IGN runs no code of ours.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.map_err(|error| error.to_string())?;
     send_packet(&Ready::default())?;
+    let mut buffer = vec![0u8; MAX_PACKET_BYTES];
     loop {
         let Some((_, passed)) = receive_packet(&mut buffer)? else { return Ok(()) };
         let mut passed = passed.into_iter();
@@ -153,7 +149,7 @@ fn master(python: &Python) -> Result<(), String> {
         match python.fork().map_err(|error| format!("cannot fork a slot: {error}"))? {
             Some(_) => {}
             None => {
-                let ended = slot(python, &plan, reseed, socket, Membership::adopt(passed));
+                let ended = slot(python, &plan, socket, Membership::adopt(passed));
                 sys::exit_now(if ended.is_ok() { 0 } else { 1 });
             }
         }
@@ -161,9 +157,8 @@ fn master(python: &Python) -> Result<(), String> {
 }
 
 fn slot(
-    python: &Python,
+    python: &mut impl Cpython,
     plan: &Plan,
-    reseed: Code,
     socket: OwnedFd,
     membership: Option<Membership>,
 ) -> Result<(), String> {
@@ -175,14 +170,19 @@ fn slot(
     drop(socket);
     // SAFETY: descriptor 0 is the slot's socket now, and this is its only owner.
     let control = unsafe { UnixStream::from_raw_fd(CONTROL_FD) };
-    let filters = if plan.tier.has_namespaces() { Some(Filters::compile(plan.tier, 1)?) } else { None };
+    // T3's hold the sample's pid.
+    let filters = match plan.tier {
+        Tier::T3 => None,
+        tier if plan.seccomp => Some(Filters::compile(tier, 1)?),
+        _ => None,
+    };
     write_frame(&control, &Ready::default()).map_err(text)?;
     let mut count = 0u64;
     while let Some(job) = read_frame::<SlotJob>(&control).map_err(text)? {
         count += 1;
         let scratch = scratch_folder(plan, count).map_err(text)?;
-        let warm = Warm { python, plan, filters: filters.as_ref(), reseed, membership: membership.as_ref() };
-        let report = one_sample(&warm, &job, &scratch, &control).map_err(text);
+        let walls = Walls { plan, filters: filters.as_ref(), membership: membership.as_ref() };
+        let report = one_sample(python, walls, &job, &scratch, &control).map_err(text);
         if plan.tier == Tier::T3 {
             remove_tree(&scratch);
         }
@@ -206,16 +206,9 @@ fn slot(
     Ok(())
 }
 
-struct Warm<'a> {
-    python: &'a Python,
-    plan: &'a Plan,
-    filters: Option<&'a Filters>,
-    reseed: Code,
-    membership: Option<&'a Membership>,
-}
-
 fn one_sample(
-    warm: &Warm<'_>,
+    python: &mut impl Cpython,
+    walls: Walls<'_>,
     job: &SlotJob,
     scratch: &Path,
     control: &UnixStream,
@@ -225,30 +218,20 @@ fn one_sample(
     let (output, output_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let begun = Instant::now();
     // Told from the last sample's by what was counted before this one.
-    let counted = warm.membership.map(Membership::counts).transpose()?;
-    let group = warm.membership.zip(counted);
-    if warm.plan.tier.has_namespaces() {
+    let counted = walls.membership.map(Membership::counts).transpose()?;
+    let group = walls.membership.zip(counted);
+    if walls.plan.tier.has_namespaces() {
         fresh_pid_namespace()?;
     }
     let slot = std::process::id();
-    match warm.python.fork()? {
-        None => sample::run(&Sample {
-            python: warm.python,
-            plan: warm.plan,
-            filters: warm.filters,
-            membership: warm.membership,
-            reseed: warm.reseed,
-            job,
-            control,
-            scratch,
-            nonce,
-            slot,
-            record: record_end.as_raw_fd(),
-            output: output_end.as_raw_fd(),
-        }),
+    match python.fork()? {
+        None => {
+            let (record, output) = (record_end.as_raw_fd(), output_end.as_raw_fd());
+            sample::run(python, &Sample { walls, job, control, scratch, nonce, slot, record, output })
+        }
         Some(pid) => {
             drop((record_end, output_end));
-            let tier = warm.plan.tier;
+            let tier = walls.plan.tier;
             let (limits, keep_output) = (&job.limits, job.keep_output);
             let watched = Watched { pid, record, output, nonce, limits, keep_output, tier, group, begun };
             watch(watched, control)
@@ -268,8 +251,10 @@ fn fresh_pid_namespace() -> std::io::Result<()> {
 }
 
 fn scratch_folder(plan: &Plan, count: u64) -> std::io::Result<PathBuf> {
-    if plan.tier.has_namespaces() {
-        return Ok(PathBuf::from(mounts::SCRATCH));
+    match plan.tier {
+        Tier::T3 => {}
+        Tier::T4 => return Ok(PathBuf::new()),
+        _ => return Ok(PathBuf::from(mounts::SCRATCH)),
     }
     use std::os::unix::fs::DirBuilderExt;
     let folder = plan.scratch.join(format!("{}-{count}", std::process::id()));

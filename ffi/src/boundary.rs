@@ -85,6 +85,30 @@ pub(crate) unsafe fn create<H: Handle>(
     }
 }
 
+/// An entry point that makes nothing, but says why it fails: on success `*error` is NULL.
+///
+/// # Safety
+/// `error`, where not null and aligned, can be written.
+pub(crate) unsafe fn attempt(
+    error: *mut *mut inhouse_error,
+    body: impl FnOnce() -> Result<(), Failure>,
+) -> inhouse_status {
+    let done = guard(|| {
+        check_out(error, "error", Out::Optional)?;
+        body()
+    });
+    // SAFETY: the caller's promise, for both.
+    unsafe {
+        match done {
+            Ok(()) => {
+                put(error, ptr::null_mut());
+                inhouse_status::INHOUSE_STATUS_OK
+            }
+            Err(failure) => report(failure, error),
+        }
+    }
+}
+
 /// An entry point that makes nothing.
 pub(crate) fn act(body: impl FnOnce() -> Result<(), Failure>) -> inhouse_status {
     guard(body).map_or_else(|failure| failure.status, |()| inhouse_status::INHOUSE_STATUS_OK)
@@ -124,7 +148,7 @@ unsafe fn report(failure: Failure, error: *mut *mut inhouse_error) -> inhouse_st
 
 /// # Safety
 /// `place`, where not null and aligned, can be written.
-unsafe fn put<T>(place: *mut T, value: T) {
+pub(crate) unsafe fn put<T>(place: *mut T, value: T) {
     if !place.is_null() && place.is_aligned() {
         // SAFETY: not null, aligned, and the caller promises that it can be written.
         unsafe { place.write(value) };

@@ -1,15 +1,15 @@
 //! The engine: an open index and a loaded model, shared by any number of threads and sessions.
 
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 
-use inhouse::{Backend, Engine, EngineOptions, Query};
-use serde_json::json;
+use inhouse::{Backend, Engine, EngineOptions, Query, WorkerProgram};
+use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};
 use crate::boundary::{Out, act, create};
 use crate::error::inhouse_error;
 use crate::handle::{self, handle};
-use crate::params::{self, Params};
+use crate::params::{self, Params, flag};
 use crate::status::{Failure, inhouse_status};
 use crate::strings::{INHOUSE_MAX_TEXT_BYTES, Text, inhouse_str, inhouse_text};
 use crate::version;
@@ -58,12 +58,24 @@ pub struct inhouse_engine_params {
     pub threads: u32,
     /// Tokens of context per sequence, at most INHOUSE_MAX_CONTEXT_LENGTH; 0: as the model was trained. Default: 0.
     pub context_length: u32,
+    /// Tokens of prompts that each session keeps from one call to the next, so that what a new prompt shares with them
+    /// (the APIs, the beginning of a file) is not read again; at most INHOUSE_MAX_CONTEXT_LENGTH. The logits after a
+    /// shared beginning may differ in their last bits, so that a draw may rarely come out otherwise. 0: none. Default: 0.
+    pub prefix_tokens: u32,
+    /// 1: the model runs in a process of its own, so that whatever ends that (an assertion in C++, the kernel for want of
+    /// memory) comes back as INHOUSE_STATUS_BACKEND. Its sessions then only say INHOUSE_STATUS_POISONED; the next one that
+    /// is opened starts a new process. 0: it runs in this process. Default: 0.
+    pub worker: i32,
+    /// With `worker`: the program inhouse-worker, of the library's own version; unset: what INHOUSE_WORKER names, else the
+    /// one beside the library or the program, or in ../libexec/inhouse-VERSION from there, else the one on PATH.
+    /// Default: unset.
+    pub worker_program: inhouse_str,
 }
 
-// SAFETY: `repr(C)`; a usize, two views and four 32-bit numbers leave no padding; every bit pattern is a value.
+// SAFETY: `repr(C)`; a usize, two views, six 32-bit numbers and a view leave no padding; every bit pattern is a value.
 unsafe impl Params for inhouse_engine_params {
     const NAME: &'static str = "inhouse_engine_params";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = offset_of!(Self, prefix_tokens);
 
     fn defaults() -> Self {
         Self {
@@ -74,6 +86,9 @@ unsafe impl Params for inhouse_engine_params {
             gpu_layers: 0,
             threads: 0,
             context_length: 0,
+            prefix_tokens: 0,
+            worker: 0,
+            worker_program: inhouse_str::ABSENT,
         }
     }
 }
@@ -82,8 +97,16 @@ impl inhouse_engine_params {
     /// # Safety
     /// The views are as [`inhouse_str::read`] wants them.
     unsafe fn options(&self) -> Result<EngineOptions, Failure> {
-        // SAFETY: the caller's promise, for both.
-        let (index, model) = unsafe { (self.index.read_path("index")?, self.model.read_path("model")?) };
+        // SAFETY: the caller's promise, for all.
+        let (index, model, program) = unsafe {
+            (
+                self.index.read_path("index")?,
+                self.model.read_path("model")?,
+                self.worker_program.read_path("worker_program")?,
+            )
+        };
+        let worker =
+            flag("worker", self.worker)?.then(|| program.map_or_else(Default::default, WorkerProgram::At));
         let backend = match self.backend {
             0 => Backend::Auto,
             1 => Backend::Llama,
@@ -95,9 +118,11 @@ impl inhouse_engine_params {
             model,
             backend,
             gpu_layers: self.gpu_layers,
+            worker,
             threads: at_most("threads", self.threads, INHOUSE_MAX_THREADS)?,
             context_length: at_most("context_length", self.context_length, INHOUSE_MAX_CONTEXT_LENGTH)?,
-            ..EngineOptions::default()
+            prefix_tokens: at_most("prefix_tokens", self.prefix_tokens, INHOUSE_MAX_CONTEXT_LENGTH)?
+                .unwrap_or(0),
         })
     }
 }
@@ -174,8 +199,36 @@ pub extern "C" fn inhouse_engine_release(engine: *mut inhouse_engine) -> inhouse
     act(|| handle::release(engine))
 }
 
-/// Facts about an engine as a JSON object: `version`, `abi_version`, `backends` (names of those in this build), `index`
-/// and `model` (objects, or null where none is open). Unknown members must be passed over: more may come.
+/// An engine with the model of another, which is not loaded again, and the index in `index` as it is now: after
+/// inhouse_index_update(), or for another library.
+///
+/// Ownership: the host owns one hold on `*out` and gives it back with inhouse_engine_release(). `engine` stays as it is,
+/// and so do the sessions on it. `index` is copied.
+/// Threads: any, at the same time.
+/// Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the
+/// index; INHOUSE_STATUS_INVALID_ARGUMENT, also where `index` is unset; INHOUSE_STATUS_LIMIT_EXCEEDED.
+/// Null: `engine` and `out` must not be NULL; `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_engine_with_index(
+    engine: *const inhouse_engine,
+    index: inhouse_str,
+    out: *mut *mut inhouse_engine,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let open = || {
+        let engine = handle::get(engine)?;
+        // SAFETY: the host promises that the view can be read.
+        let index = unsafe { index.read_required_path("index") }?;
+        Ok(engine.with_index(&index)?)
+    };
+    // SAFETY: the host promises that out-parameters can be written.
+    unsafe { create(out, Out::Required, error, open) }
+}
+
+/// Facts about an engine as a JSON object: `version`, `abi_version`, `backends` and `features` (names of those in this
+/// build), `index` and `model` (objects, or null where none is open), `memory` (`resident_bytes`, of the whole process,
+/// or null where the system does not say), `worker` (`pid` of the process that runs the model, or null),
+/// `can_infill` (whether the model can be given a `suffix`), `has_chat_template`. Unknown members must be passed over: more may come.
 ///
 /// Ownership: the host owns `*out` and frees it with inhouse_text_free().
 /// Threads: any, at the same time.
@@ -193,8 +246,13 @@ pub unsafe extern "C" fn inhouse_engine_info(
             "version": version::VERSION,
             "abi_version": version::INHOUSE_ABI_VERSION,
             "backends": inhouse::available_backends(),
+            "features": features(),
             "index": engine.index().ok().map(|index| index.info()),
             "model": engine.model_info(),
+            "memory": json!({"resident_bytes": resident_bytes()}),
+            "worker": engine.worker_pid().map(|pid| json!({"pid": pid})),
+            "can_infill": engine.conventions().is_some_and(|model| model.infill.is_some()),
+            "has_chat_template": engine.conventions().is_some_and(|model| model.chat_template.is_some()),
         });
         Ok(Text::from(facts.to_string()))
     };
@@ -222,13 +280,118 @@ pub unsafe extern "C" fn inhouse_engine_retrieve(
     let retrieve = || {
         let engine = handle::get(engine)?;
         // SAFETY: the host promises that the view can be read.
-        let query = unsafe { query.read("query", INHOUSE_MAX_TEXT_BYTES) }?;
-        let query = query.ok_or_else(|| Failure::invalid("`query` is unset"))?;
+        let query = unsafe { query.read_required("query", INHOUSE_MAX_TEXT_BYTES) }?;
         check_k("k", k)?;
         Ok(Apis::from(engine.retrieve(&Query::from(query.as_str()), k)?))
     };
     // SAFETY: the host promises that out-parameters can be written.
     unsafe { create(out, Out::Required, error, retrieve) }
+}
+
+/// The APIs to choose from for the code before the cursor (Figure 4 of arXiv 2210.17236): the `k` that fit `query`, a
+/// person's own words, or the comments of `context` where `query` is unset. Show inhouse_apis_label() of each and "none of
+/// the above"; let several be chosen, or another query be asked; then make a list of what was chosen with
+/// inhouse_apis_select() (and inhouse_apis_join()), and complete with it: `api_choice` INHOUSE_APIS_GIVEN.
+///
+/// Ownership: the host owns `*out` and frees it with inhouse_apis_free(). `context` and `query` are copied.
+/// Threads: any, at the same time.
+/// Errors: as inhouse_engine_retrieve(); INHOUSE_STATUS_INVALID_ARGUMENT also where `context` and `query` are both unset.
+/// Null: `engine` and `out` must not be NULL; `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_engine_propose(
+    engine: *const inhouse_engine,
+    context: inhouse_str,
+    query: inhouse_str,
+    k: usize,
+    out: *mut *mut inhouse_apis,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let propose = || {
+        let engine = handle::get(engine)?;
+        // SAFETY: the host promises that the views can be read.
+        let (context, query) = unsafe {
+            (context.read("context", INHOUSE_MAX_TEXT_BYTES)?, query.read("query", INHOUSE_MAX_TEXT_BYTES)?)
+        };
+        if context.is_none() && query.is_none() {
+            return Err(Failure::invalid("`context` and `query` are both unset"));
+        }
+        check_k("k", k)?;
+        Ok(Apis::from(engine.propose(&context.unwrap_or_default(), query.as_deref(), k)?))
+    };
+    // SAFETY: the host promises that out-parameters can be written.
+    unsafe { create(out, Out::Required, error, propose) }
+}
+
+/// What the retriever is asked for `context` where no query is given, for a person to change: its comments, else its
+/// docstring, else its last line.
+///
+/// Ownership: the host owns `*out` and frees it with inhouse_text_free(). `context` is copied.
+/// Threads: any.
+/// Errors: INHOUSE_STATUS_INVALID_ARGUMENT where `context` is unset or not UTF-8; INHOUSE_STATUS_LIMIT_EXCEEDED.
+/// Null: `out` must not be NULL; `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_query_of_context(
+    context: inhouse_str,
+    out: *mut *mut inhouse_text,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let query = || {
+        // SAFETY: the host promises that the view can be read.
+        let context = unsafe { context.read_required("context", INHOUSE_MAX_TEXT_BYTES) }?;
+        Ok(Text::from(inhouse::query_from_context(&context)))
+    };
+    // SAFETY: the host promises that out-parameters can be written.
+    unsafe { create(out, Out::Required, error, query) }
+}
+
+/// How `completion`, code that follows `context`, uses the APIs of the index, read without running it, as a JSON object:
+/// `uses` (each with `name`, `verdict`: "indexed", "undocumented", "unknown_member", "impossible_arity" or
+/// "unknown_keyword", `detail`, `line` and `column`, both from 1), the counts `indexed`, `unknown` and `misused`, and
+/// `parses`.
+///
+/// Ownership: the host owns `*out` and frees it with inhouse_text_free(). The texts are copied.
+/// Threads: any, at the same time.
+/// Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT (no index is open, `completion` is unset, a text
+/// is not UTF-8); INHOUSE_STATUS_LIMIT_EXCEEDED; INHOUSE_STATUS_IO, INHOUSE_STATUS_INVALID_DATA where the index cannot be
+/// read on.
+/// Null: `engine` and `out` must not be NULL; `context` may be unset; `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_engine_api_report(
+    engine: *const inhouse_engine,
+    context: inhouse_str,
+    completion: inhouse_str,
+    out: *mut *mut inhouse_text,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let report = || {
+        let engine = handle::get(engine)?;
+        // SAFETY: the host promises that the views can be read.
+        let (context, completion) = unsafe {
+            (
+                context.read("context", INHOUSE_MAX_TEXT_BYTES)?.unwrap_or_default(),
+                completion.read_required("completion", INHOUSE_MAX_TEXT_BYTES)?,
+            )
+        };
+        Text::json(&engine.api_report(&context, &completion)?)
+    };
+    // SAFETY: the host promises that out-parameters can be written.
+    unsafe { create(out, Out::Required, error, report) }
+}
+
+/// What this build has beside the backends.
+fn features() -> Vec<&'static str> {
+    [("cuda", cfg!(feature = "cuda")), ("evald", cfg!(feature = "evald"))]
+        .into_iter()
+        .filter_map(|(name, there)| there.then_some(name))
+        .collect()
+}
+
+/// Memory of the process that is in RAM; null where the system does not say.
+fn resident_bytes() -> Value {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map_or(Value::Null, |kib| Value::from(kib * 1024))
 }
 
 /// A number of APIs to retrieve.

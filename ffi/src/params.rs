@@ -24,6 +24,24 @@ pub(crate) unsafe trait Params: Copy {
     fn defaults() -> Self;
 }
 
+/// A field that says yes or no.
+pub(crate) fn flag(name: &str, value: i32) -> Result<bool, Failure> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(Failure::invalid(format!("`{name}` is {other}, expected 0 or 1"))),
+    }
+}
+
+/// Copies a host's parameters, or gives the defaults where it passes NULL.
+///
+/// # Safety
+/// As [`read`].
+pub(crate) unsafe fn read_or_defaults<P: Params>(params: *const P) -> Result<P, Failure> {
+    // SAFETY: the caller's promise.
+    if params.is_null() { Ok(P::defaults()) } else { unsafe { read(params) } }
+}
+
 fn check_size<P: Params>(size: usize) -> Result<(), Failure> {
     if (P::FIRST_SIZE..=MAX_STRUCT_SIZE).contains(&size) && size.is_multiple_of(align_of::<P>()) {
         return Ok(());

@@ -1,17 +1,18 @@
 //! What a completion is asked with: [`inhouse_complete_params`] and its way to the engine's request.
 
 use std::ffi::c_void;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inhouse::{ApiChoice, CancelToken, CompletionRequest, SamplingParams, StopRules};
+use inhouse::{ApiChoice, CancelToken, Chat, CompletionRequest, SamplingParams, StopRules};
 
+use crate::apis::inhouse_apis;
 use crate::cancel::inhouse_cancel;
 use crate::engine::{INHOUSE_MAX_APIS, check_k};
 use crate::event::inhouse_on_event;
 use crate::handle;
-use crate::params::Params;
+use crate::params::{Params, flag};
 use crate::status::Failure;
 use crate::strings::{INHOUSE_MAX_TEXT_BYTES, inhouse_str, read_list};
 
@@ -30,6 +31,8 @@ pub enum inhouse_api_choice {
     INHOUSE_APIS_TOP = 1,
     /// The `n_apis` in `api_names`, from the index.
     INHOUSE_APIS_NAMED = 2,
+    /// Those in the list `apis`, such as a person chose with inhouse_apis_select().
+    INHOUSE_APIS_GIVEN = 3,
 }
 
 /// What ends a completion: values of `inhouse_complete_params.stop_choice`.
@@ -43,6 +46,18 @@ pub enum inhouse_stop_choice {
     INHOUSE_STOPS_NONE = 1,
     /// The `n_stops` strings in `stops`.
     INHOUSE_STOPS_GIVEN = 2,
+}
+
+/// Whether a model is asked in a chat: values of `inhouse_complete_params.chat`.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum inhouse_chat {
+    /// The model continues the code itself.
+    INHOUSE_CHAT_NONE = 0,
+    /// By the model's own chat template; a model without one continues the code.
+    INHOUSE_CHAT_AUTO = 1,
+    /// By the Jinja text in `chat_template`.
+    INHOUSE_CHAT_GIVEN = 2,
 }
 
 /// How inhouse_session_complete() completes. Set up with inhouse_complete_params_init(), then change fields.
@@ -90,14 +105,37 @@ pub struct inhouse_complete_params {
     pub top_p: f32,
     /// Zero.
     pub reserved: u32,
+    /// With INHOUSE_APIS_GIVEN: the APIs, in the order in which they stand in the prompt; an empty list is none. It must
+    /// not be freed before the call begins. Default: NULL.
+    pub apis: *const inhouse_apis,
+    /// Only tokens at least this many times as probable as the most probable one are drawn, 0 to 1; 0: all. Default: 0.
+    pub min_p: f32,
+    /// Divides the logits of tokens that are in the text already, above 0; 1: no penalty. Default: 1.
+    pub repetition_penalty: f32,
+    /// 1: where the code refers to a library of the index, only names follow that its documentation has (and keywords of
+    /// known calls); everything else is free. Default: 0.
+    pub constrain: i32,
+    /// 1: the log-probability of every token is kept: inhouse_completion_log_probabilities(). Default: 0.
+    pub log_probabilities: i32,
+    /// The code after the cursor: the completion is what stands between `context` and it. Only models that were trained to
+    /// fill in can do this (`can_infill` of inhouse_engine_info()), or a chat. Unset: nothing is said of what follows.
+    /// Default: unset.
+    pub suffix: inhouse_str,
+    /// With INHOUSE_CHAT_GIVEN: the template. Default: unset.
+    pub chat_template: inhouse_str,
+    /// One of inhouse_chat. In a chat a completion is the code of the reply, in one event; stop rules cut that code, and
+    /// `max_tokens` and log-probabilities are those of the reply. Default: INHOUSE_CHAT_NONE.
+    pub chat: i32,
+    /// Zero.
+    pub reserved_chat: u32,
 }
 
 // SAFETY: `repr(C)`; twelve 8-byte words (on 64-bit machines; on 32-bit ones the pointers and sizes before `seed` are
-// ten words, so it is aligned) and eight 4-byte ones leave no padding; numbers, raw pointers and an optional function
-// pointer take every bit pattern.
+// ten words, so it is aligned) and eight 4-byte ones, then pairs of pointer and length and an
+// even number of 4-byte words leave no padding; numbers, raw pointers and an optional function pointer take every bit pattern.
 unsafe impl Params for inhouse_complete_params {
     const NAME: &'static str = "inhouse_complete_params";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = offset_of!(Self, apis);
 
     fn defaults() -> Self {
         let request = CompletionRequest::new("");
@@ -121,6 +159,15 @@ unsafe impl Params for inhouse_complete_params {
             temperature: request.params.temperature,
             top_p: request.params.top_p,
             reserved: 0,
+            apis: std::ptr::null(),
+            min_p: request.params.min_p,
+            repetition_penalty: request.params.repetition_penalty,
+            constrain: 0,
+            log_probabilities: 0,
+            suffix: inhouse_str::ABSENT,
+            chat_template: inhouse_str::ABSENT,
+            chat: inhouse_chat::INHOUSE_CHAT_NONE as i32,
+            reserved_chat: 0,
         }
     }
 }
@@ -131,7 +178,7 @@ impl inhouse_complete_params {
     /// # Safety
     /// `context` and every view and array of the struct are as [`inhouse_str::read`] and [`read_list`] want them.
     pub(crate) unsafe fn request(&self, context: inhouse_str) -> Result<CompletionRequest, Failure> {
-        if self.reserved != 0 {
+        if self.reserved != 0 || self.reserved_chat != 0 {
             return Err(Failure::invalid("`reserved` is not 0: call inhouse_complete_params_init first"));
         }
         if !(1..=INHOUSE_MAX_COMPLETIONS).contains(&self.n_completions) {
@@ -147,16 +194,19 @@ impl inhouse_complete_params {
             return Err(Failure::invalid("`max_tokens` is 0, expected at least 1"));
         }
         // SAFETY: the caller's promise, for all that follows.
-        let (context, query, apis, stops) = unsafe {
+        let (context, suffix, chat, query, apis, stops) = unsafe {
             (
-                context.read("context", INHOUSE_MAX_TEXT_BYTES)?,
+                context.read_required("context", INHOUSE_MAX_TEXT_BYTES)?,
+                self.suffix.read("suffix", INHOUSE_MAX_TEXT_BYTES)?,
+                self.chat()?,
                 self.query.read("query", INHOUSE_MAX_TEXT_BYTES)?,
                 self.apis()?,
                 self.stop_rules()?,
             )
         };
-        let context = context.ok_or_else(|| Failure::invalid("`context` is unset"))?;
         Ok(CompletionRequest {
+            suffix,
+            chat,
             apis,
             query,
             n: self.n_completions as usize,
@@ -164,11 +214,14 @@ impl inhouse_complete_params {
                 temperature: self.temperature,
                 top_p: self.top_p,
                 top_k: self.top_k as usize,
-                ..SamplingParams::default()
+                min_p: self.min_p,
+                repetition_penalty: self.repetition_penalty,
             },
             seed: self.seed,
             max_tokens: self.max_tokens as usize,
             stops,
+            constrain: flag("constrain", self.constrain)?,
+            log_probabilities: flag("log_probabilities", self.log_probabilities)?,
             ..CompletionRequest::new(context)
         })
     }
@@ -186,7 +239,22 @@ impl inhouse_complete_params {
             2 => Ok(ApiChoice::Named(unsafe {
                 read_list(self.api_names, self.n_apis, "api_names", INHOUSE_MAX_APIS)
             }?)),
+            3 => Ok(ApiChoice::Given(handle::get(self.apis)?.docs())),
             other => Err(Failure::invalid(format!("`api_choice` {other} is no inhouse_api_choice"))),
+        }
+    }
+
+    /// # Safety
+    /// `chat_template` is as [`inhouse_str::read`] wants it.
+    unsafe fn chat(&self) -> Result<Chat, Failure> {
+        match self.chat {
+            0 => Ok(Chat::None),
+            1 => Ok(Chat::Auto),
+            // SAFETY: the caller's promise.
+            2 => Ok(Chat::Template(unsafe {
+                self.chat_template.read_required("chat_template", INHOUSE_MAX_TEXT_BYTES)
+            }?)),
+            other => Err(Failure::invalid(format!("`chat` {other} is no inhouse_chat"))),
         }
     }
 
@@ -258,6 +326,10 @@ mod tests {
             params.query = view("close the ledger");
             (params.seed, params.n_completions, params.max_tokens) = (9, 3, 7);
             (params.temperature, params.top_p, params.top_k) = (0.5, 0.25, 11);
+            (params.min_p, params.repetition_penalty) = (0.125, 1.5);
+            (params.constrain, params.log_probabilities) = (1, 1);
+            params.suffix = view("\nclose(ledger)");
+            (params.chat, params.chat_template) = (2, view("{{ messages }}"));
         })
         .unwrap();
         assert_eq!(asked.apis, ApiChoice::Named(NAMES.map(str::to_owned).to_vec()));
@@ -266,8 +338,17 @@ mod tests {
         assert_eq!((asked.seed, asked.n, asked.max_tokens), (9, 3, 7));
         assert_eq!(
             asked.params,
-            SamplingParams { temperature: 0.5, top_p: 0.25, top_k: 11, ..SamplingParams::default() }
+            SamplingParams {
+                temperature: 0.5,
+                top_p: 0.25,
+                top_k: 11,
+                min_p: 0.125,
+                repetition_penalty: 1.5
+            }
         );
+        assert!(asked.constrain && asked.log_probabilities);
+        assert_eq!(asked.suffix.as_deref(), Some("\nclose(ledger)"));
+        assert_eq!(asked.chat, Chat::Template("{{ messages }}".into()));
         let top = request(|params| (params.api_choice, params.n_apis) = (1, 4)).unwrap();
         assert_eq!(top.apis, ApiChoice::Top(4));
         assert_eq!(request(|params| params.stop_choice = 1).unwrap().stops, StopRules::none());
@@ -276,7 +357,7 @@ mod tests {
     #[test]
     fn bad_fields_are_named() {
         type Change = fn(&mut inhouse_complete_params);
-        let cases: [(&str, Change); 10] = [
+        let cases: [(&str, Change); 15] = [
             ("reserved", |params| params.reserved = 1),
             ("n_completions", |params| params.n_completions = 0),
             ("n_completions", |params| params.n_completions = u32::MAX),
@@ -287,6 +368,11 @@ mod tests {
             ("n_apis", |params| (params.api_choice, params.n_apis) = (1, usize::MAX)),
             ("api_names", |params| (params.api_choice, params.n_apis) = (2, 1)),
             ("stops", |params| (params.stop_choice, params.n_stops) = (2, usize::MAX)),
+            ("constrain", |params| params.constrain = 2),
+            ("log_probabilities", |params| params.log_probabilities = -1),
+            ("reserved", |params| params.reserved_chat = 7),
+            ("chat", |params| params.chat = 3),
+            ("chat_template", |params| params.chat = 2),
         ];
         for (name, change) in cases {
             let (status, message) = request(change).unwrap_err();
@@ -296,6 +382,20 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    /// A host that was compiled with the first version of the header.
+    #[test]
+    fn hosts_of_the_first_version_get_the_defaults_of_what_they_do_not_know() {
+        let mut old = [0usize; 128 / 8];
+        let first = old.as_mut_ptr().cast::<inhouse_complete_params>();
+        // SAFETY: `old` has the 128 bytes that the size says.
+        let params = unsafe {
+            crate::params::init(first, 128).unwrap_or_else(|failure| panic!("{}", failure.message));
+            crate::params::read(first).unwrap_or_else(|failure| panic!("{}", failure.message))
+        };
+        assert_eq!((params.repetition_penalty, params.min_p, params.constrain), (1.0, 0.0, 0));
+        assert!(params.apis.is_null());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Mutex, TryLockError};
 
 use inhouse::{ErrorKind, Session};
 
-use crate::boundary::{Out, act, create};
+use crate::boundary::{Out, act, attempt, check_aligned, create, put};
 use crate::completion::{Completed, inhouse_completion};
 use crate::engine::inhouse_engine;
 use crate::error::inhouse_error;
@@ -14,7 +14,7 @@ use crate::handle::{self, handle};
 use crate::params::{self, Params};
 use crate::request::inhouse_complete_params;
 use crate::status::{Failure, inhouse_status};
-use crate::strings::inhouse_str;
+use crate::strings::{Text, inhouse_str, inhouse_text};
 
 /// No session decodes more completions side by side.
 pub const INHOUSE_MAX_SEQUENCES: u32 = 256;
@@ -125,12 +125,8 @@ pub unsafe extern "C" fn inhouse_session_open(
 ) -> inhouse_status {
     let open = || {
         let engine = handle::get(engine)?;
-        let params = if params.is_null() {
-            inhouse_session_params::defaults()
-        } else {
-            // SAFETY: the host promises that `params` is as long as it says.
-            unsafe { params::read(params) }?
-        };
+        // SAFETY: the host promises that `params` is as long as it says.
+        let params = unsafe { params::read_or_defaults(params) }?;
         if params.reserved != 0 || params.n_sequences == 0 {
             let fault = "`n_sequences` is 0 or `reserved` is not: call inhouse_session_params_init first";
             return Err(Failure::invalid(fault));
@@ -188,12 +184,8 @@ pub unsafe extern "C" fn inhouse_session_complete(
 ) -> inhouse_status {
     let complete = || {
         let session = handle::get(session)?;
-        let params = if params.is_null() {
-            inhouse_complete_params::defaults()
-        } else {
-            // SAFETY: the host promises that `params` is as long as it says.
-            unsafe { params::read(params) }?
-        };
+        // SAFETY: the host promises that `params` is as long as it says.
+        let params = unsafe { params::read_or_defaults(params) }?;
         // SAFETY: the host promises that the views and arrays can be read.
         let request = unsafe { params.request(context) }?;
         let cancel = params.token()?;
@@ -209,6 +201,87 @@ pub unsafe extern "C" fn inhouse_session_complete(
     };
     // SAFETY: the host promises that out-parameters can be written.
     unsafe { create(out, Out::Optional, error, complete) }
+}
+
+/// What a session has done since it was opened, and what it holds, as a JSON object: `calls`, `completions`,
+/// `prompt_tokens`, `prompt_tokens_shared`, `completion_tokens`, `prefill_seconds`, `decode_seconds`, `cache_cells` (of
+/// the KV cache), `kept_prompts` and `kept_tokens` (of the prefix cache), `context_length` (tokens). Unknown members must
+/// be passed over: more may come.
+///
+/// Ownership: the host owns `*out` and frees it with inhouse_text_free().
+/// Threads: any, but one call on a session at a time: INHOUSE_STATUS_BUSY meanwhile.
+/// Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_BUSY; INHOUSE_STATUS_POISONED.
+/// Null: `session` and `out` must not be NULL; `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_session_info(
+    session: *const inhouse_session,
+    out: *mut *mut inhouse_text,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let info = || {
+        let session = handle::get(session)?;
+        Text::json(&session.with(|_| false, |session| Ok(session.statistics()))?)
+    };
+    // SAFETY: the host promises that out-parameters can be written.
+    unsafe { create(out, Out::Required, error, info) }
+}
+
+/// Writes the prompts that a session keeps (`prefix_tokens` of the engine), with what the model made of them, to the file
+/// `path`, for inhouse_session_load_prefixes(). A file that is there is replaced in one step.
+///
+/// Ownership: nothing changes hands; `path` is copied.
+/// Threads: any, but one call on a session at a time: INHOUSE_STATUS_BUSY meanwhile. It writes a file of some MiB.
+/// Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT, also where there is nothing to save;
+/// INHOUSE_STATUS_UNSUPPORTED where the backend cannot; INHOUSE_STATUS_IO; INHOUSE_STATUS_BUSY; INHOUSE_STATUS_POISONED.
+/// Null: `session` must not be NULL; `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_session_save_prefixes(
+    session: *const inhouse_session,
+    path: inhouse_str,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let save = || {
+        let session = handle::get(session)?;
+        // SAFETY: the host promises that the view can be read.
+        let path = unsafe { path.read_required_path("path") }?;
+        session.with(|_| false, |session| session.save_prefixes(&path))
+    };
+    // SAFETY: the host promises that `error` can be written.
+    unsafe { attempt(error, save) }
+}
+
+/// Takes in the prompts of a file that inhouse_session_save_prefixes() wrote with the same model, and puts their number
+/// in `n`. What the session kept before is dropped, also where the call fails.
+///
+/// Ownership: nothing changes hands; `path` is copied.
+/// Threads: any, but one call on a session at a time: INHOUSE_STATUS_BUSY meanwhile. It reads a file of some MiB.
+/// Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_NOT_FOUND; INHOUSE_STATUS_INVALID_DATA for a file that is damaged
+/// or of another model; INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_UNSUPPORTED; INHOUSE_STATUS_IO;
+/// INHOUSE_STATUS_BUSY; INHOUSE_STATUS_POISONED. `n` is then 0.
+/// Null: `session` must not be NULL; `n` may be, `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_session_load_prefixes(
+    session: *const inhouse_session,
+    path: inhouse_str,
+    n: *mut usize,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let mut loaded = 0;
+    let load = || {
+        check_aligned(n, "n")?;
+        let session = handle::get(session)?;
+        // SAFETY: the host promises that the view can be read.
+        let path = unsafe { path.read_required_path("path") }?;
+        loaded = session
+            .with(|error| error.kind() == ErrorKind::Backend, |session| session.load_prefixes(&path))?;
+        Ok(())
+    };
+    // SAFETY: the host promises that `error` and `n` can be written.
+    unsafe {
+        let status = attempt(error, load);
+        put(n, loaded);
+        status
+    }
 }
 
 /// Closes a session. A call that is still running on another thread ends as it would have; cancel it first to end it

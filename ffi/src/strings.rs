@@ -1,7 +1,7 @@
 //! Text across the border: borrowed views in, library-owned text out.
 
 use std::ffi::{CStr, c_char};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use crate::boundary::{act, check_aligned, read};
@@ -56,19 +56,86 @@ impl inhouse_str {
         Ok(Some(text.to_owned()))
     }
 
+    /// Copies a text that must be set.
+    ///
+    /// # Safety
+    /// As [`inhouse_str::read`].
+    pub(crate) unsafe fn read_required(self, name: &str, limit: usize) -> Result<String, Failure> {
+        // SAFETY: the caller's promise.
+        unsafe { self.read(name, limit) }?.ok_or_else(|| Failure::invalid(format!("`{name}` is unset")))
+    }
+
+    /// Copies a path that must be set.
+    ///
+    /// # Safety
+    /// As [`inhouse_str::read`].
+    pub(crate) unsafe fn read_required_path(self, name: &str) -> Result<PathBuf, Failure> {
+        // SAFETY: the caller's promise.
+        unsafe { self.read_path(name) }?.ok_or_else(|| Failure::invalid(format!("`{name}` is unset")))
+    }
+
+    /// Copies the path of a file or folder that is to be read. A pipe would wait for a writer, a device has no end, and
+    /// standard input (`-`) is the host's.
+    ///
+    /// # Safety
+    /// As [`inhouse_str::read`].
+    pub(crate) unsafe fn read_input_path(self, name: &str) -> Result<PathBuf, Failure> {
+        // SAFETY: the caller's promise.
+        let path = unsafe { self.read_required_path(name) }?;
+        check_input(&path, name)?;
+        Ok(path)
+    }
+
     /// Copies a path; `None` where it is unset.
     ///
     /// # Safety
     /// As [`inhouse_str::read`].
     pub(crate) unsafe fn read_path(self, name: &str) -> Result<Option<PathBuf>, Failure> {
         // SAFETY: the caller's promise.
-        let Some(text) = (unsafe { self.read(name, INHOUSE_MAX_PATH_BYTES) })? else { return Ok(None) };
-        if text.is_empty() || text.contains('\0') {
-            let fault = if text.is_empty() { "is empty" } else { "contains a NUL byte" };
-            return Err(Failure::invalid(format!("`{name}` {fault}: expected a path")));
-        }
-        Ok(Some(text.into()))
+        let text = unsafe { self.read(name, INHOUSE_MAX_PATH_BYTES) }?;
+        text.map(|text| to_path(text, name)).transpose()
     }
+}
+
+/// Refuses what cannot be read to an end: see [`inhouse_str::read_input_path`].
+fn check_input(path: &Path, name: &str) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        return Err(Failure::invalid(format!("`{name}` is `-`: standard input is the host's")));
+    }
+    let meta = std::fs::metadata(path).map_err(|cause| inhouse::Error::io("open", path, cause))?;
+    if meta.is_dir() || meta.is_file() {
+        return Ok(());
+    }
+    let status = inhouse_status::INHOUSE_STATUS_INVALID_DATA;
+    Err(Failure::new(status, format!("{}: is neither a file nor a folder", path.display())))
+}
+
+/// Copies an array of paths of what is to be read.
+///
+/// # Safety
+/// As [`read_list`].
+pub(crate) unsafe fn read_input_paths(
+    items: *const inhouse_str,
+    n: usize,
+    name: &str,
+    limit: usize,
+) -> Result<Vec<PathBuf>, Failure> {
+    // SAFETY: the caller's promise.
+    let texts = unsafe { read_list(items, n, name, limit) }?;
+    let path = |(at, text): (usize, String)| {
+        let path = to_path(text, &format!("{name}[{at}]"))?;
+        check_input(&path, &format!("{name}[{at}]"))?;
+        Ok(path)
+    };
+    texts.into_iter().enumerate().map(path).collect()
+}
+
+fn to_path(text: String, name: &str) -> Result<PathBuf, Failure> {
+    if text.is_empty() || text.contains('\0') {
+        let fault = if text.is_empty() { "is empty" } else { "contains a NUL byte" };
+        return Err(Failure::invalid(format!("`{name}` {fault}: expected a path")));
+    }
+    Ok(text.into())
 }
 
 /// Copies an array of texts.
@@ -112,6 +179,15 @@ pub(crate) struct Text(Box<[u8]>);
 impl Text {
     pub(crate) fn view(&self) -> inhouse_str {
         inhouse_str { data: self.0.as_ptr().cast(), len: self.0.len() - 1 }
+    }
+}
+
+impl Text {
+    /// A value as a JSON document.
+    pub(crate) fn json(value: &impl serde::Serialize) -> Result<Self, Failure> {
+        serde_json::to_string(value)
+            .map(Self::from)
+            .map_err(|cause| Failure::new(inhouse_status::INHOUSE_STATUS_INTERNAL, cause.to_string()))
     }
 }
 

@@ -4,18 +4,22 @@
 use std::path::{Path, PathBuf};
 
 /// The order of the parts in the header.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 15] = [
     "version",
     "status",
     "strings",
     "error",
+    "log",
     "cancel",
+    "progress",
+    "index",
     "apis",
     "engine",
     "event",
     "request",
     "completion",
     "session",
+    "evaluate",
 ];
 
 fn root() -> PathBuf {

@@ -1,8 +1,10 @@
 //! The cross-crate tests, in one binary.
 
+mod asking;
 mod benchmarks;
 mod cli;
 mod daemon;
+mod encoders;
 mod ffi;
 mod generate;
 mod gguf;
@@ -11,3 +13,4 @@ mod journal;
 mod naming;
 mod parity;
 mod prefixes;
+mod worker;

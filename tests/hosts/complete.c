@@ -5,51 +5,7 @@
  *
  * Prints what came out; ends with "ok" and 0 where everything was as the header says, else with the failing line and 1.
  */
-#include <inhouse.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define CHECK(condition)                                                                  \
-    do {                                                                                  \
-        if (!(condition)) {                                                               \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);       \
-            exit(1);                                                                      \
-        }                                                                                 \
-    } while (0)
-
-/*
- * Fails with the library's own words. `error` is the place that the call was given, not its content: C does not say
- * whether an argument is read before or after the call beside it.
- */
-static void must(inhouse_status status, inhouse_error **error, const char *what)
-{
-    inhouse_str message = inhouse_error_message(error != NULL ? *error : NULL);
-    if (status == INHOUSE_STATUS_OK) {
-        CHECK(error == NULL || *error == NULL);
-        return;
-    }
-    fprintf(stderr, "%s: %s: %s\n", what, inhouse_status_name(status), message.data ? message.data : "(no error)");
-    exit(1);
-}
-
-/* The call failed as it had to, and says so in words. */
-static void must_fail(inhouse_status status, inhouse_status expected, inhouse_error **error, const char *what)
-{
-    inhouse_str message = inhouse_error_message(*error);
-    printf("  %s: %s: %s\n", what, inhouse_status_name(status), message.data ? message.data : "(no error)");
-    CHECK(status == expected);
-    CHECK(inhouse_error_status(*error) == expected);
-    CHECK(message.data != NULL && message.len == strlen(message.data) && message.len > 0);
-    CHECK(inhouse_error_free(*error) == INHOUSE_STATUS_OK);
-    *error = NULL;
-}
-
-static int is(inhouse_str view, const char *text)
-{
-    return view.data != NULL && view.len == strlen(text) && memcmp(view.data, text, view.len) == 0;
-}
+#include "host.h"
 
 /* What the callback has seen. */
 struct seen {
@@ -115,9 +71,167 @@ static void describe(inhouse_engine *engine)
     inhouse_error *error = NULL;
     must(inhouse_engine_info(engine, &info, &error), &error, "info");
     printf("  %s\n", inhouse_text_view(info).data);
+    CHECK(strstr(inhouse_text_view(info).data, "\"resident_bytes\":") != NULL);
     CHECK(inhouse_text_free(info) == INHOUSE_STATUS_OK);
     CHECK(inhouse_text_free(info) == INHOUSE_STATUS_INVALID_HANDLE);
     CHECK(inhouse_text_view(info).data == NULL);
+}
+
+/* The choice of Figure 4: what fits is shown, a person chooses, the model reads what was chosen. */
+static void choose(inhouse_engine *engine, inhouse_session *session)
+{
+    inhouse_complete_params params;
+    inhouse_completion *completion = NULL;
+    inhouse_apis *offered = NULL, *other = NULL, *chosen = NULL, *both = NULL, *in_prompt = NULL;
+    inhouse_text *query = NULL;
+    inhouse_error *error = NULL;
+    inhouse_str context = inhouse_str_of("# open the ledger of May\nledger =");
+    inhouse_str unset = inhouse_str_of(NULL);
+    size_t first[] = {0, 0}, beyond[] = {9};
+    size_t i;
+
+    must(inhouse_query_of_context(context, &query, &error), &error, "query");
+    CHECK(says(query, "open the ledger of May"));
+    must_fail(inhouse_query_of_context(unset, &query, &error), INHOUSE_STATUS_INVALID_ARGUMENT, &error, "query of nothing");
+    must(inhouse_engine_propose(engine, context, unset, 5, &offered, &error), &error, "propose");
+    for (i = 0; i < inhouse_apis_count(offered); i++)
+        printf("  %zu  %s\n", i + 1, inhouse_apis_label(offered, i).data);
+    CHECK(is(inhouse_apis_label(offered, 0), "ledgers.open_ledger(path): Opens a ledger."));
+    CHECK(inhouse_apis_label(offered, i).data == NULL);
+    must_fail(inhouse_engine_propose(engine, unset, unset, 5, &other, &error), INHOUSE_STATUS_INVALID_ARGUMENT, &error,
+              "propose for nothing");
+    /* A query of one's own, and something chosen of both answers. */
+    must(inhouse_engine_propose(engine, context, inhouse_str_of("sum a month"), 5, &other, &error), &error, "own query");
+    CHECK(is(inhouse_apis_name(other, 0), "tally"));
+    must_fail(inhouse_apis_select(offered, beyond, 1, &chosen, &error), INHOUSE_STATUS_INVALID_ARGUMENT, &error,
+              "choose the tenth");
+    must_fail(inhouse_apis_select(offered, NULL, 1, &chosen, &error), INHOUSE_STATUS_INVALID_ARGUMENT, &error,
+              "choose from NULL");
+    must(inhouse_apis_select(offered, first, 2, &chosen, &error), &error, "choose");
+    CHECK(inhouse_apis_count(chosen) == 1);
+    must(inhouse_apis_join(chosen, other, &both, &error), &error, "join");
+    CHECK(inhouse_apis_count(both) == 1 + inhouse_apis_count(other) && is(inhouse_apis_name(both, 1), "tally"));
+    CHECK(inhouse_apis_free(chosen) == INHOUSE_STATUS_OK && inhouse_apis_free(offered) == INHOUSE_STATUS_OK);
+
+    if (session == NULL)
+        goto done;
+    must(inhouse_complete_params_init(&params, sizeof params), NULL, "init");
+    params.api_choice = INHOUSE_APIS_GIVEN;
+    params.apis = both;
+    params.max_tokens = 4;
+    must(inhouse_session_complete(session, context, &params, &completion, &error), &error, "complete with the chosen");
+    must(inhouse_completion_apis(completion, &in_prompt, &error), &error, "apis of a completion");
+    CHECK(inhouse_apis_count(in_prompt) == inhouse_apis_count(both));
+    CHECK(strstr(inhouse_completion_prompt(completion).data, "# tally(path): Sums the entries of a month.") != NULL);
+    inhouse_apis_free(in_prompt);
+    inhouse_completion_free(completion);
+    /* None of the above. */
+    must(inhouse_apis_select(both, NULL, 0, &chosen, &error), &error, "choose none");
+    CHECK(inhouse_apis_count(chosen) == 0);
+    params.apis = chosen;
+    must(inhouse_session_complete(session, context, &params, &completion, &error), &error, "complete with none");
+    CHECK(is(inhouse_completion_prompt(completion), context.data));
+    inhouse_completion_free(completion);
+    inhouse_apis_free(chosen);
+    must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_INVALID_HANDLE,
+              &error, "complete with a freed list");
+done:
+    inhouse_apis_free(both);
+    inhouse_apis_free(other);
+}
+
+/* Decoding held to the names of the index, and what is said of tokens and APIs. */
+static void constrain(inhouse_engine *engine, inhouse_session *session)
+{
+    inhouse_complete_params params;
+    inhouse_completion *completion = NULL;
+    inhouse_text *text = NULL;
+    inhouse_error *error = NULL;
+    inhouse_str context = inhouse_str_of("import ledgers\nledger = ledgers.");
+    const float *values;
+    size_t i, n = 99;
+
+    must(inhouse_complete_params_init(&params, sizeof params), NULL, "init");
+    params.constrain = 1;
+    params.log_probabilities = 1;
+    params.min_p = 0.05f;
+    params.repetition_penalty = 1.1f;
+    params.top_k = 50;
+    params.max_tokens = 8;
+    must(inhouse_session_complete(session, context, &params, &completion, &error), &error, "complete, constrained");
+    values = inhouse_completion_log_probabilities(completion, 0, &n);
+    CHECK(values != NULL && n == inhouse_completion_tokens(completion, 0));
+    for (i = 0; i < n; i++)
+        CHECK(values[i] <= 0.0f);
+    CHECK(inhouse_completion_log_probabilities(completion, 1, &n) == NULL && n == 0);
+    CHECK(inhouse_completion_log_probabilities(completion, 0, NULL) == NULL);
+    must(inhouse_completion_json(completion, &text, &error), &error, "json of a completion");
+    CHECK(strstr(inhouse_text_view(text).data, "\"logprobs\":[") != NULL && says(text, "\"masked\":"));
+    must(inhouse_engine_api_report(engine, context, inhouse_completion_text(completion, 0), &text, &error), &error, "report");
+    CHECK(says(text, "\"unknown\":0"));
+    must(inhouse_engine_api_report(engine, context, inhouse_str_of("open_leger(1)\n"), &text, &error), &error, "report");
+    CHECK(says(text, "ledgers.open_leger"));
+    inhouse_completion_free(completion);
+    /* A model that was not trained to fill in says so, and a template must be one. */
+    params.constrain = 0;
+    params.suffix = inhouse_str_of("\nledger.close()\n");
+    must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_UNSUPPORTED, &error,
+              "complete between two pieces of code");
+    params.suffix = inhouse_str_of(NULL);
+    params.chat = INHOUSE_CHAT_GIVEN;
+    params.chat_template = inhouse_str_of("{% if %}");
+    must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_INVALID_DATA, &error,
+              "complete in a chat without a sound template");
+    params.chat_template = inhouse_str_of("{{ messages[-1].content }}");
+    params.log_probabilities = 0;
+    must(inhouse_session_complete(session, context, &params, &completion, &error), &error, "complete in a chat");
+    must(inhouse_completion_json(completion, &text, &error), &error, "json of a completion");
+    CHECK(says(text, "\"format\":\"chat\""));
+    inhouse_completion_free(completion);
+    params.chat = INHOUSE_CHAT_NONE;
+    params.constrain = 2;
+    must_fail(inhouse_session_complete(session, context, &params, &completion, &error), INHOUSE_STATUS_INVALID_ARGUMENT,
+              &error, "complete, constrained by 2");
+}
+
+/* Prompts kept from call to call, in a file from one session to another. */
+static void keep(inhouse_engine *engine, const char *file)
+{
+    inhouse_session *sessions[2] = {NULL, NULL};
+    inhouse_complete_params params;
+    inhouse_completion *completion = NULL;
+    inhouse_text *text = NULL;
+    inhouse_error *error = NULL;
+    inhouse_str context = inhouse_str_of("# a beginning that is long enough to be worth keeping from one call to the next\n"
+                                         "import ledgers\nimport datetime\nimport collections\nledger =");
+    size_t n = 99, shared;
+    int i;
+
+    must(inhouse_complete_params_init(&params, sizeof params), NULL, "init");
+    params.max_tokens = 2;
+    for (i = 0; i < 2; i++) {
+        must(inhouse_session_open(engine, NULL, &sessions[i], &error), &error, "open a session");
+        if (i == 1) {
+            must(inhouse_session_load_prefixes(sessions[1], inhouse_str_of(file), &n, &error), &error, "load");
+            CHECK(n == 1);
+        }
+        must(inhouse_session_complete(sessions[i], context, &params, &completion, &error), &error, "complete");
+        shared = inhouse_completion_prompt_tokens_shared(completion);
+        CHECK((shared > 0) == (i == 1) && shared < inhouse_completion_prompt_tokens(completion));
+        inhouse_completion_free(completion);
+        if (i == 0)
+            must(inhouse_session_save_prefixes(sessions[0], inhouse_str_of(file), &error), &error, "save");
+    }
+    must(inhouse_session_info(sessions[1], &text, &error), &error, "info of a session");
+    CHECK(says(text, "\"kept_prompts\":1"));
+    must_fail(inhouse_session_save_prefixes(sessions[1], inhouse_str_of("/no/such/folder/x"), &error),
+              INHOUSE_STATUS_NOT_FOUND, &error, "save prompts where they cannot be");
+    must_fail(inhouse_session_load_prefixes(sessions[1], inhouse_str_of("/no/such/file"), &n, &error),
+              INHOUSE_STATUS_NOT_FOUND, &error, "load prompts that are not there");
+    CHECK(n == 0);
+    for (i = 0; i < 2; i++)
+        CHECK(inhouse_session_close(sessions[i]) == INHOUSE_STATUS_OK);
+    must_fail(inhouse_session_info(sessions[0], &text, &error), INHOUSE_STATUS_INVALID_HANDLE, &error, "info of what is closed");
 }
 
 static void complete(inhouse_session *session)
@@ -265,6 +379,7 @@ static void misuse(inhouse_engine *engine)
 
 int main(int argc, char **argv)
 {
+    char prefixes[4096];
     inhouse_engine_params params;
     inhouse_engine *engine = NULL;
     inhouse_session *session = NULL;
@@ -281,6 +396,7 @@ int main(int argc, char **argv)
     must(inhouse_engine_params_init(&params, sizeof params), NULL, "init");
     params.index = inhouse_str_of(argv[1]);
     params.model = inhouse_str_of(argc == 3 ? argv[2] : NULL);
+    params.prefix_tokens = 512;
     must(inhouse_engine_open(&params, &engine, &error), &error, "open");
     describe(engine);
     retrieve(engine);
@@ -291,6 +407,10 @@ int main(int argc, char **argv)
         must(inhouse_session_params_init(&session_params, sizeof session_params), NULL, "init");
         session_params.n_sequences = 2;
         must(inhouse_session_open(engine, &session_params, &session, &error), &error, "open a session");
+        choose(engine, session);
+        constrain(engine, session);
+        CHECK(snprintf(prefixes, sizeof prefixes, "%s.prefixes", argv[1]) < (int)sizeof prefixes);
+        keep(engine, prefixes);
         /* The session keeps the engine open. */
         must(inhouse_engine_release(engine), NULL, "release");
         CHECK(inhouse_engine_release(engine) == INHOUSE_STATUS_INVALID_HANDLE);
@@ -300,6 +420,7 @@ int main(int argc, char **argv)
     } else {
         must_fail(inhouse_session_open(engine, NULL, &session, &error), INHOUSE_STATUS_INVALID_ARGUMENT, &error,
                   "open a session without a model");
+        choose(engine, NULL);
         must(inhouse_engine_retain(engine), NULL, "retain");
         must(inhouse_engine_release(engine), NULL, "release");
         describe(engine);

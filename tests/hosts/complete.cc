@@ -62,6 +62,83 @@ void retrieve(const inhouse::engine &engine)
     must_fail(engine.retrieve("\xff\xfe", 1), INHOUSE_STATUS_INVALID_ARGUMENT, "retrieve with a query not in UTF-8");
 }
 
+/* Documentation read, an index built and updated, with a callback that watches and one that ends it. */
+void index(const std::string &scratch)
+{
+    const std::string rows = scratch + ".cc.jsonl", folder = scratch + ".cc.index";
+    if (std::FILE *file = std::fopen((scratch + ".cc.py").c_str(), "w")) {
+        std::fputs("def knot(rope):\n    \"\"\"Ties a rope.\"\"\"\n", file);
+        CHECK(std::fclose(file) == 0);
+    }
+    std::size_t told = 0;
+    const inhouse::text read = must(inhouse::read_docs(rows, inhouse::index_options({scratch + ".cc.py"}).threads(1),
+                                                       [&](const inhouse::progress &now) { told += !now.text().empty(); }),
+                                    "read documentation");
+    CHECK(told >= 2 && read.view().find("\"skipped\":[]") != std::string_view::npos);
+    const inhouse::index_options options({rows});
+    must_fail(inhouse::build_index(folder, options, [](const inhouse::progress &) { return false; }),
+              INHOUSE_STATUS_CANCELLED, "build, stopped");
+#if INHOUSE_HAS_EXCEPTIONS
+    bool caught = false;
+    try {
+        (void)inhouse::build_index(folder, options, [](const inhouse::progress &) { throw std::runtime_error("enough"); });
+    } catch (const std::runtime_error &cause) {
+        caught = std::string(cause.what()) == "enough";
+    }
+    CHECK(caught);
+#endif
+    CHECK(inhouse::build_index(folder, options) && inhouse::index_info(folder));
+    CHECK(must(inhouse::update_index(folder, options), "update").view().find("\"unchanged\":") != std::string_view::npos);
+    must_fail(inhouse::index_info(rows), INHOUSE_STATUS_INVALID_DATA, "info of a file");
+    const inhouse::engine engine = must(inhouse::engine::open(inhouse::engine_options().index(folder)), "open");
+    CHECK(must(engine.retrieve("tie a rope", 1), "retrieve")[0].name == "knot");
+    CHECK(engine.with_index(folder));
+}
+
+/* The choice among what fits, and what is said of code. */
+void choose(const inhouse::engine &engine, inhouse::session &session)
+{
+    CHECK(must(inhouse::query_of_context(CONTEXT), "query").view() == "open the ledger of May");
+    const inhouse::apis offered = must(engine.propose(CONTEXT), "propose");
+    const inhouse::apis other = must(engine.propose(CONTEXT, "sum a month", 1), "own query");
+    CHECK(offered[0].label == "ledgers.open_ledger(path): Opens a ledger." && other[0].name == "tally");
+    const inhouse::apis chosen = must(must(offered.select({0}), "choose").join(other), "join");
+    CHECK(chosen.size() == 2 && must(offered.select({}), "none of the above").empty());
+    must_fail(offered.select({17}), INHOUSE_STATUS_INVALID_ARGUMENT, "choose the eighteenth");
+    inhouse::complete_options options;
+    options.apis_given(chosen).max_tokens(4).constrain().log_probabilities().min_p(0.01f).repetition_penalty(1.1f);
+    const inhouse::completion done = must(session.complete(CONTEXT, options), "complete with the chosen");
+    std::size_t n = 0;
+    CHECK(done.log_probabilities(n) != nullptr && n == done.tokens() && done.log_probabilities(n, 1) == nullptr && n == 0);
+    CHECK(must(done.json(), "json").view().find("\"masked\":") != std::string_view::npos);
+    CHECK(must(engine.api_report("import ledgers\n", "ledgers.tall(1)\n"), "report").view().find("unknown_member") !=
+          std::string_view::npos);
+    CHECK(done.prompt_tokens_shared() < done.prompt_tokens());
+    CHECK(must(session.info(), "info").view().find("\"calls\":1") != std::string_view::npos);
+    must_fail(session.load_prefixes("/no/such/file"), INHOUSE_STATUS_NOT_FOUND, "load prompts that are not there");
+    CHECK(!session.save_prefixes("/no/such/folder/x"));
+}
+
+/* What needs no evald of evaluation, and the log. */
+void further()
+{
+    std::size_t lines = 0;
+    {
+        const auto log = inhouse::log::open(INHOUSE_LOG_TRACE, [&](const inhouse::log_record &record) {
+            lines += !record.message().empty();
+        });
+        CHECK(log);
+        const auto second = inhouse::log::open(INHOUSE_LOG_WARN, [](const inhouse::log_record &) {});
+        CHECK(second);
+    }
+    const inhouse::evaluate_options options = inhouse::evaluate_options().socket("/no/such/socket").k({1, 2});
+    const auto done = inhouse::evaluate("{\"task_id\": \"t\", \"prompt\": \"\", \"test\": \"assert x\"}",
+                                        "{\"task_id\": \"t\", \"completion\": \"x = 1\"}", options,
+                                        [](const inhouse::progress &) {});
+    CHECK(!done && (done.error().code() == INHOUSE_STATUS_SANDBOX || done.error().code() == INHOUSE_STATUS_UNSUPPORTED));
+    CHECK(!inhouse::evaluate("", "", options) && !inhouse::evaluate_files("/no/such/file", "/no/such/file"));
+}
+
 void holds(inhouse::engine engine)
 {
     inhouse::engine copy = engine;
@@ -179,6 +256,8 @@ int main(int argc, char **argv)
         return 2;
     }
     CHECK(inhouse::is_compatible());
+    index(argv[1]);
+    further();
     std::printf("libinhouse %s, backends: %s, exceptions: %d\n", std::string(inhouse::version()).c_str(),
                 std::string(inhouse::backends()).c_str(), INHOUSE_HAS_EXCEPTIONS);
     must_fail(inhouse::engine::open(inhouse::engine_options()), INHOUSE_STATUS_INVALID_ARGUMENT, "open nothing");
@@ -193,6 +272,8 @@ int main(int argc, char **argv)
         holds(engine);
         // The session keeps the engine open.
         session = must(engine.open_session(2), "open a session");
+        inhouse::session other = must(engine.open_session(), "open a session");
+        choose(engine, other);
     }
     complete(session);
     inhouse::session gone = std::move(session);

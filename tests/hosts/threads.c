@@ -29,6 +29,7 @@ struct worker {
 };
 
 static inhouse_engine *engine;
+static const char *index_folder;
 static struct slot slots[N_THREADS];
 static struct worker workers[N_THREADS];
 static time_t end;
@@ -70,6 +71,13 @@ static int32_t on_event(void *user_data, const inhouse_event *event)
     return event->kind == INHOUSE_EVENT_TEXT && draw(worker, 16) == 0;
 }
 
+static void on_log(void *user_data, const inhouse_log_record *record)
+{
+    (void)user_data;
+    if (record->message.data == NULL)
+        abort();
+}
+
 /* Another thread's session and token, used as a host's other threads might. */
 static void disturb(struct worker *worker)
 {
@@ -81,7 +89,7 @@ static void disturb(struct worker *worker)
     session = other->session;
     cancel = other->cancel;
     pthread_mutex_unlock(&other->lock);
-    switch (draw(worker, 4)) {
+    switch (draw(worker, 6)) {
     case 0:
         status = inhouse_cancel_set(cancel);
         expect(worker, status, "cancel", cancel == NULL || status == INHOUSE_STATUS_INVALID_HANDLE);
@@ -98,6 +106,16 @@ static void disturb(struct worker *worker)
         expect(worker, status, "complete on another's", session == NULL || is_ended(status));
         break;
     }
+    case 3: {
+        inhouse_text *info = NULL;
+        status = inhouse_session_info(session, &info, NULL);
+        expect(worker, status, "info of another's", session == NULL || is_ended(status));
+        (void)inhouse_text_free(info);
+        break;
+    }
+    case 4:
+        expect(worker, inhouse_log_set((int32_t)draw(worker, 3), on_log, NULL, NULL), "log", 0);
+        break;
     default:
         expect(worker, inhouse_cancel_free(NULL), "free nothing", 0);
     }
@@ -128,6 +146,7 @@ static void round_of(struct worker *worker, struct slot *own)
         params.seed = draw(worker, 1000);
         params.timeout_ms = draw(worker, 4) == 0 ? 1 + draw(worker, 50) : 0;
         params.api_choice = draw(worker, 2) ? INHOUSE_APIS_TOP : INHOUSE_APIS_NONE;
+        params.constrain = draw(worker, 4) == 0;
         params.n_apis = 1 + draw(worker, 3);
         params.on_event = on_event;
         params.user_data = worker;
@@ -139,8 +158,17 @@ static void round_of(struct worker *worker, struct slot *own)
         error = NULL;
         (void)inhouse_completion_text(completion, 0);
         inhouse_completion_free(completion);
-        expect(worker, inhouse_engine_retrieve(engine, inhouse_str_of("open the ledger"), 2, &apis, NULL), "retrieve", 0);
-        (void)inhouse_apis_name(apis, 0);
+        expect(worker, inhouse_engine_propose(engine, inhouse_str_of("# open the ledger"), inhouse_str_of(NULL), 2, &apis, NULL),
+               "propose", 0);
+        (void)inhouse_apis_label(apis, 0);
+        if (draw(worker, 8) == 0) {
+            inhouse_engine *fresh = NULL;
+            inhouse_apis *all = NULL;
+            expect(worker, inhouse_engine_with_index(engine, inhouse_str_of(index_folder), &fresh, NULL), "with_index", 0);
+            expect(worker, inhouse_apis_join(apis, apis, &all, NULL), "join", 0);
+            expect(worker, inhouse_apis_free(all), "free apis", 0);
+            expect(worker, inhouse_engine_release(fresh), "release", 0);
+        }
         expect(worker, inhouse_apis_free(apis), "free apis", 0);
         disturb(worker);
         if (draw(worker, 2))
@@ -180,7 +208,9 @@ int main(int argc, char **argv)
     end = now() + (argc > 3 ? atoi(argv[3]) : 3);
     seed = argc > 4 ? strtoull(argv[4], NULL, 10) : 1;
     inhouse_engine_params_init(&params, sizeof params);
+    index_folder = argv[1];
     params.index = inhouse_str_of(argv[1]);
+    params.prefix_tokens = 64;
     params.model = inhouse_str_of(argv[2]);
     params.threads = 1;
     params.context_length = 256;
@@ -201,7 +231,8 @@ int main(int argc, char **argv)
         for (status = 0; status < N_STATUSES; status++)
             seen[status] += workers[i].seen[status];
     }
-    if (inhouse_engine_release(engine) != INHOUSE_STATUS_OK ||
+    if (inhouse_log_set(INHOUSE_LOG_OFF, NULL, NULL, NULL) != INHOUSE_STATUS_OK ||
+        inhouse_engine_release(engine) != INHOUSE_STATUS_OK ||
         inhouse_engine_release(engine) != INHOUSE_STATUS_INVALID_HANDLE)
         return 1;
     for (status = 0; status < N_STATUSES; status++) {

@@ -7,7 +7,7 @@
 //!
 //! `decode` and `samples` go through the whole loop (sampling at the paper's settings, text, stop rules); `serial` draws
 //! the same samples one after another, each with a prefill of its own. Prints one JSON object: seconds of the prompt, of
-//! the rest, tokens, and the process's memory.
+//! the rest, tokens, and memory: of the weights' file, of the KV cells, and the process's peak.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -54,6 +54,8 @@ struct Measured {
     decode_seconds: f64,
     prompt_tokens: usize,
     new_tokens: usize,
+    /// Memory of the decoder before its first pass: all cells, and nothing else worth counting.
+    kv_kib: u64,
 }
 
 struct Bench {
@@ -107,6 +109,8 @@ impl Bench {
             max_tokens,
             // Looked for as others, and never found: every sample has all its tokens.
             stops: StopRules::new(["\u{1}\n\u{1}"]),
+            ends: Vec::new(),
+            silent: Vec::new(),
             log_probabilities: false,
             constraint: None,
         };
@@ -115,9 +119,11 @@ impl Bench {
     }
 
     fn samples(&self, prompt: usize, n: usize, tokens: usize, sequences: usize) -> Result<Measured> {
+        let before = memory("RssAnon").unwrap_or(0);
         let mut decoder = self.decoder(sequences, prompt + sequences * tokens)?;
+        let kv_kib = memory("RssAnon").unwrap_or(0).saturating_sub(before);
         self.warm_up(&mut *decoder)?;
-        let mut measured = Measured::default();
+        let mut measured = Measured { kv_kib, ..Measured::default() };
         measured.add(&self.generate(&mut *decoder, prompt, n, tokens, 1)?);
         Ok(measured)
     }
@@ -160,9 +166,10 @@ fn main() -> Result<()> {
         return Err("usage: llama MODEL THREADS prefill|decode|samples|serial NUMBERS".into());
     };
     let numbers = numbers.iter().map(|text| text.parse()).collect::<std::result::Result<Vec<usize>, _>>()?;
-    let model = load(Path::new(model), &LoadOptions::default())?;
+    let path = Path::new(model);
+    let model = load(path, &LoadOptions::default())?;
     let bench = Bench { model, threads: threads.parse()? };
-    let loaded = memory("VmRSS");
+    let weights_kib = std::fs::metadata(path)?.len() / 1024;
     let measured = match (mode.as_str(), numbers.as_slice()) {
         ("prefill", [n]) => bench.prefill(*n)?,
         ("decode", [n]) => bench.samples(1, 1, *n, 1)?,
@@ -170,16 +177,15 @@ fn main() -> Result<()> {
         ("serial", [prompt, n, tokens]) => bench.serial(*prompt, *n, *tokens)?,
         _ => return Err(format!("no mode `{mode}` with {} numbers", numbers.len()).into()),
     };
-    let kib = |value: Option<u64>| value.map_or("null".to_owned(), |value| value.to_string());
     println!(
-        "{{\"prefill_seconds\": {}, \"decode_seconds\": {}, \"prompt_tokens\": {}, \"new_tokens\": {}, \"loaded_kib\": {}, \"peak_kib\": {}, \"anonymous_kib\": {}}}",
+        "{{\"prefill_seconds\": {}, \"decode_seconds\": {}, \"prompt_tokens\": {}, \"new_tokens\": {}, \"weights_kib\": {}, \"kv_kib\": {}, \"peak_kib\": {}}}",
         measured.prefill_seconds,
         measured.decode_seconds,
         measured.prompt_tokens,
         measured.new_tokens,
-        kib(loaded),
-        kib(memory("VmHWM")),
-        kib(memory("RssAnon")),
+        weights_kib,
+        measured.kv_kib,
+        memory("VmHWM").map_or("null".to_owned(), |value| value.to_string()),
     );
     Ok(())
 }

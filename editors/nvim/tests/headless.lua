@@ -12,6 +12,10 @@ local function main()
     assert(inhouse.setup({ library = vim.env.INHOUSE_LIBRARY, index = vim.env.INHOUSE_INDEX, model = vim.env.INHOUSE_MODEL,
         max_tokens = 12 }), complaints[3])
 
+    inhouse.choose()
+    assert(#complaints == 3 and complaints[3]:find("nothing to look for"), complaints[3])
+    table.remove(complaints)
+
     -- The chooser: two of what is listed, then none, then an answer that is broken off.
     vim.api.nvim_buf_set_lines(0, 0, -1, false, { "# open the ledger of May", "ledger =" })
     vim.api.nvim_win_set_cursor(0, { 1, 0 })
@@ -24,6 +28,13 @@ local function main()
     answer = nil
     inhouse.choose()
     assert(#inhouse.chosen == 2)
+    -- Another query in one's own words, and one more API from its answer.
+    local answers = { "sum the entries of a month", "+1" }
+    vim.ui.input = function(options, done) prompt = options.prompt; done(table.remove(answers, 1)) end
+    inhouse.choose()
+    assert(prompt:find("APIs for: sum the entries of a month\n1. ledgers.tally", 1, true), prompt)
+    assert(#inhouse.chosen == 3 and inhouse.chosen[3] == "ledgers.tally", vim.inspect(inhouse.chosen))
+    vim.ui.input = function(options, done) prompt = options.prompt; done(answer) end
     answer = ""
     inhouse.choose()
     assert(#inhouse.chosen == 0)
@@ -38,6 +49,7 @@ local function main()
     inhouse.complete()
     wait()
     local text = inhouse.shown.text
+    collectgarbage() -- the chosen list must outlive the request that uses it
     local namespace = vim.api.nvim_get_namespaces().inhouse
     assert(#vim.api.nvim_buf_get_extmarks(0, namespace, 0, -1, {}) == 1)
     inhouse.dismiss()

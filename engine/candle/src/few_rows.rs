@@ -178,8 +178,8 @@ impl<T: Element> Share<'_, T> {
                     sums[row..row + 4].iter_mut().zip(four).for_each(|(sum, part)| *sum += part);
                     row += 4;
                 }
-                for row in row..rows {
-                    sums[row] += dot(x(row), weight);
+                for (row, sum) in sums.iter_mut().enumerate().skip(row) {
+                    *sum += dot(x(row), weight);
                 }
             }
         }

@@ -47,7 +47,9 @@ use layers::Loader;
 use model::{HfModel, Network};
 use vocabulary::Vocabulary;
 
-pub use encoder::{EncoderSettings, Pooling, SETTINGS_FILE, Towers, TrainableEncoder, load_encoder};
+pub use encoder::{
+    EncoderSettings, Pooling, SETTINGS_FILE, Towers, TrainableEncoder, encoder_fingerprint, load_encoder,
+};
 pub use tokenizer::HfTokenizer;
 pub use trainable::{Example, Trainable};
 pub use wordpiece::WordPiece;
@@ -128,16 +130,17 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
     let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, false);
     let network = network(&config, &loader)?;
     let tokenizer = HfTokenizer::new(Vocabulary::read(dir, network.vocab_size(), &config)?)?;
+    let conventions = tokenizer.vocabulary().conventions(network.encoder().is_some());
     let info = ModelInfo {
         architecture: config.model_type()?.to_owned(),
         name: model::folder_name(dir),
         context_length: network.context_length(),
         vocab_size: network.vocab_size(),
         parameters: loader.parameters(),
-        backend: "candle",
+        backend: "candle".into(),
         dtype: options.dtype.name().into(),
     };
-    Ok(Arc::new(HfModel { info, tokenizer, network }))
+    Ok(Arc::new(HfModel { info, tokenizer, conventions, network }))
 }
 
 /// The network of a configuration, with its weights.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Result as CandleResult, Tensor};
 use inhouse_core::Result;
-use inhouse_core::decode::{Decoder, DecoderOptions, Model, ModelInfo, TokenId, Tokenizer};
+use inhouse_core::decode::{Conventions, Decoder, DecoderOptions, Model, ModelInfo, TokenId, Tokenizer};
 
 use crate::attention::Rows;
 use crate::cache::{Memory, Shape};
@@ -57,6 +57,7 @@ pub(crate) trait Encoder: Send + Sync {
 pub(crate) struct HfModel {
     pub info: ModelInfo,
     pub tokenizer: HfTokenizer,
+    pub conventions: Conventions,
     pub network: Box<dyn Network>,
 }
 
@@ -67,6 +68,10 @@ impl Model for HfModel {
 
     fn tokenizer(&self) -> &dyn Tokenizer {
         &self.tokenizer
+    }
+
+    fn conventions(&self) -> &Conventions {
+        &self.conventions
     }
 
     fn decoder(self: Arc<Self>, options: &DecoderOptions) -> Result<Box<dyn Decoder>> {

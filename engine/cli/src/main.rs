@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod log;
 mod progress;
 mod term;
 
@@ -52,15 +53,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("INHOUSE_LOG") // llama.cpp warns of caches that hold more than one sequence; that is how n samples are drawn.
-                .unwrap_or_else(|_| "warn,llama-cpp-2=error".into()),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .without_time()
-        .init();
+    log::to_stderr();
     let arguments = Arguments::parse();
     let style = arguments.progress;
     let progress = progress::make(style);

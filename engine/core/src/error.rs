@@ -38,6 +38,28 @@ pub enum ErrorKind {
     Internal = 13,
 }
 
+impl ErrorKind {
+    /// The kind of that number, where this build knows it.
+    pub fn from_number(number: i32) -> Option<Self> {
+        Some(match number {
+            1 => Self::InvalidArgument,
+            2 => Self::NotFound,
+            3 => Self::Io,
+            4 => Self::InvalidData,
+            5 => Self::UnsupportedVersion,
+            6 => Self::Unsupported,
+            7 => Self::LimitExceeded,
+            8 => Self::Cancelled,
+            9 => Self::DeadlineExceeded,
+            10 => Self::Backend,
+            11 => Self::Sandbox,
+            12 => Self::Busy,
+            13 => Self::Internal,
+            _ => return None,
+        })
+    }
+}
+
 /// An error of the engine: a [kind](ErrorKind) for programs and one lower-case line for people.
 ///
 /// The line names the file, the position, the value and, where there is one, the mend.
@@ -94,4 +116,16 @@ impl Error {
 /// A path for messages: standard input is shown as `<stdin>`.
 pub fn display_path(path: &Path) -> String {
     if path == Path::new("-") { "<stdin>".into() } else { PathBuf::from(path).display().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_found_by_its_number() {
+        let kinds: Vec<ErrorKind> = (-1..200).filter_map(ErrorKind::from_number).collect();
+        assert_eq!(kinds.len(), ErrorKind::Internal as usize);
+        assert!(kinds.iter().all(|kind| ErrorKind::from_number(*kind as i32) == Some(*kind)));
+    }
 }

@@ -4,11 +4,13 @@
 //! queries) ends in a value or an [`Error`]; nothing here aborts or panics on bad input.
 //!
 //! Reading order: [`api`] (the documentation record) -> [`docs`] (Python source to records) -> [`index`]
-//! (records on disk, searched) -> [`prompt`] (records in front of a context) -> [`decode`] (tokens out of a model) ->
-//! [`constrain`] (only names that the documentation has in what is decoded). [`encode`] is what a text encoder is to the index. [`gguf`] is the container of models that
+//! (records on disk, searched) -> [`prompt`] (records in front of a context; [`chat`] for instruction models) -> [`decode`]
+//! (tokens out of a model) -> [`constrain`] (only names that the documentation has in what is decoded). [`encode`] is what a
+//! text encoder is to the index. [`gguf`] is the container of models that
 //! both the converter and the llama.cpp backend read.
 
 pub mod api;
+pub mod chat;
 pub mod constrain;
 pub mod decode;
 pub mod docs;

@@ -1,5 +1,7 @@
 //! Progress of long work, told to whoever watches: a bar, JSON lines, a C callback or nobody.
 
+use crate::Result;
+
 /// Receives the progress of one piece of work. Calls may come from several threads.
 pub trait Progress: Send + Sync {
     /// Work called `what` begins; `total` steps where it is known.
@@ -10,6 +12,14 @@ pub trait Progress: Send + Sync {
     fn note(&self, message: &str);
     /// The work is over.
     fn finish(&self);
+    /// Asked by the work between its steps: whether to go on.
+    ///
+    /// # Errors
+    /// Whoever watches wants it to end ([`crate::ErrorKind::Cancelled`]); the work returns the error and leaves what it
+    /// was to replace as it was. Asked again, the answer is the same.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Tells nobody.

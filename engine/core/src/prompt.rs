@@ -7,8 +7,10 @@
 //! <the user's context>
 //! ```
 
+mod format;
 mod query;
 
+pub use format::{Format, Writer};
 pub use query::query_from_context;
 
 use crate::api::ApiDoc;
@@ -24,64 +26,105 @@ pub struct Budget {
     pub tokens: usize,
 }
 
+/// The code around the cursor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Draft<'a> {
+    /// The code before it.
+    pub prefix: &'a str,
+    /// The code after it, where the middle is to be filled in.
+    pub suffix: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Draft<'a> {
+    fn from(prefix: &'a str) -> Self {
+        Self { prefix, suffix: None }
+    }
+}
+
 /// A prompt and what had to be left out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// The text for the model.
+    /// The API lines and the code before the cursor.
     pub text: String,
+    /// The code after the cursor, where there is a suffix.
+    pub suffix: Option<String>,
     /// How many of the APIs are in it: the first ones of the list.
     pub apis_used: usize,
-    /// Whether lines at the beginning of the context are missing.
+    /// Whether lines at the beginning of the prefix are missing, or at the end of the suffix.
     pub context_truncated: bool,
 }
 
-/// Puts the lines of `apis` before `context`, which stays unchanged; without any API there is no block.
+/// Puts the lines of `apis` before the code in front of the cursor, which stays unchanged; without any API there is no block.
 ///
-/// Over the budget, APIs are dropped from the end of the list as long as one stays. Where even one does not fit before
-/// the whole context, the context gives way: the block keeps the APIs that fit into half of the budget, and of the context
-/// the tail that fits after them, cut at the beginning of a line. `count_tokens` is asked a few times, for whole prompts.
+/// Over the budget, APIs are dropped from the end of the list as long as one stays. Where even one does not fit with the
+/// whole code, the code gives way: the block keeps the APIs that fit into half of the budget, and of the code what is nearest
+/// to the cursor stays: the end of the prefix, cut at the beginning of a line, and the beginning of the suffix, cut at the
+/// end of one. The suffix gets a quarter of the room, and more where the prefix leaves it.
+///
+/// `count_tokens` is asked a few times, for whole prompts (the text, the suffix): what it answers may hold more than the
+/// texts. A code far beyond the budget is never counted as a whole, so that the work is bounded by the budget.
 ///
 /// # Errors
-/// Not even the last line of the context fits ([`ErrorKind::LimitExceeded`]); whatever `count_tokens` reports.
+/// Not even the last line of the prefix fits ([`ErrorKind::LimitExceeded`]); whatever `count_tokens` reports.
 pub fn assemble(
     apis: &[ApiDoc],
-    context: &str,
+    draft: Draft<'_>,
     budget: Option<Budget>,
-    count_tokens: &dyn Fn(&str) -> Result<usize>,
+    count_tokens: &dyn Fn(&str, Option<&str>) -> Result<usize>,
 ) -> Result<Prompt> {
     let lines: Vec<String> = apis.iter().map(|api| format!("# {}\n", api.prompt_line())).collect();
-    let text = |n_apis: usize, context: &str| {
+    let text = |n_apis: usize, prefix: &str| {
         if n_apis == 0 {
-            context.to_owned()
+            prefix.to_owned()
         } else {
-            format!("{START}\n{}{END}\n{context}", lines[..n_apis].concat())
+            format!("{START}\n{}{END}\n{prefix}", lines[..n_apis].concat())
         }
     };
-    let whole = Prompt { text: text(apis.len(), context), apis_used: apis.len(), context_truncated: false };
-    let Some(Budget { tokens: limit }) = budget else {
-        return Ok(whole);
+    let prompt = |n_apis: usize, prefix: &str, suffix: Option<&str>| Prompt {
+        text: text(n_apis, prefix),
+        suffix: suffix.map(str::to_owned),
+        apis_used: n_apis,
+        context_truncated: prefix.len() < draft.prefix.len()
+            || suffix.map(str::len) < draft.suffix.map(str::len),
     };
-    let fits = |text: &str| Ok(count_tokens(text)? <= limit);
-    if fits(&whole.text)? {
-        return Ok(whole);
+    let Some(Budget { tokens: limit }) = budget else {
+        return Ok(prompt(apis.len(), draft.prefix, draft.suffix));
+    };
+    let measure = Measure { limit, count_tokens };
+    if !measure.far_beyond(draft)? {
+        let fits = |n_apis| measure.fits(&text(n_apis, draft.prefix), draft.suffix);
+        if fits(apis.len())? {
+            return Ok(prompt(apis.len(), draft.prefix, draft.suffix));
+        }
+        if let Some(i) = last_that_fits(apis.len(), |i| fits(i + 1))? {
+            return Ok(prompt(i + 1, draft.prefix, draft.suffix));
+        }
     }
-    if let Some(i) = last_that_fits(apis.len(), |i| fits(&text(i + 1, context)))? {
-        return Ok(Prompt { text: text(i + 1, context), apis_used: i + 1, context_truncated: false });
-    }
-    // The lines kept are counted from the end, so that more of them is longer.
-    let mut starts: Vec<usize> = context.match_indices('\n').map(|(i, _)| i + 1).collect();
-    starts.retain(|&start| start < context.len());
+    // Shortest first: more lines are longer.
+    let mut starts: Vec<usize> = draft.prefix.match_indices('\n').map(|(i, _)| i + 1).collect();
+    starts.retain(|&start| start < draft.prefix.len());
     starts.reverse();
     starts.push(0);
-    let half = last_that_fits(apis.len(), |i| Ok(count_tokens(&text(i + 1, ""))? <= limit / 2))?;
+    let empty = draft.suffix.map(|_| "");
+    let half = last_that_fits(apis.len(), |i| Ok(measure.count(&text(i + 1, ""), empty)? <= limit / 2))?;
     for n_apis in [half.map_or(0, |i| i + 1), 0] {
-        if let Some(i) = last_that_fits(starts.len(), |i| fits(&text(n_apis, &context[starts[i]..])))? {
-            let tail = &context[starts[i]..];
-            return Ok(Prompt {
-                text: text(n_apis, tail),
-                apis_used: n_apis,
-                context_truncated: starts[i] > 0,
-            });
+        let block = text(n_apis, "");
+        let mut suffix = empty;
+        if let Some(whole) = draft.suffix {
+            let room = limit.saturating_sub(measure.count(&block, empty)?);
+            suffix = Some(head_that_fits(whole, |head| {
+                Ok(measure.count(&block, Some(head))? <= limit - room + room / 4)
+            })?);
+        }
+        let fits = |i: usize| measure.fits(&text(n_apis, &draft.prefix[starts[i]..]), suffix);
+        if let Some(i) = last_that_fits(starts.len(), fits)? {
+            let prefix = &draft.prefix[starts[i]..];
+            if let Some(whole) = draft.suffix.filter(|_| starts[i] == 0) {
+                let before = text(n_apis, prefix);
+                let more = head_that_fits(whole, |head| measure.fits(&before, Some(head)))?;
+                suffix = suffix.map(|suffix| if more.len() > suffix.len() { more } else { suffix });
+            }
+            return Ok(prompt(n_apis, prefix, suffix));
         }
     }
     Err(Error::new(
@@ -90,10 +133,67 @@ pub fn assemble(
     ))
 }
 
-/// The last of `0..n` that fits, for things that grow, by bisection. Token counts grow only nearly with the text (tokens
-/// merge over line ends): the answer was asked and fits, but a longer one might have fitted too.
+/// A token stands for no more bytes than this on the average of a long text: code has three to five. What is longer is judged
+/// by the part of this length that is nearest to the cursor.
+const BYTES_PER_TOKEN: usize = 16;
+
+/// Counts prompts against the budget.
+struct Measure<'c> {
+    limit: usize,
+    count_tokens: &'c dyn Fn(&str, Option<&str>) -> Result<usize>,
+}
+
+impl Measure<'_> {
+    fn count(&self, text: &str, suffix: Option<&str>) -> Result<usize> {
+        (self.count_tokens)(text, suffix)
+    }
+
+    fn fits(&self, text: &str, suffix: Option<&str>) -> Result<bool> {
+        Ok(!self.far_beyond(Draft { prefix: text, suffix })? && self.count(text, suffix)? <= self.limit)
+    }
+
+    /// Whether a part of a very long text is beyond the budget by itself.
+    fn far_beyond(&self, draft: Draft<'_>) -> Result<bool> {
+        let near = self.limit.saturating_add(16).saturating_mul(BYTES_PER_TOKEN);
+        let suffix = draft.suffix.unwrap_or_default();
+        let empty = draft.suffix.map(|_| "");
+        if draft.prefix.len() / 2 > near {
+            let tail = &draft.prefix[draft.prefix.ceil_char_boundary(draft.prefix.len() - near)..];
+            if self.count(tail, empty)? > self.limit {
+                return Ok(true);
+            }
+        }
+        Ok(suffix.len() / 2 > near
+            && self.count("", Some(&suffix[..suffix.floor_char_boundary(near)]))? > self.limit)
+    }
+}
+
+/// The longest beginning of `text` that fits, cut at the end of a line.
+fn head_that_fits<'t>(text: &'t str, fits: impl Fn(&str) -> Result<bool>) -> Result<&'t str> {
+    let mut ends: Vec<usize> = text.match_indices('\n').map(|(i, _)| i + 1).collect();
+    if ends.last() != Some(&text.len()) {
+        ends.push(text.len());
+    }
+    Ok(match last_that_fits(ends.len(), |i| fits(&text[..ends[i]]))? {
+        Some(i) => &text[..ends[i]],
+        None => "",
+    })
+}
+
+/// The last of `0..n` that fits, for things that grow: in steps that double, so that nothing much longer is looked at, then by
+/// bisection. Token counts grow only nearly with the text (tokens merge over line ends): the answer was asked and fits, but a
+/// longer one might have fitted too.
 fn last_that_fits(n: usize, fits: impl Fn(usize) -> Result<bool>) -> Result<Option<usize>> {
-    let (mut low, mut high) = (0, n);
+    let (mut low, mut high, mut step) = (0, n, 1);
+    while low < high {
+        let at = (low + step).min(high) - 1;
+        if !fits(at)? {
+            high = at;
+            break;
+        }
+        low = at + 1;
+        step *= 2;
+    }
     while low < high {
         let middle = low + (high - low) / 2;
         if fits(middle)? {
@@ -197,13 +297,17 @@ mod tests {
         ]
     }
 
-    fn words(text: &str) -> Result<usize> {
-        Ok(text.split_whitespace().count())
+    fn words(text: &str) -> usize {
+        text.split_whitespace().count()
+    }
+
+    fn counted(text: &str, suffix: Option<&str>) -> Result<usize> {
+        Ok(words(text) + suffix.map_or(0, words))
     }
 
     #[test]
     fn a_line_gives_its_record_back() {
-        let prompt = assemble(&three(), "x =", None, &words).unwrap();
+        let prompt = assemble(&three(), "x =".into(), None, &counted).unwrap();
         for (written, read) in three().iter().zip(split(&prompt.text).0) {
             assert_eq!(read.to_doc().prompt_line(), written.prompt_line());
             assert_eq!((&read.to_doc().name, &read.to_doc().signature), (&written.name, &written.signature));
@@ -212,14 +316,15 @@ mod tests {
 
     #[test]
     fn the_figure() {
-        let prompt = assemble(&three(), "import loom\nx =", None, &words).unwrap();
+        let prompt = assemble(&three(), "import loom\nx =".into(), None, &counted).unwrap();
         let expected = "# [start]\n\
                         # weave(a, b=1): Weaves two things.\n\
                         # Loom: A loom.\n\
                         # knot(*threads: 'Thread') -> 'Rope'\n\
                         # [end]\n\
                         import loom\nx =";
-        assert_eq!(prompt, Prompt { text: expected.into(), apis_used: 3, context_truncated: false });
+        let whole = Prompt { text: expected.into(), suffix: None, apis_used: 3, context_truncated: false };
+        assert_eq!(prompt, whole);
         let (apis, context) = split(&prompt.text);
         assert_eq!(apis.iter().map(|api| api.name.as_str()).collect::<Vec<_>>(), ["weave", "Loom", "knot"]);
         assert_eq!(apis[1].line, "Loom: A loom.");
@@ -228,7 +333,7 @@ mod tests {
 
     #[test]
     fn without_apis_there_is_no_block() {
-        assert_eq!(assemble(&[], "x =", None, &words).unwrap().text, "x =");
+        assert_eq!(assemble(&[], "x =".into(), None, &counted).unwrap().text, "x =");
         assert_eq!(split("x =\n# [start]\n# a\n# [end]\n"), (vec![], "x =\n# [start]\n# a\n# [end]\n"));
         for whole in [
             "",
@@ -246,7 +351,8 @@ mod tests {
     #[test]
     fn a_long_context_gives_way_to_its_apis() {
         let context: String = (0..40).map(|i| format!("line {i}\n")).collect();
-        let prompt = assemble(&three(), &context, Some(Budget { tokens: 30 }), &words).unwrap();
+        let prompt =
+            assemble(&three(), context.as_str().into(), Some(Budget { tokens: 30 }), &counted).unwrap();
         // The block of the first API has 10 words, of the first two 13: within half of 30. 17 words are 8 lines.
         assert_eq!((prompt.apis_used, prompt.context_truncated), (2, true));
         assert!(prompt.text.starts_with("# [start]\n# weave(a, b=1)"), "{}", prompt.text);
@@ -261,42 +367,92 @@ mod tests {
     fn a_budget_drops_apis_from_the_end_then_lines_from_the_beginning() {
         let context = "import loom\na = 1\n\nx =";
         let n_words =
-            |n_apis| words(&assemble(&three()[..n_apis], context, None, &words).unwrap().text).unwrap();
+            |n_apis| words(&assemble(&three()[..n_apis], context.into(), None, &counted).unwrap().text);
         for n_apis in 0..=3 {
             let budget = Some(Budget { tokens: n_words(n_apis) });
-            let prompt = assemble(&three(), context, budget, &words).unwrap();
+            let prompt = assemble(&three(), context.into(), budget, &counted).unwrap();
             assert_eq!((prompt.apis_used, prompt.context_truncated), (n_apis, false));
             assert!(prompt.text.ends_with(context));
         }
         for (tokens, tail) in [(6, "a = 1\n\nx ="), (5, "a = 1\n\nx ="), (4, "\nx ="), (2, "\nx =")] {
-            let prompt = assemble(&three(), context, Some(Budget { tokens }), &words).unwrap();
-            assert_eq!(prompt, Prompt { text: tail.into(), apis_used: 0, context_truncated: true });
+            let prompt = assemble(&three(), context.into(), Some(Budget { tokens }), &counted).unwrap();
+            let cut = Prompt { text: tail.into(), suffix: None, apis_used: 0, context_truncated: true };
+            assert_eq!(prompt, cut);
         }
         for context in [context, "one line", "one line\n"] {
-            let error = assemble(&three(), context, Some(Budget { tokens: 1 }), &words).unwrap_err();
+            let error = assemble(&three(), context.into(), Some(Budget { tokens: 1 }), &counted).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::LimitExceeded);
         }
-        assert_eq!(assemble(&three(), "", Some(Budget { tokens: 0 }), &words).unwrap().text, "");
+        assert_eq!(assemble(&three(), "".into(), Some(Budget { tokens: 0 }), &counted).unwrap().text, "");
     }
 
     #[test]
     fn tokens_are_counted_a_few_times_only() {
         let calls = Cell::new(0);
-        let count = |text: &str| {
+        let count = |text: &str, suffix: Option<&str>| {
             calls.set(calls.get() + 1);
-            words(text)
+            counted(text, suffix)
         };
         let apis = vec![api("weave", "", ""); 1000];
-        let prompt = assemble(&apis, &"x = 1\n".repeat(1000), Some(Budget { tokens: 100 }), &count).unwrap();
+        let context = "x = 1\n".repeat(1000);
+        let prompt = assemble(&apis, context.as_str().into(), Some(Budget { tokens: 100 }), &count).unwrap();
         // Half of the budget for 23 APIs of two words and the four words around them, the rest for 16 lines.
         assert_eq!((prompt.apis_used, prompt.text.matches("x = 1\n").count()), (23, 16));
         assert!(calls.get() < 40, "{}", calls.get());
     }
 
     #[test]
+    fn what_is_nearest_to_the_cursor_stays() {
+        let lines = |n: usize| (0..n).map(|i| format!("{i}\n")).collect::<String>();
+        let cut = |prefix: usize, suffix: usize, tokens: usize| {
+            let (prefix, suffix) = (lines(prefix), lines(suffix));
+            let draft = Draft { prefix: &prefix, suffix: Some(&suffix) };
+            let kept = assemble(&[], draft, Some(Budget { tokens }), &counted).unwrap();
+            let kept_suffix = kept.suffix.unwrap();
+            assert!(prefix.ends_with(&kept.text) && suffix.starts_with(&kept_suffix));
+            assert_eq!(
+                kept.context_truncated,
+                (kept.text.len(), kept_suffix.len()) != (prefix.len(), suffix.len())
+            );
+            (words(&kept.text), words(&kept_suffix))
+        };
+        assert_eq!(cut(10, 10, 20), (10, 10));
+        assert_eq!(cut(100, 100, 20), (15, 5));
+        assert_eq!(cut(100, 2, 20), (18, 2));
+        assert_eq!(cut(4, 100, 20), (4, 16));
+        // The API lines of the figure come before the prefix, and count.
+        let draft = Draft { prefix: &lines(30), suffix: Some(&lines(30)) };
+        let kept = assemble(&three(), draft, Some(Budget { tokens: 30 }), &counted).unwrap();
+        assert!(kept.text.starts_with("# [start]\n# weave(a, b=1)"), "{}", kept.text);
+        assert_eq!(
+            (kept.apis_used, words(&kept.text), kept.suffix.map(|text| words(&text))),
+            (2, 26, Some(4))
+        );
+    }
+
+    #[test]
+    fn a_text_far_beyond_the_budget_is_never_counted_as_a_whole() {
+        let longest = Cell::new(0);
+        let count = |text: &str, suffix: Option<&str>| {
+            longest.set(longest.get().max(text.len()).max(suffix.map_or(0, str::len)));
+            counted(text, suffix)
+        };
+        let long = "some_name = other_name\n".repeat(1 << 18);
+        for (prefix, suffix) in [(long.as_str(), None), (&long, Some(long.as_str())), ("x =", Some(&long))] {
+            let kept =
+                assemble(&three(), Draft { prefix, suffix }, Some(Budget { tokens: 200 }), &count).unwrap();
+            assert!(kept.context_truncated);
+            assert_eq!(counted(&kept.text, kept.suffix.as_deref()).unwrap() / 3, 66);
+        }
+        let error = assemble(&[], "x ".repeat(1 << 22).as_str().into(), Some(Budget { tokens: 200 }), &count);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::LimitExceeded);
+        assert!(longest.get() < 10_000, "{}", longest.get());
+    }
+
+    #[test]
     fn a_failing_counter_is_reported() {
-        let fail = |_: &str| Err(Error::new(ErrorKind::Backend, "no tokenizer"));
-        let error = assemble(&three(), "x", Some(Budget { tokens: 5 }), &fail).unwrap_err();
+        let fail = |_: &str, _: Option<&str>| Err(Error::new(ErrorKind::Backend, "no tokenizer"));
+        let error = assemble(&three(), "x".into(), Some(Budget { tokens: 5 }), &fail).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Backend);
     }
 
@@ -307,7 +463,7 @@ mod tests {
             context in "(\\PC|\\n){0,60}",
         ) {
             let apis: Vec<ApiDoc> = texts.iter().map(|(name, signature, description)| api(name, signature, description)).collect();
-            let prompt = assemble(&apis, &context, None, &words).unwrap();
+            let prompt = assemble(&apis, context.as_str().into(), None, &counted).unwrap();
             let (read, rest) = split(&prompt.text);
             prop_assert_eq!(rest, &context);
             let names: Vec<&str> = read.iter().map(|api| api.name.as_str()).collect();
@@ -317,7 +473,13 @@ mod tests {
         #[test]
         fn nothing_panics(prompt in "(# \\[start\\]\n)?(# [a(:]{0,3}\n){0,3}(# \\[end\\]\n)?(\\PC|\n){0,30}", tokens in 0usize..12) {
             let (_, context) = split(&prompt);
-            let _ = assemble(&three(), context, Some(Budget { tokens }), &words);
+            let _ = assemble(&three(), context.into(), Some(Budget { tokens }), &counted);
+            let draft = Draft { prefix: context, suffix: Some(&prompt) };
+            if let Ok(kept) = assemble(&three(), draft, Some(Budget { tokens }), &counted) {
+                prop_assert!(counted(&kept.text, kept.suffix.as_deref()).unwrap() <= tokens);
+                prop_assert!(context.ends_with(split(&kept.text).1) || kept.apis_used == 0);
+                prop_assert!(prompt.starts_with(kept.suffix.as_deref().unwrap()));
+            }
             let _ = query_from_context(context);
         }
     }

@@ -308,3 +308,54 @@ fn the_same_input_gives_the_same_bytes() {
     let ((a, _), (b, _)) = (built(&loom()), built(&shuffled));
     assert_eq!(bytes(a.path()), bytes(b.path()));
 }
+
+/// Ends the work after so many questions.
+struct Impatient(std::sync::atomic::AtomicUsize);
+
+impl inhouse_core::Progress for Impatient {
+    fn start(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, _steps: u64) {}
+    fn note(&self, _message: &str) {}
+    fn finish(&self) {}
+    fn check(&self) -> inhouse_core::Result<()> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let left = self.0.fetch_update(Relaxed, Relaxed, |left| Some(left.saturating_sub(1))).unwrap();
+        if left > 0 { Ok(()) } else { Err(inhouse_core::Error::new(ErrorKind::Cancelled, "enough")) }
+    }
+}
+
+#[test]
+fn work_that_is_ended_leaves_the_index_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let many: Vec<_> = (0..3000)
+        .map(|i| api(&format!("loom.part{i}"), "()", &format!("Does the thing number {i}.")))
+        .collect();
+    let mut cancelled = 0;
+    for patience in 0.. {
+        let impatient = || Impatient(patience.into());
+        let before = Index::open(&path).map(|index| index.info().generation).ok();
+        match build(&many, &path, &BuildOptions::default(), &impatient()) {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled),
+        }
+        assert_eq!(Index::open(&path).map(|index| index.info().generation).ok(), before);
+        cancelled += 1;
+    }
+    assert!(cancelled >= 2, "asked {cancelled} times over 3000 records");
+    let generation = Index::open(&path).unwrap().info().generation;
+    let fresh = [api("other.thing", "()", "Is new.")];
+    let ended = update(&path, &fresh, &UpdateOptions::default(), &Impatient(0.into()));
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
+    let index = Index::open(&path).unwrap();
+    assert_eq!((index.info().generation, index.info().apis), (generation, 3000));
+    // Reading is ended as well, a folder of modules and rows alike.
+    let package = dir.path().join("package");
+    std::fs::create_dir(&package).unwrap();
+    std::fs::write(package.join("__init__.py"), "def f():\n    '''Does.'''\n").unwrap();
+    for patience in 0..2 {
+        let ended = inhouse_core::docs::read(&package, &Default::default(), &Impatient(patience.into()));
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled, "{patience}");
+    }
+    assert!(inhouse_core::docs::read(&package, &Default::default(), &Impatient(100.into())).is_ok());
+}

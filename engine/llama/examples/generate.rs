@@ -32,6 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: 0,
         max_tokens: 100,
         stops: StopRules::paper(),
+        ends: Vec::new(),
+        silent: Vec::new(),
         log_probabilities: false,
         constraint: None,
     };

@@ -7,12 +7,15 @@
 //! llama.cpp's log goes to `tracing` and nowhere else.
 #![deny(unsafe_code)]
 
+mod conventions;
 mod decoder;
+mod encoder;
 mod encoder_decoder;
 pub mod gguf;
 mod model;
 mod raw;
 mod tokenizer;
 
+pub use encoder::load_encoder;
 pub use gguf::{GgufSummary, validate};
 pub use model::{LoadOptions, load};

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use inhouse_core::decode::{Decoder, DecoderOptions, Model, ModelInfo, Tokenizer};
+use inhouse_core::decode::{Conventions, Decoder, DecoderOptions, Model, ModelInfo, Tokenizer};
 use inhouse_core::{Error, ErrorKind, Result};
 
+use crate::conventions;
 use crate::decoder::LlamaDecoder;
 use crate::encoder_decoder::EncoderDecoder;
 use crate::gguf::{self, GgufSummary};
@@ -63,8 +64,10 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
         return Err(Error::data(path, what));
     }
     let tokenizer = LlamaTokenizer::new(Arc::clone(&handle));
+    let conventions = conventions::read(&handle, summary.decoder_start.is_some());
     let info = info(path, &summary);
-    Ok(Arc::new(LlamaModel { info, tokenizer, summary, on_gpu: options.gpu_layers > 0, handle }))
+    let on_gpu = options.gpu_layers > 0;
+    Ok(Arc::new(LlamaModel { info, tokenizer, conventions, summary, on_gpu, handle }))
 }
 
 fn info(path: &Path, summary: &GgufSummary) -> ModelInfo {
@@ -75,7 +78,7 @@ fn info(path: &Path, summary: &GgufSummary) -> ModelInfo {
         context_length: summary.context_length,
         vocab_size: summary.vocab_size,
         parameters: summary.parameters,
-        backend: "llama.cpp",
+        backend: "llama.cpp".into(),
         dtype: summary.dtype.to_owned(),
     }
 }
@@ -83,6 +86,7 @@ fn info(path: &Path, summary: &GgufSummary) -> ModelInfo {
 struct LlamaModel {
     info: ModelInfo,
     tokenizer: LlamaTokenizer,
+    conventions: Conventions,
     summary: GgufSummary,
     on_gpu: bool,
     handle: Arc<ModelHandle>,
@@ -95,6 +99,10 @@ impl Model for LlamaModel {
 
     fn tokenizer(&self) -> &dyn Tokenizer {
         &self.tokenizer
+    }
+
+    fn conventions(&self) -> &Conventions {
+        &self.conventions
     }
 
     fn decoder(self: Arc<Self>, options: &DecoderOptions) -> Result<Box<dyn Decoder>> {
@@ -136,10 +144,7 @@ impl Plan {
         let n_threads = match options.threads {
             Some(threads @ 1..=1024) => threads,
             Some(threads) => return invalid(format!("{threads} threads, expected 1 to 1024")),
-            None => {
-                let worth = summary.parameters / PARAMETERS_PER_THREAD;
-                usize::try_from(worth).unwrap_or(usize::MAX).clamp(1, physical_cores())
-            }
+            None => threads_for(summary),
         };
         check_memory(n_cells, if options.exact { 4 } else { 2 }, summary)?;
         // An encoder reads a text in one pass, with what stands around it.
@@ -154,9 +159,16 @@ impl Plan {
             // 2 to 4 of 30 random samples (none without it); a sample should not depend on its neighbours.
             flash_attention: on_gpu && !options.exact,
             f32_cache: options.exact,
+            states: false,
         };
         Ok(Self { context_length, context })
     }
+}
+
+/// Threads that a model of this size is worth on this machine.
+pub(crate) fn threads_for(summary: &GgufSummary) -> usize {
+    let worth = summary.parameters / PARAMETERS_PER_THREAD;
+    usize::try_from(worth).unwrap_or(usize::MAX).clamp(1, physical_cores())
 }
 
 /// Refuses a cache that the memory cannot hold: llama.cpp touches all of it, and the system would end the process.

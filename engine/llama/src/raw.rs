@@ -5,7 +5,7 @@
 //! llama-cpp-2 holds the process-wide state: the backend's start and the way of the log into `tracing`.
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -61,6 +61,23 @@ pub(crate) struct TokenKind {
     pub(crate) end: bool,
 }
 
+/// Tokens for filling in the middle.
+pub(crate) struct InfillTokens {
+    /// Prefix, suffix, middle.
+    pub(crate) markers: [Option<TokenId>; 3],
+    /// What a model writes after a middle.
+    pub(crate) ends: Vec<TokenId>,
+}
+
+/// A copy of a C string; `None` for null.
+///
+/// # Safety
+/// `text` is null or points to a string that ends in a zero byte.
+unsafe fn text_of(text: *const c_char) -> Option<String> {
+    // SAFETY: the caller's promise.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}
+
 impl ModelHandle {
     /// Loads a file that [`crate::gguf::validate`] accepted.
     pub(crate) fn load(path: &Path, gpu_layers: u32, mmap: bool) -> Result<Self> {
@@ -105,6 +122,58 @@ impl ModelHandle {
         };
         let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
         (before.and_then(known), after.and_then(known))
+    }
+
+    /// The tokens before and after a text that a text encoder reads (`[CLS]`, `[SEP]`), where the vocabulary has them.
+    pub(crate) fn encoder_wrapping(&self) -> Option<(TokenId, TokenId)> {
+        let vocab = self.vocab.as_ptr();
+        // SAFETY: the vocabulary is valid.
+        let (before, after) = unsafe { (sys::llama_vocab_bos(vocab), sys::llama_vocab_sep(vocab)) };
+        let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
+        known(before).zip(known(after))
+    }
+
+    /// The tokens for filling in the middle that the file names, or that llama.cpp knows by their spelling.
+    pub(crate) fn infill_tokens(&self) -> InfillTokens {
+        let vocab = self.vocab.as_ptr();
+        let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
+        // SAFETY: the vocabulary is valid; a token that there is not is negative.
+        let (markers, ends) = unsafe {
+            let markers = [
+                sys::llama_vocab_fim_pre(vocab),
+                sys::llama_vocab_fim_suf(vocab),
+                sys::llama_vocab_fim_mid(vocab),
+            ];
+            let ends = [
+                sys::llama_vocab_fim_pad(vocab),
+                sys::llama_vocab_fim_rep(vocab),
+                sys::llama_vocab_fim_sep(vocab),
+                sys::llama_vocab_eot(vocab),
+            ];
+            (markers, ends)
+        };
+        InfillTokens { markers: markers.map(known), ends: ends.into_iter().filter_map(known).collect() }
+    }
+
+    /// The begin and the end of a text, as tokens.
+    pub(crate) fn bos_and_eos(&self) -> (Option<TokenId>, Option<TokenId>) {
+        let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
+        let vocab = self.vocab.as_ptr();
+        // SAFETY: the vocabulary is valid; a token that there is not is negative.
+        unsafe { (known(sys::llama_vocab_bos(vocab)), known(sys::llama_vocab_eos(vocab))) }
+    }
+
+    /// How the vocabulary spells `token`; `None` beyond it.
+    pub(crate) fn token_text(&self, token: TokenId) -> Option<String> {
+        let token = self.known(token)?;
+        // SAFETY: the vocabulary is valid and the token is in it; the text belongs to the vocabulary and is copied here.
+        unsafe { text_of(sys::llama_vocab_get_text(self.vocab.as_ptr(), token)) }
+    }
+
+    /// The model's chat template, where the file has one.
+    pub(crate) fn chat_template(&self) -> Option<String> {
+        // SAFETY: the model is valid, a null name asks for the default template, and its text belongs to the model.
+        unsafe { text_of(sys::llama_model_chat_template(self.model.as_ptr(), ptr::null())) }
     }
 
     /// What `token` is; `None` beyond the vocabulary.
@@ -204,6 +273,8 @@ pub(crate) struct ContextOptions {
     pub(crate) flash_attention: bool,
     /// Keys and values in f32 instead of f16.
     pub(crate) f32_cache: bool,
+    /// Whether the states of all tokens are wanted instead of logits: of a text encoder.
+    pub(crate) states: bool,
 }
 
 /// One token of a batch.
@@ -291,6 +362,12 @@ impl Context {
         if options.f32_cache {
             params.type_k = sys::GGML_TYPE_F32;
             params.type_v = sys::GGML_TYPE_F32;
+        }
+        if options.states {
+            params.embeddings = true;
+            params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+            params.n_outputs_max = options.n_batch;
+            params.n_outputs_max_per_seq = options.n_batch;
         }
         params.no_perf = true;
         params.abort_callback = Some(should_abort);
@@ -426,6 +503,22 @@ impl Context {
         let row = unsafe { sys::llama_get_logits_ith(self.context.as_ptr(), i) };
         // SAFETY: a row has as many floats as the vocabulary tokens; it stays until the next pass, which takes `&mut`.
         NonNull::new(row).map(|row| unsafe { std::slice::from_raw_parts(row.as_ptr(), self.model.n_vocab) })
+    }
+
+    /// The states `[n_tokens, width] f32` of the tokens of the last [`Context::encode`], which had as many; only of a context
+    /// with [`ContextOptions::states`].
+    pub(crate) fn states(&self, n_tokens: usize, width: usize) -> Option<&[f32]> {
+        // SAFETY: the model is valid.
+        let n_embd = unsafe { sys::llama_model_n_embd(self.model.model.as_ptr()) };
+        if !self.options.states || usize::try_from(n_embd) != Ok(width) {
+            return None;
+        }
+        // SAFETY: the context is valid; llama.cpp answers null where there are no states.
+        let states = unsafe { sys::llama_get_embeddings(self.context.as_ptr()) };
+        // SAFETY: without pooling there is a row of `n_embd` floats for each token of the last batch, in its order; they stay
+        // until the next pass, which takes `&mut`.
+        NonNull::new(states)
+            .map(|states| unsafe { std::slice::from_raw_parts(states.as_ptr(), n_tokens * width) })
     }
 
     /// Makes `to` share the cells of `from`, dropping what it held.

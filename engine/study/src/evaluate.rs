@@ -36,6 +36,9 @@ pub struct EvalOptions {
     pub timeout_seconds: f64,
     /// Socket of a running evald; `None` starts a private one.
     pub socket: Option<PathBuf>,
+    /// Executable of a private evald; `None`: what `INHOUSE_EVALD` names, else the one beside this program, else the one on
+    /// the PATH.
+    pub evald: Option<PathBuf>,
     /// Tier to insist on, of a private evald or of the one behind `socket`; `None` and `auto`: whichever runs.
     pub tier: Option<String>,
     /// Where to write the rows of all samples; `-` is standard output. A regular file has a journal beside it until it is written
@@ -110,7 +113,7 @@ pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
 
 /// Runs every sample and computes pass@k.
 ///
-/// A sample is `prompt + completion`, in the names that [`EvalOptions::naming`] says; what decides is the problem's `test`
+/// A sample is `prompt + completion + suffix`, in the names that [`EvalOptions::naming`] says; what decides is the problem's `test`
 /// followed by `check(entry_point)`, or `check()` where the entry point is "none" (the HumanEval protocol), or the test alone
 /// where it does not define `check`. A test that never runs anything fails every sample.
 ///
@@ -187,7 +190,8 @@ pub fn run(
     progress.advance(resumed as u64);
     let started = Instant::now();
     let mut recorded = Ok(());
-    let ran = client.run_all(jobs, &|| cancel.is_cancelled(), |at, result| {
+    let stop = || cancel.is_cancelled() || progress.check().is_err();
+    let ran = client.run_all(jobs, &stop, |at, result| {
         let i = left[at];
         let result = options.naming.result(result);
         if let Some(journal) = &mut journal {
@@ -205,6 +209,9 @@ pub fn run(
         ));
     }
     recorded?;
+    if ran.is_err() {
+        progress.check()?;
+    }
     ran.map_err(|error| failure(error, cancel))?;
     let seconds = started.elapsed().as_secs_f64();
     progress.finish();
@@ -318,7 +325,7 @@ fn connect(options: &EvalOptions, twin_folder: Option<&Path>, cancel: &CancelTok
                 paths: twin_folder.map(Path::to_path_buf).into_iter().collect(),
                 ..SpawnOptions::default()
             };
-            start(&spawn, cancel)?
+            start(&spawn, options.evald.as_deref(), cancel)?
         }
     };
     let runs = &client.info().tier;
@@ -334,12 +341,12 @@ fn connect(options: &EvalOptions, twin_folder: Option<&Path>, cancel: &CancelTok
     }
 }
 
-/// Starts a private evald.
+/// Starts a private evald: `evald`, or the one that is found.
 ///
 /// # Errors
 /// There is none to start, it does not answer, or a cancel.
-pub(crate) fn start(options: &SpawnOptions, cancel: &CancelToken) -> Result<Client> {
-    let (evald, origin) = evald_executable();
+pub(crate) fn start(options: &SpawnOptions, evald: Option<&Path>, cancel: &CancelToken) -> Result<Client> {
+    let (evald, origin) = evald.map_or_else(evald_executable, |evald| (evald.to_path_buf(), "as asked for"));
     Client::spawn(&evald, options, &|| cancel.is_cancelled()).map_err(|error| match error {
         ClientError::Connect { .. } => {
             Error::with_source(ErrorKind::Sandbox, format!("{error} ({origin})"), error)

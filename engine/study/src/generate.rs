@@ -1,19 +1,19 @@
 //! `inhouse generate`: problems in, samples out; resumed where it was killed.
 
-use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Seek, Write};
+mod partial;
+
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
+use std::time::Instant;
 
 use inhouse::{
-    ApiChoice, CancelToken, CompletionRequest, Engine, Error, ErrorKind, Progress, Result, SamplingParams,
-    Session, StopRules,
+    ApiChoice, CancelToken, Chat, CompletionClient, CompletionRequest, CompletionResult, Engine, Error,
+    ErrorKind, Event, Progress, Result, SamplingParams, StopRules,
 };
-use inhouse_core::files;
 use inhouse_core::prompt::{self, PromptApi};
-use serde::{Deserialize, Serialize};
+use partial::{Header, Partial};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::problems::Problem;
@@ -84,6 +84,8 @@ pub struct GenerateOptions {
     pub parallel: usize,
     /// Whether only documented names of the index's libraries may be written.
     pub constrain: bool,
+    /// Whether the model is asked in a chat.
+    pub chat: Chat,
 }
 
 /// What [`run`] did.
@@ -97,12 +99,18 @@ pub struct GenerateReport {
     pub samples: usize,
     /// New tokens of this run.
     pub completion_tokens: usize,
-    /// Seconds spent decoding in this run.
+    /// Seconds spent sampling in this run, prompts included.
     pub decode_seconds: f64,
 }
 
-/// Samples every problem and writes `out`. Until all is done the rows stand in `OUT.partial`; a run that is started again
-/// with the same settings goes on from there, and ends with the same file as an undisturbed one.
+/// Samples every problem and writes `out`. The samples of all problems run side by side, [`GenerateOptions::parallel`] of
+/// them: where the last of one problem end, those of the next begin.
+///
+/// Until all is done the rows of complete problems stand in `OUT.partial`; a run that is started again with the same
+/// settings goes on from there. What repeats: the same run on the same machine writes the same bytes. A run that was killed
+/// keeps the rows it has, and its other samples, like those of another `parallel`, are the same draws from the same model; a
+/// model's last bits depend on what stands beside a sample in a batch, so that one in some ten thousand samples may take
+/// another way from a token on.
 ///
 /// # Errors
 /// Settings out of range, a problem without the APIs the setting needs, a cancel, a failing backend, or a file that
@@ -118,61 +126,95 @@ pub fn run(
     if options.n == 0 || options.parallel == 0 {
         return Err(Error::new(ErrorKind::InvalidArgument, "n and the parallel count must be at least 1"));
     }
-    // Every problem is prepared before the first token is drawn, so that a bad one costs nothing.
-    let requests =
-        problems.iter().map(|problem| prepare(engine, problem, options)).collect::<Result<Vec<_>>>()?;
+    // Every problem is looked at before the first token is drawn, so that a bad one costs nothing.
+    problems.iter().try_for_each(|problem| prepare(engine, problem, options).map(drop))?;
     let header = Header::new(engine, problems, options);
     let mut partial = Partial::open(out, &header)?;
     let resumed = partial.done.len();
     if resumed > 0 {
         progress.note(&format!("going on after {resumed} problems in {}", partial.path.display()));
     }
-    let mut session = engine.session(options.parallel.min(options.n))?;
-    let mut report =
-        GenerateReport { problems: 0, resumed, samples: 0, completion_tokens: 0, decode_seconds: 0.0 };
     progress.start("sampling", Some((problems.len() * options.n) as u64));
     progress.advance((resumed * options.n) as u64);
-    for (problem, request) in problems.iter().zip(&requests) {
-        if partial.done.contains(&problem.task_id) {
-            continue;
-        }
-        let rows = sample(engine, &mut session, problem, request, cancel, progress, &mut report)?;
-        partial.append(&rows)?;
-        report.problems += 1;
-    }
+    let left: Vec<&Problem> =
+        problems.iter().filter(|problem| !partial.done.contains(&problem.task_id)).collect();
+    let mut session = engine.session(options.parallel.min(options.n.saturating_mul(left.len())))?;
+    let mut report =
+        GenerateReport { problems: 0, resumed, samples: 0, completion_tokens: 0, decode_seconds: 0.0 };
+    let mut sampling = Sampling {
+        engine,
+        options,
+        left: &left,
+        n_begun: 0,
+        partial: &mut partial,
+        report: &mut report,
+        cancel,
+        progress,
+    };
+    let start = Instant::now();
+    session.complete_all(&mut sampling, cancel)?;
+    // A cancel may come before the first problem or after the last.
+    cancel.check()?;
+    report.decode_seconds = start.elapsed().as_secs_f64();
     report.samples = partial.publish(out, problems)?;
     progress.finish();
     Ok(report)
 }
 
-fn sample(
-    engine: &Engine,
-    session: &mut Session,
-    problem: &Problem,
-    request: &CompletionRequest,
-    cancel: &CancelToken,
-    progress: &dyn Progress,
-    report: &mut GenerateReport,
-) -> Result<Vec<serde_json::Value>> {
-    let result = session
-        .complete(request, cancel, &mut |event| {
-            if matches!(event, inhouse::Event::Finished(_)) {
-                progress.advance(1);
-            }
-            ControlFlow::Continue(())
-        })
-        .map_err(|error| Error::new(error.kind(), format!("{}: {error}", problem.task_id)))?;
-    // A cancelled generation gives back what it has; half a problem is not a result.
-    cancel.check()?;
-    report.completion_tokens += result.completion_tokens();
-    report.decode_seconds += result.decode_seconds;
-    if result.context_truncated {
-        progress.note(&format!(
-            "{}: the prompt is longer than the model reads; its beginning was left out",
-            problem.task_id
-        ));
+/// Hands problems to the session and takes their samples.
+struct Sampling<'r> {
+    engine: &'r Engine,
+    options: &'r GenerateOptions,
+    left: &'r [&'r Problem],
+    n_begun: usize,
+    partial: &'r mut Partial,
+    report: &'r mut GenerateReport,
+    cancel: &'r CancelToken,
+    progress: &'r dyn Progress,
+}
+
+impl CompletionClient for Sampling<'_> {
+    fn next(&mut self) -> Result<Option<CompletionRequest>> {
+        let Some(problem) = self.left.get(self.n_begun) else { return Ok(None) };
+        self.n_begun += 1;
+        prepare(self.engine, problem, self.options).map(Some)
     }
+
+    fn event(&mut self, _request: usize, event: Event<'_>) -> ControlFlow<()> {
+        if matches!(event, Event::Finished(_)) {
+            self.progress.advance(1);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn done(&mut self, request: usize, outcome: Result<CompletionResult>) -> Result<()> {
+        let Some(problem) = self.left.get(request) else { return Ok(()) };
+        let result =
+            outcome.map_err(|error| Error::new(error.kind(), format!("{}: {error}", problem.task_id)))?;
+        // A cancelled generation gives back what it has; half a problem is not a result.
+        self.cancel.check()?;
+        self.report.completion_tokens += result.completion_tokens();
+        if result.context_truncated {
+            self.progress.note(&format!(
+                "{}: the prompt is longer than the model reads; its beginning was left out",
+                problem.task_id
+            ));
+        }
+        let rows = rows(self.engine, self.options, problem, &result)?;
+        self.partial.append(&rows)?;
+        self.report.problems += 1;
+        Ok(())
+    }
+}
+
+fn rows(
+    engine: &Engine,
+    options: &GenerateOptions,
+    problem: &Problem,
+    result: &CompletionResult,
+) -> Result<Vec<serde_json::Value>> {
     let apis: Vec<_> = result.apis.iter().map(|api| &api.name).collect();
+    let context = context(problem, options.setting);
     result
         .completions
         .iter()
@@ -186,21 +228,27 @@ fn sample(
                 "apis": apis,
             });
             if engine.index().is_ok() {
-                row["api_report"] = json!(engine.api_report(&request.context, &completion.text)?);
+                row["api_report"] = json!(engine.api_report(context, &completion.text)?);
             }
             Ok(row)
         })
         .collect()
 }
 
+/// The code that a sample continues, the APIs left out.
+fn context(problem: &Problem, setting: ApiSetting) -> &str {
+    match setting {
+        ApiSetting::AsIs => &problem.prompt,
+        _ => prompt::split(&problem.prompt).1,
+    }
+}
+
 fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Result<CompletionRequest> {
-    let (block, context) = prompt::split(&problem.prompt);
-    let (context, apis) = match options.setting {
-        ApiSetting::AsIs => (problem.prompt.as_str(), ApiChoice::None),
-        ApiSetting::None => (context, ApiChoice::None),
+    let apis = match options.setting {
+        ApiSetting::AsIs | ApiSetting::None => ApiChoice::None,
         ApiSetting::Top(n) => {
             engine.index()?;
-            (context, ApiChoice::Top(n))
+            ApiChoice::Top(n)
         }
         ApiSetting::Perfect | ApiSetting::Human => {
             let human = options.setting == ApiSetting::Human;
@@ -223,6 +271,7 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
                     ),
                 ));
             };
+            let (block, _) = prompt::split(&problem.prompt);
             let from_block =
                 |name: &String| block.iter().find(|api| api.name == *name).map(PromptApi::to_doc);
             let apis = names
@@ -233,10 +282,12 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
                 })
                 .collect::<Result<Vec<_>>>()
                 .map_err(|error| Error::new(error.kind(), format!("{}: {error}", problem.task_id)))?;
-            (context, ApiChoice::Given(apis))
+            ApiChoice::Given(apis)
         }
     };
     Ok(CompletionRequest {
+        suffix: problem.suffix.clone(),
+        chat: options.chat.clone(),
         query: problem.query.clone(),
         apis,
         n: options.n,
@@ -245,7 +296,7 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
         max_tokens: options.max_tokens,
         constrain: options.constrain,
         stops: options.stops.clone(),
-        ..CompletionRequest::new(context)
+        ..CompletionRequest::new(context(problem, options.setting))
     })
 }
 
@@ -254,187 +305,4 @@ fn problem_seed(seed: u64, task_id: &str) -> u64 {
     task_id.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
-}
-
-/// Name, length and time of change (seconds since 1970) of a model's files, so that a model made anew is another model.
-fn fingerprint(model: &Path) -> Vec<(String, u64, u64)> {
-    let mut paths: Vec<PathBuf> = match std::fs::read_dir(model) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(_) => vec![model.to_path_buf()],
-    };
-    paths.sort();
-    let describe = |path: PathBuf| {
-        let meta = std::fs::metadata(&path).ok()?;
-        let changed = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
-        Some((path.file_name()?.to_string_lossy().into_owned(), meta.len(), changed))
-    };
-    paths.into_iter().filter_map(describe).collect()
-}
-
-/// First line of a partial file: two runs go on from one another only where all of this is equal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Header {
-    inhouse_partial_samples: u32,
-    model: serde_json::Value,
-    model_files: Vec<(String, u64, u64)>,
-    problems: u64,
-    setting: String,
-    index: Option<serde_json::Value>,
-    n: usize,
-    temperature: f32,
-    top_p: f32,
-    top_k: usize,
-    min_p: f32,
-    repetition_penalty: f32,
-    stops: Vec<String>,
-    max_tokens: usize,
-    seed: u64,
-    #[serde(default)]
-    constrain: bool,
-}
-
-impl Header {
-    fn new(engine: &Engine, problems: &[Problem], options: &GenerateOptions) -> Self {
-        let text: String = problems
-            .iter()
-            .flat_map(|problem| [problem.task_id.as_str(), "\0", &problem.prompt, "\0"])
-            .collect();
-        Self {
-            inhouse_partial_samples: 2,
-            model: serde_json::to_value(engine.model_info()).unwrap_or_default(),
-            model_files: engine.model_path().map(fingerprint).unwrap_or_default(),
-            problems: problem_seed(0, &text),
-            setting: options.setting.to_string(),
-            index: engine.index().ok().and_then(|index| {
-                let mut info = serde_json::to_value(index.info()).ok()?;
-                // The same records built anew or found by another path are the same index.
-                for key in ["path", "generation", "segments", "deleted", "bytes"] {
-                    info.as_object_mut()?.remove(key);
-                }
-                Some(info)
-            }),
-            n: options.n,
-            temperature: options.params.temperature,
-            top_p: options.params.top_p,
-            top_k: options.params.top_k,
-            min_p: options.params.min_p,
-            repetition_penalty: options.params.repetition_penalty,
-            stops: options.stops.strings().to_vec(),
-            max_tokens: options.max_tokens,
-            seed: options.seed,
-            constrain: options.constrain,
-        }
-    }
-}
-
-/// The rows of a run that has not ended: a header line, then whole problems. A torn last line is cut off when it is opened.
-struct Partial {
-    path: PathBuf,
-    file: File,
-    done: HashSet<String>,
-    /// The file itself, where samples go to standard output: nothing to go on with, so it is removed with this.
-    temporary: Option<tempfile::NamedTempFile>,
-}
-
-impl Partial {
-    fn open(out: &Path, header: &Header) -> Result<Self> {
-        let mut temporary = None;
-        let path = if out == Path::new("-") {
-            let file = tempfile::NamedTempFile::new()
-                .map_err(|cause| Error::io("write", &std::env::temp_dir(), cause))?;
-            temporary.insert(file).path().to_path_buf()
-        } else {
-            let mut name = out.as_os_str().to_owned();
-            name.push(".partial");
-            PathBuf::from(name)
-        };
-        let io = |cause| Error::io("write", &path, cause);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
-        file.try_lock().map_err(|_| {
-            Error::new(ErrorKind::Busy, format!("{}: another run is writing this file", path.display()))
-        })?;
-        let line = serde_json::to_string(header)
-            .map_err(|cause| Error::new(ErrorKind::Internal, format!("cannot write settings: {cause}")))?;
-        let (keep, done, same) = Self::scan(&mut file, &line, header.n).map_err(io)?;
-        if !same && keep > 0 {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "{}: left by a run with other settings (or no file of this program); remove it, or repeat that run's flags to go on with it",
-                    path.display()
-                ),
-            ));
-        }
-        file.set_len(keep).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(io)?;
-        if keep == 0 {
-            file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()).map_err(io)?;
-        }
-        Ok(Self { path, file, done, temporary })
-    }
-
-    /// How many bytes to keep, which problems are whole, and whether the header is ours.
-    fn scan(file: &mut File, header: &str, n: usize) -> std::io::Result<(u64, HashSet<String>, bool)> {
-        let mut reader = BufReader::new(file);
-        let mut line = String::new();
-        let mut position = reader.read_line(&mut line)? as u64;
-        // A header that was cut short while it was written is begun anew; any other text is somebody's file.
-        if header.starts_with(&line) {
-            return Ok((0, HashSet::new(), true));
-        }
-        if line.trim_end() != header {
-            // Nothing is lost with a run of other settings that finished nothing.
-            let ours = serde_json::from_str::<serde_json::Value>(&line)
-                .is_ok_and(|header| header.get("inhouse_partial_samples").is_some());
-            if ours && reader.read_line(&mut line)? == 0 {
-                return Ok((0, HashSet::new(), true));
-            }
-            return Ok((position, HashSet::new(), false));
-        }
-        let (mut keep, mut done, mut rows) = (position, HashSet::new(), 0usize);
-        loop {
-            line.clear();
-            let read = reader.read_line(&mut line)?;
-            let Ok(sample) = serde_json::from_str::<crate::samples::Sample>(&line) else { break };
-            if !line.ends_with('\n') {
-                break;
-            }
-            position += read as u64;
-            rows += 1;
-            if rows == n {
-                done.insert(sample.task_id);
-                keep = position;
-                rows = 0;
-            }
-        }
-        Ok((keep, done, true))
-    }
-
-    fn append(&mut self, rows: &[serde_json::Value]) -> Result<()> {
-        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        self.file
-            .write_all(text.as_bytes())
-            .and_then(|()| self.file.sync_data())
-            .map_err(|cause| Error::io("write", &self.path, cause))
-    }
-
-    /// Writes the finished file in the order of the problems and removes the partial one.
-    fn publish(self, out: &Path, problems: &[Problem]) -> Result<usize> {
-        let order: std::collections::HashMap<_, _> =
-            problems.iter().enumerate().map(|(i, problem)| (problem.task_id.as_str(), i)).collect();
-        let mut lines: Vec<(usize, String)> = Vec::new();
-        let text = files::read_text(&self.path)?;
-        for (number, line) in text.lines().enumerate().skip(1) {
-            let sample: crate::samples::Sample = serde_json::from_str(line)
-                .map_err(|cause| Error::data_at(&self.path, number + 1, format!("bad row: {cause}")))?;
-            let Some(at) = order.get(sample.task_id.as_str()) else { continue };
-            lines.push((*at, line.to_owned()));
-        }
-        lines.sort_by_key(|(at, _)| *at);
-        files::write_atomic(out, |file| lines.iter().try_for_each(|(_, line)| writeln!(file, "{line}")))?;
-        if self.temporary.is_none() {
-            std::fs::remove_file(&self.path).map_err(|cause| Error::io("remove", &self.path, cause))?;
-        }
-        Ok(lines.len())
-    }
 }

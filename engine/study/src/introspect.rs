@@ -65,7 +65,7 @@ pub fn read(
         slots: Some(1),
         ..SpawnOptions::default()
     };
-    let mut client = start(&spawn, cancel)?;
+    let mut client = start(&spawn, None, cancel)?;
     let mut found = None;
     let ran = client.run_all([job(library, options)], &|| cancel.is_cancelled(), |_, result| {
         found = Some(result);

@@ -39,23 +39,24 @@ impl Naming {
     /// The job that decides one sample.
     pub(crate) fn job(&self, i: usize, problem: &Problem, sample: &Sample, limits: &Limits) -> Result<Job> {
         let test = judge::test_program(problem)?;
+        let (prompt, suffix) = (problem.prompt.as_str(), problem.suffix.as_deref().unwrap_or_default());
         let (code, test) = match self {
-            Self::AsWritten => (format!("{}{}", problem.prompt, sample.completion), test),
+            Self::AsWritten => (format!("{prompt}{}{suffix}", sample.completion), test),
             Self::ConvertBack { table, rules, prompts } => {
-                let prompt =
-                    if *prompts { table.public_text(&problem.prompt) } else { problem.prompt.clone() };
+                let public = |text: &str| if *prompts { table.public_text(text) } else { text.to_owned() };
+                let (prompt, suffix) = (public(prompt), public(suffix));
                 let code = match rules.convert_back(table, &prompt, &sample.completion) {
-                    Ok(completion) => format!("{prompt}{completion}"),
+                    Ok(completion) => format!("{prompt}{completion}{suffix}"),
                     Err(word) => refused(&word),
                 };
                 (code, test)
             }
             Self::Private(twin) => {
-                let code = format!("{}{}", problem.prompt, sample.completion);
+                let code = format!("{prompt}{}{suffix}", sample.completion);
                 if speaks_private_tests(problem) {
                     (twin.candidate_program(&code, false), twin.private_test_program(&test))
                 } else {
-                    (twin.candidate_program(&code, true), twin.public_test_program(&problem.prompt, &test))
+                    (twin.candidate_program(&code, true), twin.public_test_program(prompt, &test))
                 }
             }
         };

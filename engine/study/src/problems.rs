@@ -1,8 +1,10 @@
 //! Problem files: HumanEval's format, the paper's (arXiv 2210.17236) and plain retrieval rows.
 
 use std::collections::HashMap;
+use std::io::Cursor;
 use std::path::Path;
 
+use inhouse_core::files::JsonLines;
 use inhouse_core::{Error, Result, files, prompt};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -30,6 +32,9 @@ pub struct Problem {
     /// What to ask the retriever, where the file says so: the `query` field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
+    /// The code after the completion, where the middle is to be filled in: the `suffix` field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
     /// Everything else in the row.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -60,6 +65,7 @@ struct Row {
     #[serde(default, deserialize_with = "one_or_many")]
     human: Option<Vec<String>>,
     query: Option<String>,
+    suffix: Option<String>,
     #[serde(flatten)]
     extra: Map<String, Value>,
 }
@@ -84,9 +90,22 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<
 /// # Errors
 /// The file cannot be read, has no row, or a row is not a problem or repeats a `task_id`; the message names the line.
 pub fn read(path: &Path) -> Result<Vec<Problem>> {
+    collect(files::json_lines(path)?, path)
+}
+
+/// Reads the text of a problem file.
+///
+/// # Errors
+/// As [`read`]; messages speak of `problems`.
+pub fn parse(text: &str) -> Result<Vec<Problem>> {
+    let path = Path::new("problems");
+    collect(JsonLines::new(Box::new(Cursor::new(text.as_bytes().to_vec())), path), path)
+}
+
+fn collect(rows: JsonLines<Row>, path: &Path) -> Result<Vec<Problem>> {
     let mut ids = Ids::default();
     let mut problems = Vec::new();
-    for row in files::json_lines::<Row>(path)? {
+    for row in rows {
         let (line, row) = row?;
         let missing =
             |field: &str| Error::data_at(path, line, format!("no `{field}` in this row (not a problem?)"));
@@ -103,6 +122,7 @@ pub fn read(path: &Path) -> Result<Vec<Problem>> {
             gold: row.gold.or_else(|| names_in_block(&prompt)),
             human: row.human,
             query: row.query,
+            suffix: row.suffix,
             extra: row.extra,
             prompt,
         });

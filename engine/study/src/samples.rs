@@ -1,8 +1,10 @@
 //! Sample files: one completion a row, and what became of it.
 
 use std::collections::HashSet;
+use std::io::Cursor;
 use std::path::Path;
 
+use inhouse_core::files::JsonLines;
 use inhouse_core::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -27,6 +29,19 @@ pub struct Sample {
 /// The file cannot be read, a row is not a sample or completes none of the problems (named by its line), or there is no row
 /// at all.
 pub fn read(path: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {
+    collect(files::json_lines(path)?, path, problems)
+}
+
+/// Reads the text of a sample file for a set of problems.
+///
+/// # Errors
+/// As [`read`]; messages speak of `samples`.
+pub fn parse(text: &str, problems: &[Problem]) -> Result<Vec<Sample>> {
+    let path = Path::new("samples");
+    collect(JsonLines::new(Box::new(Cursor::new(text.as_bytes().to_vec())), path), path, problems)
+}
+
+fn collect(rows: JsonLines<Sample>, path: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {
     let known: HashSet<_> = problems.iter().map(|problem| problem.task_id.as_str()).collect();
     let check = |row: Result<(usize, Sample)>| {
         let (line, sample) = row?;
@@ -35,7 +50,7 @@ pub fn read(path: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {
         }
         Err(Error::data_at(path, line, format!("no problem has task_id `{}`", sample.task_id)))
     };
-    let samples = files::json_lines::<Sample>(path)?.map(check).collect::<Result<Vec<_>>>()?;
+    let samples = rows.map(check).collect::<Result<Vec<_>>>()?;
     if samples.is_empty() {
         return Err(Error::data(
             path,

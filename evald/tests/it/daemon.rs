@@ -269,7 +269,8 @@ fn environments_that_cannot_be_used_say_why() {
 #[test]
 fn an_interpreter_whose_link_climbs_through_another_folder_runs() {
     use std::os::unix::fs::{PermissionsExt, symlink};
-    for setting in settings() {
+    // T4 runs no interpreter of the host's.
+    for setting in settings().into_iter().filter(|setting| setting.tier != "T4") {
         let folder = tempfile::tempdir().expect("temp folder");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).expect("open to all");

@@ -18,7 +18,8 @@ struct Attack {
 }
 
 fn attack(number: u32, name: &'static str, code: &str, verdicts: &'static [Verdict]) -> Attack {
-    Attack { number, name, code: code.into(), test: "", verdicts, in_t3: true, needs_cgroups: false }
+    let code = code.into();
+    Attack { number, name, code, test: "", verdicts, in_t3: true, needs_cgroups: false }
 }
 
 impl Attack {
@@ -36,6 +37,57 @@ impl Attack {
         self.in_t3 = false;
         self
     }
+}
+
+/// What there is none of in T4: an attack with it ends as it begins.
+const NOT_IN_T4: &[&str] = &[
+    "ctypes",
+    "fcntl",
+    "mmap",
+    "resource",
+    "memfd_create",
+    "os.kill",
+    "os.fork",
+    "os.execv",
+    "pthread_sigmask",
+];
+
+/// Where an attack ends otherwise in T4 than elsewhere. Its files are read-only, its descriptors are none of the process's
+/// (3 and 4 are folders of the program's own), its standard library lies within its own memory, and its sizes have 32 bits.
+const IN_T4: &[(&str, &[Verdict])] = &[
+    ("forged records on all descriptors", &[Signaled, NoVerdict]),
+    ("a binary record without the secret", &[Failed]),
+    ("noise after honest work", &[Failed]),
+    ("the record's pipe closed", &[Passed]),
+    ("a thread outliving the verdict", &[ProcLimit]),
+    ("thread bomb", &[ProcLimit]),
+    ("subprocess", &[Failed]),
+    ("one huge allocation", &[Failed]),
+    ("/dev/shm", &[Failed]),
+    ("one large file", &[Failed]),
+    ("many files", &[Failed]),
+    ("inode flood", &[Failed]),
+    ("fallocate", &[Failed]),
+    ("sparse file", &[Failed]),
+    ("/proc of others", &[Failed]),
+    ("inherited descriptors", &[Failed]),
+    ("hard link to a library", &[Signaled, Failed]),
+    ("overwrite a library", &[Passed, Failed]),
+    ("replace a library", &[Signaled, Failed]),
+    ("a private module left behind", &[Failed]),
+];
+
+/// What an attack may end in, in T4.
+fn in_t4(attack: &Attack) -> &'static [Verdict] {
+    if NOT_IN_T4.iter().any(|word| attack.code.contains(word)) {
+        // Some go on without it.
+        return if attack.verdicts == [Passed] || attack.number == 24 {
+            &[Failed, Passed]
+        } else {
+            &[Failed]
+        };
+    }
+    IN_T4.iter().find(|(name, _)| *name == attack.name).map_or(attack.verdicts, |(_, verdicts)| verdicts)
 }
 
 /// A bare system call; `arguments` as in Python.
@@ -485,14 +537,19 @@ assert not os.path.exists('/tmp/evald-it-marker')
 assert type(builtins.len) is type(builtins.print) and builtins.AssertionError.__name__ == 'AssertionError'
 assert json.dumps([1]) == '[1]' and isinstance(os.getcwd(), str)
 assert 'EVALD_IT' not in os.environ
-open('mine', 'w').write('x')";
+";
+
+/// And in all tiers but T4 it has a folder of its own.
+const WRITE: &str = "open('mine', 'w').write('x')";
 
 #[test]
 fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
     for setting in settings() {
         let daemon = Daemon::start(setting);
         let mut client = daemon.client();
-        assert_eq!(run(&mut client, CLEAN, "").verdict, Passed, "{setting:?}");
+        let machine = setting.tier == "T4";
+        let clean = if machine { CLEAN.to_owned() } else { format!("{CLEAN}{WRITE}") };
+        assert_eq!(run(&mut client, &clean, "").verdict, Passed, "{setting:?}");
         let (processes, files, groups) = (daemon.descendants(), daemon.open_files(), daemon.groups());
         let has_cgroups = matches!(setting.tier, "T0" | "T1");
         assert_eq!(has_cgroups, !groups.is_empty(), "{setting:?}: {groups:?}");
@@ -513,16 +570,17 @@ fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
             ran += 1;
             let result = run(&mut client, &attack.code, attack.test);
             let title = format!("{} {}", attack.number, attack.name);
-            if !attack.verdicts.contains(&result.verdict) || result.passed != (result.verdict == Passed) {
+            let verdicts = if machine { in_t4(attack) } else { attack.verdicts };
+            if !verdicts.contains(&result.verdict) || result.passed != (result.verdict == Passed) {
                 wrong.push(format!(
                     "{title}: {:?} ({}), expected {:?}",
-                    result.verdict, result.detail, attack.verdicts
+                    result.verdict, result.detail, verdicts
                 ));
             }
             if attack.needs_cgroups && !result.detail.contains("cgroup") {
                 wrong.push(format!("{title}: not by the cgroup: {}", result.detail));
             }
-            let next = run(&mut client, CLEAN, "");
+            let next = run(&mut client, &clean, "");
             if next.verdict != Passed {
                 wrong.push(format!(
                     "{title}: the next sample is not clean: {:?} ({})",

@@ -16,7 +16,7 @@ const NOBODY: u32 = 65534;
 /// Who runs the daemon, in which tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
-    /// `T0` to `T3`.
+    /// `T0` to `T4`.
     pub tier: &'static str,
     /// Whether to become an unprivileged user first.
     pub unprivileged: bool,
@@ -27,7 +27,7 @@ pub fn settings() -> Vec<Setting> {
     let mut found = Vec::new();
     let root = nix::unistd::geteuid().is_root();
     for unprivileged in [false, true] {
-        for tier in ["T0", "T1", "T2", "T3"] {
+        for tier in ["T0", "T1", "T2", "T3", "T4"] {
             let setting = Setting { tier, unprivileged };
             // T0 is root's and T1 everybody else's.
             if (tier == "T0") == (unprivileged || !root) && matches!(tier, "T0" | "T1") {
@@ -80,12 +80,27 @@ pub fn evald(setting: Setting) -> Result<Command, String> {
     if !(setting.unprivileged && setting.tier == "T1") {
         let mut command = Command::new(executable());
         command.stdin(Stdio::null());
+        if let Some(wasi) = wasi() {
+            command.env("EVALD_WASI", wasi);
+        }
         if setting.unprivileged {
             command.uid(NOBODY).gid(NOBODY);
         }
         return Ok(command);
     }
     started_in(&delegated()?.join("launch"))
+}
+
+/// The CPython for WASI that T4 is tested with: of `EVALD_WASI`, or the one that `make setup` fetched.
+pub fn wasi() -> Option<PathBuf> {
+    let given = std::env::var_os("EVALD_WASI").map(PathBuf::from);
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env/wasi");
+    given.or_else(|| fetched.canonicalize().ok())
+}
+
+/// The settings of T4, or a printed reason.
+pub fn machines() -> Vec<Setting> {
+    settings().into_iter().filter(|setting| setting.tier == "T4").collect()
 }
 
 /// `evald` as the unprivileged user in a group.

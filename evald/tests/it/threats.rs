@@ -9,7 +9,7 @@ fn folder(path: &str) -> std::path::PathBuf {
 
 /// The text of the file of a module, of the tests here or of the crate.
 fn module(name: &str) -> Option<String> {
-    let places = [format!("tests/it/{name}.rs"), format!("src/{name}.rs")];
+    let places = [format!("tests/it/{name}.rs"), format!("src/{name}.rs"), format!("src/wasi/{name}.rs")];
     places.iter().find_map(|place| std::fs::read_to_string(folder(place)).ok())
 }
 

@@ -1,9 +1,10 @@
 //! Whole programs in C and C++, linked against the library and run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{build_index, compiler, host_source, installed, model, run, succeed, text};
+use inhouse_tests::repository;
 use tempfile::TempDir;
 
 /// Compiles tests/hosts/complete.c, links it as `link` says and runs it.
@@ -59,6 +60,49 @@ fn a_c_host_links_the_static_library() {
     c_host(dir.path(), &link);
 }
 
+/// Compiles a host of tests/hosts against the shared library, for [`run_host`].
+fn shared_host(dir: &Path, source: &str) -> Option<PathBuf> {
+    installed(dir);
+    let program = dir.join("host");
+    let mut compile = compiler("cc", "c99");
+    compile.arg("-g").arg(host_source(source)).arg("-o").arg(&program);
+    succeed(compile.arg(format!("-L{}", dir.display())).arg("-l:libinhouse.so.0"))?;
+    Some(program)
+}
+
+fn run_host(program: &Path, arguments: &[&Path]) {
+    let mut host = Command::new(program);
+    let out = succeed(host.args(arguments).env("LD_LIBRARY_PATH", program.parent().unwrap()));
+    let out = out.expect("the host was built");
+    println!("{out}");
+    assert!(out.ends_with("ok\n"), "{out}");
+}
+
+#[test]
+fn a_c_host_builds_and_updates_an_index() {
+    let dir = TempDir::new().unwrap();
+    let Some(program) = shared_host(dir.path(), "index.c") else { return };
+    run_host(&program, &[&repository().join("tests/private-library/gaugewren"), dir.path()]);
+}
+
+#[test]
+fn a_c_host_evaluates_samples() {
+    let dir = TempDir::new().unwrap();
+    let Some(program) = shared_host(dir.path(), "evaluate.c") else { return };
+    run_host(&program, &[dir.path()]);
+    let evald = PathBuf::from(inhouse_tests::command("evald").get_program());
+    run_host(&program, &[dir.path(), &evald]);
+}
+
+#[test]
+fn a_c_host_survives_its_models_process() {
+    let dir = TempDir::new().unwrap();
+    let Some(model) = model(dir.path()) else { return };
+    let Some(program) = shared_host(dir.path(), "worker.c") else { return };
+    let worker = PathBuf::from(inhouse_tests::command("inhouse-worker").get_program());
+    run_host(&program, &[&model, &worker]);
+}
+
 #[test]
 fn a_cpp_host_completes_with_exceptions_and_without() {
     let dir = TempDir::new().unwrap();
@@ -82,5 +126,41 @@ fn a_cpp_host_completes_with_exceptions_and_without() {
                 assert!(out.ends_with("ok\n") && out.contains(&expected), "{out}");
             }
         }
+    }
+}
+
+/// The examples, as a person at a console would use them: other words first, then a number, and what is not there.
+#[test]
+fn the_console_examples_choose_and_complete() {
+    let dir = TempDir::new().unwrap();
+    installed(dir.path());
+    let (index, draft) = (dir.path().join("index"), dir.path().join("draft.py"));
+    build_index(&index);
+    std::fs::write(&draft, "import ledgers\n# open the ledger of May\nledger = ledgers.").unwrap();
+    let Some(model) = model(dir.path()) else { return };
+    for (name, standard, source) in [("cc", "c99", "console.c"), ("c++", "c++17", "console.cc")] {
+        let program = dir.path().join(name);
+        let mut compile = compiler(name, standard);
+        compile.arg(repository().join("examples").join(source)).arg("-o").arg(&program);
+        if succeed(compile.arg(format!("-L{}", dir.path().display())).arg("-l:libinhouse.so.0")).is_none() {
+            continue;
+        }
+        let start = |index: &Path, answers: &str| {
+            let file = dir.path().join("answers");
+            std::fs::write(&file, answers).unwrap();
+            let mut command = Command::new(&program);
+            command.arg(index).arg(&model).arg(&draft).stdin(std::fs::File::open(file).unwrap());
+            run(command.env("LD_LIBRARY_PATH", dir.path())).expect("it was built")
+        };
+        let output = start(&index, "sum a month\n1\n");
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && out.trim().len() > 1, "{out}{err}");
+        let offered: Vec<_> = err.lines().filter(|line| line.contains("1  ledgers.")).collect();
+        assert_eq!(offered.len(), 2, "{err}");
+        assert!(offered[0].contains("open_ledger(path): Opens") && offered[1].contains("tally"), "{err}");
+        // No answer at all is none of the above.
+        assert!(start(&index, "").status.success());
+        let output = start(&dir.path().join("none"), "");
+        assert_eq!((output.status.code(), text(&output.stderr).lines().count()), (Some(1), 1));
     }
 }

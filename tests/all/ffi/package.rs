@@ -25,7 +25,7 @@ impl Installed {
         install.env("PREFIX", dir.path().join("prefix")).env("BUILT", built).env_remove("DESTDIR");
         succeed(&mut install)?;
         build_index(&dir.path().join("index"));
-        for host in ["complete.c", "complete.cc", "own_llama.c", "own_llama_host.c"] {
+        for host in ["host.h", "complete.c", "complete.cc", "own_llama.c", "own_llama_host.c"] {
             std::fs::copy(host_source(host), dir.path().join(host)).unwrap();
         }
         let model = model(dir.path());

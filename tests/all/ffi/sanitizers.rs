@@ -17,6 +17,8 @@ fn sanitize(part: &str) {
     let command = PathBuf::from(inhouse_tests::command("inhouse").get_program());
     std::fs::copy(artifact("libinhouse_ffi.so"), built.path().join("libinhouse_ffi.so")).unwrap();
     std::os::unix::fs::symlink(command, built.path().join("inhouse")).unwrap();
+    let evald = PathBuf::from(inhouse_tests::command("evald").get_program());
+    std::os::unix::fs::symlink(evald, built.path().join("evald")).unwrap();
     let seconds = std::env::var("INHOUSE_TSAN_SECONDS").unwrap_or_else(|_| "3".to_owned());
     let mut script = Command::new(repository().join("scripts/sanitize.sh"));
     script.arg(seconds).env("BUILT", built.path()).env("ONLY", part);

@@ -4,19 +4,21 @@
 //! Both layouts become one value, the tree of a `tokenizer.json`, which is checked here (what cannot be represented is an
 //! error, not a silent difference) and then used twice: by [`crate::HfTokenizer`] and by the GGUF writer.
 
+mod chat;
 mod parts;
 pub(crate) mod scheme;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use inhouse_core::decode::TokenId;
+use inhouse_core::decode::{Conventions, TokenId, is_infill_marker};
 use inhouse_core::{Error, ErrorKind, Result, files};
 use serde_json::{Map, Value};
 
 use crate::config::ConfigFile;
 use parts::Specials;
 
+pub use chat::ChatTemplates;
 pub use scheme::Scheme;
 
 /// What a row of the vocabulary is.
@@ -58,6 +60,8 @@ pub struct Vocabulary {
     pub wrapping: (Vec<TokenId>, Vec<TokenId>),
     /// The token that begins a text, where the tokenizer names one.
     pub begin: Option<TokenId>,
+    /// The templates of an instruction model.
+    pub chat: ChatTemplates,
     /// What the user may want to know: flags that are dropped, bytes that cannot be encoded.
     pub notes: Vec<String>,
     path: PathBuf,
@@ -88,8 +92,10 @@ impl Vocabulary {
             return Err(Error::new(ErrorKind::NotFound, format!("{}: {what}", dir.display())));
         };
         let scheme = scheme::check(&tree).map_err(|what| Error::data(&path, what))?;
-        let wrapping = scheme::wrapping(&tree, vocab_size).map_err(|what| Error::data(&path, what))?;
+        let mut wrapping = scheme::wrapping(&tree, vocab_size).map_err(|what| Error::data(&path, what))?;
         scheme::strip(&mut tree);
+        // Some tokenizers mark these as ordinary text (Qwen2.5-Coder): a file that spells one would end its own prefix.
+        scheme::mark_controls(&mut tree, is_infill_marker);
         let mut reader = Reader { rows: vec![None; vocab_size], notes: Vec::new() };
         let merges = reader.read(&tree).map_err(|what| Error::data(&path, what))?;
         let Reader { rows, mut notes } = reader;
@@ -103,6 +109,14 @@ impl Vocabulary {
             id.map(Some).ok_or_else(|| Error::data(&path, what()))
         };
         let begin = find(&specials.begin)?;
+        // transformers lets the setting overrule the post-processor.
+        match (specials.adds_begin, begin) {
+            (Some(false), Some(begin)) => wrapping.0.retain(|&token| token != id_of(begin)),
+            (Some(true), Some(begin)) if wrapping.0.first() != Some(&id_of(begin)) => {
+                wrapping.0.insert(0, id_of(begin));
+            }
+            _ => {}
+        }
         let configured: Vec<usize> = config
             .sizes("eos_token_id")?
             .into_iter()
@@ -119,6 +133,7 @@ impl Vocabulary {
         drop(ids);
         let mut tokens = pad(rows).map_err(|what| Error::data(&path, what))?;
         tokens[end].kind = TokenKind::Control;
+        scheme::mark_controls(&mut tree, |text| text == tokens[end].text);
         // One number in config.json is often a leftover of another tokenizer; a list is there because it is needed.
         let mut ends = vec![id_of(end)];
         if configured.len() > 1 {
@@ -130,7 +145,8 @@ impl Vocabulary {
             notes.push(format!("{missing} of the 256 bytes have no token: text that holds them loses them"));
         }
         let (end, begin) = (id_of(end), begin.map(id_of));
-        Ok(Self { tokens, merges, scheme, end, ends, wrapping, begin, notes, path, tree })
+        let chat = ChatTemplates::read(dir)?;
+        Ok(Self { tokens, merges, scheme, end, ends, wrapping, begin, chat, notes, path, tree })
     }
 
     /// The file it was read from, for messages.
@@ -141,6 +157,33 @@ impl Vocabulary {
     /// The tree of a `tokenizer.json`, without truncation, padding and dropout.
     pub fn tree(&self) -> &Value {
         &self.tree
+    }
+
+    /// What a model with this vocabulary expects around a text. Where it `encodes` prompts, its decoder wraps them.
+    pub fn conventions(&self, encodes: bool) -> Conventions {
+        let mut controls = BTreeMap::new();
+        for (id, token) in self.tokens.iter().enumerate() {
+            if token.kind == TokenKind::Control {
+                controls.insert(token.text.clone(), id_of(id));
+            }
+        }
+        let before = self.wrapping.0.first().copied();
+        let mut conventions = Conventions::from_controls(controls);
+        if encodes {
+            conventions = conventions.with_gaps(before);
+            // The token that the decoder begins with, too.
+            conventions.extra_cells = self.wrapping.0.len() + self.wrapping.1.len() + 1;
+        } else {
+            conventions.bos = before;
+        }
+        let text = |token: Option<TokenId>| {
+            token.and_then(|token| self.tokens.get(token as usize)).map(|token| token.text.clone())
+        };
+        conventions.bos_text = text(self.begin).unwrap_or_default();
+        conventions.eos_text = text(Some(self.end)).unwrap_or_default();
+        conventions.spaces_start_only = scheme::spaces_start_only(&self.tree);
+        conventions.chat_template.clone_from(&self.chat.default);
+        conventions
     }
 
     /// The bytes that a token stands for; empty for control tokens and padding.

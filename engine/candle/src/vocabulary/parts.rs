@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 pub(super) struct Specials {
     pub begin: Option<String>,
     pub end: Option<String>,
+    /// Whether the first of these stands before every text; `None`: as the post-processor says.
+    pub adds_begin: Option<bool>,
     /// Others that are no text: unknown, padding, mask, sentinels.
     others: Vec<String>,
     /// transformers' class of the slow tokenizer.
@@ -34,6 +36,7 @@ impl Specials {
             };
             specials.begin = specials.begin.or_else(|| text("bos_token"));
             specials.end = specials.end.or_else(|| text("eos_token"));
+            specials.adds_begin = specials.adds_begin.or_else(|| tree["add_bos_token"].as_bool());
             specials.class = specials.class.or_else(|| text("tokenizer_class"));
             let roles = ["unk_token", "pad_token", "cls_token", "sep_token", "mask_token"];
             specials.others.extend(roles.into_iter().filter_map(text));

@@ -121,6 +121,20 @@ pub(crate) fn strip(tree: &mut Value) {
     }
 }
 
+/// Whether sentencepiece's space goes before the beginning of a prompt alone.
+pub(super) fn spaces_start_only(tree: &Value) -> bool {
+    steps(&tree["pre_tokenizer"], "pretokenizers").iter().any(|step| step["prepend_scheme"] == "first")
+}
+
+/// Makes control tokens of the added tokens that `is_control` names, whatever the file says of them: text never becomes one.
+pub(super) fn mark_controls(tree: &mut Value, is_control: impl Fn(&str) -> bool) {
+    for added in tree["added_tokens"].as_array_mut().into_iter().flatten() {
+        if added["content"].as_str().is_some_and(&is_control) {
+            added["special"] = Value::Bool(true);
+        }
+    }
+}
+
 /// The tokens that the post-processor puts before and after a single text.
 pub(crate) fn wrapping(tree: &Value, vocab_size: usize) -> Result<(Vec<TokenId>, Vec<TokenId>), String> {
     let (mut before, mut after) = (Vec::new(), Vec::new());

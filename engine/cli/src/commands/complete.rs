@@ -7,10 +7,14 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use inhouse::{ApiChoice, CompletionRequest, Engine, EngineOptions, Event, Query, SamplingParams, StopRules};
-use inhouse_core::{files, prompt};
+use inhouse::{
+    ApiChoice, Chat, CompletionRequest, Engine, EngineOptions, Event, SamplingParams, StopRules,
+    WorkerProgram,
+};
+use inhouse_core::files;
 use serde_json::json;
 
+use super::cursor::Cursor;
 use super::number;
 use super::on_interrupt;
 use super::retrieve::listing;
@@ -29,6 +33,9 @@ Examples:
   inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
   inhouse complete --index mylib.index --model model.gguf --apis ask draft.py
   inhouse complete --index mylib.index --model model.gguf --constrain --json draft.py
+  inhouse complete --model code.gguf --cursor 12:9 draft.py               (fill in at line 12, column 9)
+  inhouse complete --model code.gguf --cursor '<FILL>' draft.py           (fill in where <FILL> stands)
+  inhouse complete --index mylib.index --model instruct.gguf --chat auto --max-tokens 300 --apis top:2 draft.py
   echo '# two days of ledgers' | inhouse complete --model model.gguf --temperature 0 -")]
 pub struct Arguments {
     /// Folder of the index
@@ -62,7 +69,16 @@ pub struct Arguments {
     #[arg(long, value_name = "MS")]
     deadline_ms: Option<u64>,
 
-    /// Code before the cursor; `-` is stdin
+    /// Where the cursor stands in FILE: LINE:COLUMN (from 1, in characters), or a marker, a text that stands in it once.
+    /// What comes after it goes to the model too: the completion fills in the middle
+    #[arg(long, value_name = "LINE:COLUMN|MARKER", conflicts_with = "suffix_file")]
+    cursor: Option<Cursor>,
+
+    /// The code after the cursor, when FILE is the code before it
+    #[arg(long, value_name = "FILE")]
+    suffix_file: Option<PathBuf>,
+
+    /// Code before the cursor (with --cursor: around it); `-` is stdin
     #[arg(default_value = "-")]
     file: PathBuf,
 }
@@ -81,12 +97,31 @@ pub struct ModelArguments {
     /// Layers on the GPU
     #[arg(long, default_value_t = 0)]
     pub gpu_layers: u32,
+
+    /// Run the model in a process of its own: what ends that (a failed assertion, want of memory) is an error here, not the
+    /// end of this program. The process is `inhouse-worker`, beside this program or as INHOUSE_WORKER names it
+    #[arg(long)]
+    pub worker: bool,
+
+    /// Ask an instruction model in a chat and take the code of its reply: by its own template where it has one (auto), or by
+    /// the Jinja template in FILE. The code as it stands goes to the model with none
+    #[arg(long, default_value = "none", value_name = "none|auto|FILE")]
+    chat: String,
 }
 
 impl ModelArguments {
     /// The engine with this model and, where one is given, an index.
     pub fn open(&self, index: Option<&Path>) -> inhouse::Result<Engine> {
         self.open_with(index, 0)
+    }
+
+    /// How the model is asked.
+    pub fn chat(&self) -> inhouse::Result<Chat> {
+        match self.chat.as_str() {
+            "none" => Ok(Chat::None),
+            "auto" => Ok(Chat::Auto),
+            file => files::read_text(Path::new(file)).map(Chat::Template),
+        }
     }
 
     /// The same, with sessions that keep prompts of so many tokens.
@@ -96,6 +131,7 @@ impl ModelArguments {
             index: index.map(Path::to_path_buf),
             model: Some(self.model.clone()),
             gpu_layers: self.gpu_layers,
+            worker: self.worker.then(WorkerProgram::default),
             threads: self.threads.map(usize::from),
             ..EngineOptions::default()
         })
@@ -125,8 +161,8 @@ pub struct SamplingArguments {
     #[arg(long, default_value_t = 1.0, value_name = "R", value_parser = number::positive, allow_negative_numbers = true)]
     pub repetition_penalty: f32,
 
-    /// End a completion at this text, which may hold \n, \t and \\; may be given again. Default: the paper's six; `none`
-    /// alone: only the end of text and --max-tokens
+    /// End a completion at this text, which may hold \n, \t and \\; may be given again. Default: the paper's six, but none
+    /// between --cursor and what follows; `none` alone: only the end of text and --max-tokens
     #[arg(long, value_name = "TEXT", value_parser = number::stop)]
     pub stop: Vec<String>,
 
@@ -205,7 +241,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.index.is_none() && arguments.sampling.constrain {
         return Err(Usage("--constrain needs --index DIR").into());
     }
-    let context = files::read_text(&arguments.file)?;
+    if arguments.sampling.constrain && arguments.model.chat != "none" {
+        return Err(Usage("--constrain goes with --chat none: a reply is not all code").into());
+    }
+    let code = files::read_text(&arguments.file)?;
+    let (context, suffix) = match (&arguments.cursor, &arguments.suffix_file) {
+        (Some(cursor), _) => cursor.split(&code, &arguments.file)?,
+        (None, Some(file)) => (code, Some(files::read_text(file)?)),
+        (None, None) => (code, None),
+    };
+    // A middle may hold lines that begin like the paper's stops: the model ends it.
+    let stops = match suffix {
+        Some(_) if arguments.sampling.stop.is_empty() => StopRules::none(),
+        _ => arguments.sampling.stops(),
+    };
     let prefix_tokens = if arguments.prefix_cache.is_some() { PREFIX_TOKENS } else { 0 };
     let engine = arguments.model.open_with(arguments.index.as_deref(), prefix_tokens)?;
     let apis = match &arguments.apis {
@@ -216,11 +265,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let request = CompletionRequest {
         apis,
+        suffix,
+        chat: arguments.model.chat()?,
         params: arguments.sampling.params(),
         seed: arguments.sampling.seed,
         max_tokens: arguments.sampling.max_tokens as usize,
         constrain: arguments.sampling.constrain,
-        stops: arguments.sampling.stops(),
+        stops,
         log_probabilities: arguments.logprobs,
         ..CompletionRequest::new(context)
     };
@@ -271,6 +322,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "completion_tokens": completion.completion_tokens,
             "tokens_per_second": result.tokens_per_second(),
             "context_truncated": result.context_truncated,
+            "format": result.format,
             "constraint": result.constraint,
             "api_report": report,
         });
@@ -281,7 +333,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     writeln!(out)?;
     if result.context_truncated {
-        eprintln!("inhouse: the context is longer than the model reads; its beginning was left out");
+        eprintln!(
+            "inhouse: the code is longer than the model reads; what is farthest from the cursor was left out"
+        );
     }
     for api in &result.apis {
         eprintln!("# {}", api.prompt_line());
@@ -291,8 +345,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Figure 4 of the paper: the five best APIs, a person chooses. Asks on the terminal, since stdin may be the context.
 fn ask(engine: &Engine, context: &str) -> Result<ApiChoice> {
-    let query = prompt::query_from_context(context);
-    let hits = engine.retrieve(&Query::from(query.as_str()), 5)?;
+    let hits = engine.propose(context, None, 5)?;
     if hits.is_empty() {
         eprintln!("no API fits; going on without");
         return Ok(ApiChoice::None);

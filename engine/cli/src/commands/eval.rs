@@ -124,6 +124,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         environment: arguments.env.clone(),
         timeout_seconds: arguments.timeout,
         socket: arguments.evald.clone(),
+        evald: None,
         tier: arguments.tier.clone(),
         out: arguments.out.clone(),
     };

@@ -60,6 +60,10 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     if arguments.sampling.constrain && arguments.index.is_none() {
         return Err(Usage("--constrain needs --index DIR").into());
     }
+    let chat = arguments.model.chat()?;
+    if arguments.sampling.constrain && chat != inhouse::Chat::None {
+        return Err(Usage("--constrain goes with --chat none: a reply is not all code").into());
+    }
     let problems = problems::read(&arguments.problems)?;
     let engine = arguments.model.open(arguments.index.as_deref())?;
     let cancel = on_interrupt()?;
@@ -72,6 +76,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         seed: arguments.sampling.seed,
         parallel: arguments.parallel as usize,
         constrain: arguments.sampling.constrain,
+        chat,
     };
     let report = generate::run(&engine, &problems, &options, &arguments.out, &cancel, progress)?;
     progress.finish();

@@ -1,7 +1,9 @@
 //! One file per subcommand.
 
 pub mod complete;
+mod cursor;
 pub mod docs;
+mod encoder;
 pub mod eval;
 pub mod generate;
 pub mod index;

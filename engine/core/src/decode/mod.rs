@@ -3,6 +3,7 @@
 
 mod cancel;
 mod constraint;
+mod conventions;
 mod generate;
 mod prefix;
 mod sampler;
@@ -12,8 +13,10 @@ mod utf8;
 
 pub use cancel::CancelToken;
 pub use constraint::{Constraint, Guard};
+pub use conventions::{Conventions, Infill, InfillPart, is_infill_marker};
 pub use generate::{
-    Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate, generate_cached,
+    Client, Completion, Event, FinishReason, Generation, MAX_SAMPLES, Request, generate, generate_cached,
+    serve,
 };
 pub use prefix::PrefixCache;
 pub use sampler::{Sampler, SamplingParams, log_probability};
@@ -85,7 +88,7 @@ impl Default for DecoderOptions {
 }
 
 /// Facts about a loaded model.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ModelInfo {
     /// Architecture as the file names it: `codegen`, `phi2`, `gpt2`.
     pub architecture: String,
@@ -98,7 +101,7 @@ pub struct ModelInfo {
     /// Parameters of all tensors.
     pub parameters: u64,
     /// Which backend runs it: `llama.cpp` or `candle`.
-    pub backend: &'static str,
+    pub backend: String,
     /// Weight type: `F32`, `Q8_0`, ...
     pub dtype: String,
 }
@@ -110,6 +113,9 @@ pub trait Model: Send + Sync {
 
     /// Its tokenizer.
     fn tokenizer(&self) -> &dyn Tokenizer;
+
+    /// What it expects around a text.
+    fn conventions(&self) -> &Conventions;
 
     /// A decoder with an empty cache. It keeps the weights alive by itself.
     ///

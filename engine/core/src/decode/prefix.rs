@@ -4,7 +4,12 @@ use super::{Decoder, SeqId, TokenId};
 use crate::Result;
 
 /// A shorter beginning is read as quickly as it is found.
-const WORTH_SHARING: usize = 16;
+pub(super) const WORTH_SHARING: usize = 16;
+
+/// Tokens that two texts begin with alike.
+pub(super) fn common(a: &[TokenId], b: &[TokenId]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
 
 /// The prompts of the last calls, each in a sequence of the decoder that nobody else uses; the least recently used ones
 /// go first when there are too many or they have too many tokens.
@@ -49,29 +54,17 @@ impl PrefixCache {
         self.entries.iter().map(|entry| entry.tokens.len()).sum()
     }
 
-    /// Makes `seq`, which must be empty, hold as much of the beginning of `prompt` as is here, but never all of it, since
-    /// the logits after its last token are not kept. Returns how many tokens that is.
-    pub(super) fn lend(
-        &mut self,
-        decoder: &mut dyn Decoder,
-        prompt: &[TokenId],
-        seq: SeqId,
-    ) -> Result<usize> {
-        let shared = |entry: &Entry| entry.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let best = (0..self.entries.len()).map(|i| (shared(&self.entries[i]), i)).max();
-        let Some((shared, at)) = best else {
-            return Ok(0);
-        };
-        let shared = shared.min(prompt.len().saturating_sub(1));
+    /// The sequence with the longest beginning of `prompt`, and how many tokens that is; it counts as used now.
+    pub(super) fn find(&mut self, prompt: &[TokenId]) -> Option<(SeqId, usize)> {
+        let shared = |entry: &Entry| common(&entry.tokens, prompt);
+        let (shared, at) = (0..self.entries.len()).map(|i| (shared(&self.entries[i]), i)).max()?;
         if shared < WORTH_SHARING {
-            return Ok(0);
+            return None;
         }
         let entry = self.entries.remove(at);
-        let from = entry.seq;
+        let seq = entry.seq;
         self.entries.push(entry);
-        decoder.fork(from, seq)?;
-        decoder.rewind(seq, shared)?;
-        Ok(shared)
+        Some((seq, shared))
     }
 
     /// Keeps `prompt`, which `seq` holds. A prompt that begins it makes room for it.

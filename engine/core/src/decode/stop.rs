@@ -1,12 +1,15 @@
 //! Stop rules: strings at which a completion ends, found in the text whatever the borders of its tokens.
 
+use std::sync::Arc;
+
 /// The strings at which the paper's code cuts a completion (microsoft/PyCodeGPT, apicoder).
 pub const PAPER_STOPS: &[&str] = &["\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif"];
 
 /// Strings at which a completion ends; the completion is the text before the earliest occurrence of any of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StopRules {
-    stops: Vec<String>,
+    /// Shared by the scanners of all samples.
+    stops: Arc<[String]>,
 }
 
 impl StopRules {
@@ -16,7 +19,7 @@ impl StopRules {
             stops.into_iter().map(Into::into).filter(|stop| !stop.is_empty()).collect();
         stops.sort_unstable();
         stops.dedup();
-        Self { stops }
+        Self { stops: stops.into() }
     }
 
     /// The paper's: [`PAPER_STOPS`].
@@ -56,8 +59,8 @@ impl StopRules {
 
 /// Applies [`StopRules`] to a text that comes in pieces, and lets through only what no stop can take back.
 #[derive(Debug)]
-pub(super) struct StopScanner<'r> {
-    rules: &'r StopRules,
+pub(super) struct StopScanner {
+    rules: StopRules,
     /// Text not let through yet: every occurrence of a stop that is still possible begins in it.
     held: String,
 }
@@ -71,9 +74,9 @@ pub(super) enum Scanned {
     Stopped(String),
 }
 
-impl<'r> StopScanner<'r> {
-    pub(super) fn new(rules: &'r StopRules) -> Self {
-        Self { rules, held: String::new() }
+impl StopScanner {
+    pub(super) fn new(rules: &StopRules) -> Self {
+        Self { rules: rules.clone(), held: String::new() }
     }
 
     /// Takes the next piece.

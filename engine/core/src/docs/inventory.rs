@@ -49,6 +49,7 @@ pub(super) fn read(path: &Path, progress: &dyn Progress) -> Result<Documentation
     let mut described: FxHashMap<(&str, String), Described> = FxHashMap::default();
     let mut skipped = Vec::new();
     for page in &pages {
+        progress.check()?;
         match page_text(folder, page) {
             Ok(Some(text)) => {
                 for (anchor, description) in describe(&text) {

@@ -100,9 +100,10 @@ pub struct ReadOptions {
 ///
 /// # Errors
 /// The source does not exist or cannot be read, is of no known kind, is a damaged or hostile archive (truncated, with
-/// entries that point out of it, or beyond the limits of size), or holds no Python module. A file inside that does not
-/// parse is no error: it is listed in [`Documentation::skipped`].
+/// entries that point out of it, or beyond the limits of size), or holds no Python module; whoever watches ends the work
+/// ([`Progress::check`]). A file inside that does not parse is no error: it is listed in [`Documentation::skipped`].
 pub fn read(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
+    progress.check()?;
     let mut documentation = read_part(source, options, progress)?;
     let name = source.to_string_lossy().to_lowercase();
     let rows = name == "-" || name.ends_with(".jsonl") || name.ends_with(".jsonl.gz");

@@ -24,7 +24,7 @@ const MAX_ROUNDS: usize = 16;
 /// Reads the modules of one library. `roots` are folders in which its dependencies may be installed.
 ///
 /// # Errors
-/// No thread can be started.
+/// No thread can be started, or whoever watches ends the work.
 pub(super) fn read(
     files: Vec<RawFile>,
     roots: &[PathBuf],
@@ -45,12 +45,14 @@ pub(super) fn read(
         let mut skipped = Vec::new();
         let files_read = files.len();
         let mut parsed = parse_all(files, &mut skipped, Some(progress));
+        progress.check()?;
         look_into_dependencies(&mut parsed, roots);
+        progress.check()?;
         let program = Program::new(&parsed);
         let library = Library::new(&program);
         let apis = records::all(&library, options.include_private);
-        Documentation { apis, skipped, files_read, ..Documentation::default() }
-    });
+        Ok(Documentation { apis, skipped, files_read, ..Documentation::default() })
+    })?;
     progress.finish();
     Ok(found)
 }
@@ -65,6 +67,9 @@ fn parse_all(
         .par_iter_mut()
         .with_max_len(4)
         .filter_map(|file| {
+            if progress.is_some_and(|progress| progress.check().is_err()) {
+                return None; // The caller asks once more, and ends.
+            }
             let parsed = file
                 .take_bytes()
                 .map_err(|reason| (None, reason))

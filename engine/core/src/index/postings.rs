@@ -51,6 +51,7 @@ pub(super) fn write(
         }
         if doc as usize % PROGRESS_EVERY == PROGRESS_EVERY - 1 {
             progress.advance(PROGRESS_EVERY as u64);
+            progress.check()?;
         }
     }
     progress.advance((apis.len() % PROGRESS_EVERY) as u64);

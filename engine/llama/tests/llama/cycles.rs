@@ -28,6 +28,8 @@ fn cancelled_work_leaves_nothing() {
             seed: cycle as u64,
             max_tokens: 20,
             stops: StopRules::paper(),
+            ends: Vec::new(),
+            silent: Vec::new(),
             log_probabilities: cycle % 2 == 0,
             constraint: None,
         };

@@ -38,6 +38,8 @@ fn request(n: usize, temperature: f32) -> Request {
         seed: 5,
         max_tokens: 24,
         stops: StopRules::none(),
+        ends: Vec::new(),
+        silent: Vec::new(),
         log_probabilities: false,
         constraint: None,
     }
@@ -61,7 +63,7 @@ fn facts_of_the_model() {
         let info = model.info();
         assert_eq!((info.architecture.as_str(), info.name.as_str()), (arch, format!("tiny {arch}").as_str()));
         assert_eq!((info.context_length, info.vocab_size), (CONTEXT as usize, N_VOCAB));
-        assert_eq!((info.backend, info.dtype.as_str()), ("llama.cpp", "F32"));
+        assert_eq!((&*info.backend, info.dtype.as_str()), ("llama.cpp", "F32"));
     }
 }
 

@@ -108,6 +108,8 @@ fn the_decode_loop_runs_it() {
             seed: 5,
             max_tokens: 6,
             stops: StopRules::none(),
+            ends: Vec::new(),
+            silent: Vec::new(),
             log_probabilities: false,
             constraint: None,
         };

@@ -431,6 +431,8 @@ fn child_loads_what_was_accepted() {
             seed: 0,
             max_tokens: 4,
             stops: StopRules::none(),
+            ends: Vec::new(),
+            silent: Vec::new(),
             log_probabilities: false,
             constraint: None,
         };

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::toy::{Mind, ToyDecoder, ToyTokenizer};
 use super::*;
+use crate::decode::{SamplingParams, StopRules, TokenId};
 
 fn letters() -> ToyTokenizer {
     ToyTokenizer::new(&["a", "b", "c", "d", "\n", "é", " ", "def", "\nd", "x"])
@@ -18,6 +19,8 @@ fn request(n: usize) -> Request {
         seed: 11,
         max_tokens: 20,
         stops: StopRules::none(),
+        ends: Vec::new(),
+        silent: Vec::new(),
         log_probabilities: false,
         constraint: None,
     }

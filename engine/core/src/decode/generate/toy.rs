@@ -80,6 +80,10 @@ pub(super) struct ToyDecoder {
     /// The n-th pass fails with this.
     pub(super) fail_at: Option<(usize, ErrorKind)>,
     pub(super) peak_sequences: usize,
+    /// Most tokens of a pass.
+    pub(super) most_fed: usize,
+    /// The token that somebody cancels while the n-th pass runs.
+    pub(super) cancel_in: Option<(usize, CancelToken)>,
 }
 
 impl ToyDecoder {
@@ -98,6 +102,8 @@ impl ToyDecoder {
             n_passes: 0,
             fail_at: None,
             peak_sequences: 0,
+            most_fed: 0,
+            cancel_in: None,
         }
     }
 
@@ -162,7 +168,11 @@ impl Decoder for ToyDecoder {
                 self.next_cell += 1;
             }
         }
+        if let Some((_, token)) = self.cancel_in.as_ref().filter(|(pass, _)| *pass == self.n_passes) {
+            token.cancel();
+        }
         self.n_fed += n_new;
+        self.most_fed = self.most_fed.max(n_new);
         self.peak_sequences = self.peak_sequences.max(feeds.len());
         self.rows = feeds.iter().map(|feed| self.row(feed.seq)).collect();
         Ok(())

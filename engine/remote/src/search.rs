@@ -1,0 +1,96 @@
+//! Where the worker's program is.
+
+use std::path::{Path, PathBuf};
+
+use inhouse_core::{Error, ErrorKind, Result};
+
+/// Names the program for every engine of a process that does not name one itself.
+const VARIABLE: &str = "INHOUSE_WORKER";
+const PROGRAM: &str = "inhouse-worker";
+
+/// The program: what `INHOUSE_WORKER` names; else `inhouse-worker` beside the library or executable that holds this code, or
+/// in `../libexec/inhouse-VERSION` from there, as `make install` leaves it; else the one on PATH.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn find() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
+        return checked(Path::new(&named), VARIABLE);
+    }
+    let installed = Path::new("..").join("libexec").join(concat!("inhouse-", env!("CARGO_PKG_VERSION")));
+    let own: Vec<PathBuf> = [own_object(), std::env::current_exe().ok()].into_iter().flatten().collect();
+    let folders: Vec<&Path> = own.iter().filter_map(|file| file.parent()).collect();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let beside = folders.iter().flat_map(|folder| [folder.to_path_buf(), folder.join(&installed)]);
+    let on_path = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    let found = beside.chain(on_path).map(|folder| folder.join(PROGRAM)).find(|file| is_program(file));
+    found.ok_or_else(|| {
+        let places: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "no worker program: {PROGRAM} is neither beside {} nor in {} from there, nor on PATH; install it \
+                 (`make install`) or name it ({VARIABLE})",
+                places.join(" or "),
+                installed.display()
+            ),
+        )
+    })
+}
+
+/// `program` as an absolute path, which is what a process that may change its folder needs.
+///
+/// # Errors
+/// It is no program.
+pub(crate) fn checked(program: &Path, named_by: &str) -> Result<PathBuf> {
+    let absolute =
+        std::path::absolute(program).map_err(|cause| Error::io("find the worker program", program, cause))?;
+    if is_program(&absolute) {
+        return Ok(absolute);
+    }
+    let what = format!("{}: no such program (named by {named_by})", absolute.display());
+    Err(Error::new(ErrorKind::NotFound, what))
+}
+
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// The file that this code was loaded from: a shared library of some name, or the executable.
+fn own_object() -> Option<PathBuf> {
+    let address = find as *const () as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines().find_map(|line| mapped_file(line, address))
+}
+
+/// The file of a line of `/proc/PID/maps` that covers `address`: `5581e000-55820000 r-xp 00000000 fe:00 12 /usr/lib/a.so`.
+fn mapped_file(line: &str, address: usize) -> Option<PathBuf> {
+    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    let file = &line[line.find('/')?..];
+    (number(start)?..number(end)?).contains(&address).then(|| file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_code_knows_its_file() {
+        let own = own_object().unwrap().canonicalize().unwrap();
+        assert_eq!(own, std::env::current_exe().unwrap().canonicalize().unwrap());
+        let line = "7f00-7fff r-xp 00000000 fe:00 12                         /opt/a b/lib.so";
+        assert_eq!(mapped_file(line, 0x7f80), Some("/opt/a b/lib.so".into()));
+        assert_eq!(mapped_file(line, 0x7fff), None);
+        assert_eq!(mapped_file("7f00-7fff rw-p 00000000 00:00 0 [heap]", 0x7f80), None);
+    }
+
+    #[test]
+    fn what_is_no_program_is_refused() {
+        for path in ["/", "/proc/self/maps", "/nonexistent/inhouse-worker"] {
+            let error = checked(Path::new(path), VARIABLE).unwrap_err();
+            assert!(error.kind() == ErrorKind::NotFound && error.to_string().contains(path), "{error}");
+        }
+    }
+}
