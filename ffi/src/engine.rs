@@ -115,6 +115,7 @@ impl inhouse_engine_params {
         };
         Ok(EngineOptions {
             index,
+            encoder: inhouse::EncoderChoice::default(),
             model,
             backend,
             gpu_layers: self.gpu_layers,

@@ -238,7 +238,9 @@ pub unsafe extern "C" fn inhouse_index_update(
             true => UpdateScope::Libraries,
             false => UpdateScope::Only(std::mem::take(&mut documentation.whole_libraries)),
         };
-        let report = index::update(&folder, &documentation.apis, &UpdateOptions { scope }, &work.watcher)?;
+        let encoder = inhouse::encoder_for_update(&folder, &inhouse::EncoderChoice::OfIndex)?;
+        let options = UpdateOptions { scope, encoder };
+        let report = index::update(&folder, &documentation.apis, &options, &work.watcher)?;
         Ok(reading(&documentation, json!(report)))
     };
     // SAFETY: the host promises that out-parameters can be written.
