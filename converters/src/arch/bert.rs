@@ -17,6 +17,9 @@ pub(super) fn plan(file: &ConfigFile, checkpoint: &Checkpoint) -> Result<Plan> {
     if !matches!(config.hidden_act, Activation::Gelu | Activation::GeluTanh) {
         return Err(unsupported(file, "llama.cpp's bert has gelu as its hidden_act, not another"));
     }
+    if config.num_hidden_layers == 0 {
+        return Err(unsupported(file, "an encoder without layers has no graph in llama.cpp; candle runs its folder"));
+    }
     let settings = EncoderSettings::read(checkpoint.dir(), &config)?.ok_or_else(|| {
         let what =
             "holds nothing that says how vectors are pooled (1_Pooling/config.json or inhouse_encoder.json)";

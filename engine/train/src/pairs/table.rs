@@ -3,9 +3,8 @@
 use inhouse_core::ApiDoc;
 use inhouse_core::api::ApiKind;
 use inhouse_core::constrain::Library;
+use inhouse_core::index::document_text;
 use rustc_hash::{FxHashMap, FxHashSet};
-
-use super::twins::parts;
 
 /// The APIs, by their dotted names and by their bare ones.
 pub struct ApiTable {
@@ -94,12 +93,9 @@ pub(super) fn is_answer(api: &ApiDoc) -> bool {
         && !api.name.starts_with('_')
 }
 
-/// What the encoder reads of an API: its name in words, and what it does.
+/// What the encoder reads of an API: the text that an index gives it.
 pub fn api_text(api: &ApiDoc) -> String {
-    let parts = parts(&api.name).into_iter().filter(|part| part.chars().any(char::is_alphanumeric));
-    let name = parts.collect::<Vec<_>>().join(" ").to_lowercase();
-    let name = if name.is_empty() { api.name.clone() } else { name };
-    if api.description.is_empty() { name } else { format!("{name}: {}", api.description) }
+    document_text(api)
 }
 
 #[cfg(test)]

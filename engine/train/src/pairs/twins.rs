@@ -114,7 +114,7 @@ fn is_identifier(word: &str) -> bool {
 }
 
 /// The words of a name and what stands between them: `read_csvFile2` -> `read`, `_`, `csv`, `File`, `2`.
-pub(super) fn parts(name: &str) -> Vec<&str> {
+fn parts(name: &str) -> Vec<&str> {
     let kind = |c: char| {
         if c.is_alphabetic() {
             0
