@@ -261,6 +261,8 @@ fn random_weights_refer_to_nothing_unknown_and_break_nothing() {
             seed: number as u64,
             max_tokens: TOKENS,
             stops: StopRules::none(),
+            ends: Vec::new(),
+            silent: Vec::new(),
             log_probabilities: false,
             constraint: Some(Arc::new(Recorded { inner, samples: Arc::clone(&samples) })),
         };
