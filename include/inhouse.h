@@ -4,7 +4,8 @@
  * Made by cbindgen from ffi/src. Do not edit: `make header` writes it anew.
  *
  * An engine holds an index of a library's documentation and a model. It retrieves the APIs that a task needs; a session
- * on it completes code with them.
+ * on it completes code with them. inhouse_index_build() makes an index, inhouse_engine_propose() and
+ * inhouse_apis_select() let a person choose, inhouse_evaluate() runs what came out in a sandbox.
  *
  *     inhouse_engine_params params;
  *     inhouse_engine_params_init(&params, sizeof params);
@@ -39,7 +40,7 @@
  * stated limits, text that is not UTF-8, numbers out of range. A bug in the library comes back as INHOUSE_STATUS_PANIC
  * (with a line on stderr). What cannot be checked is the host's promise: a pointer that is neither NULL nor misaligned
  * points to what its type says, for the length that goes with it, until the call returns. Running out of memory or of
- * stack still ends the process.
+ * stack still ends the process; where a model runs in a process of its own (`worker` of the engine), that one alone.
  *
  * Versions. The structs begin with `struct_size`, and functions and fields are only ever added: a host runs with every
  * later library of the same SONAME. Numbers are never given another meaning.
@@ -433,6 +434,35 @@ typedef int32_t inhouse_log_level;
 #endif // __cplusplus
 
 /**
+ * Whether a model is asked in a chat: values of `inhouse_complete_params.chat`.
+ */
+enum inhouse_chat
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The model continues the code itself.
+     */
+    INHOUSE_CHAT_NONE = 0,
+    /**
+     * By the model's own chat template; a model without one continues the code.
+     */
+    INHOUSE_CHAT_AUTO = 1,
+    /**
+     * By the Jinja text in `chat_template`.
+     */
+    INHOUSE_CHAT_GIVEN = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum inhouse_chat inhouse_chat;
+#else
+typedef int32_t inhouse_chat;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * A list of APIs, best first; freed with inhouse_apis_free(). It does not depend on the engine that made it.
  */
 typedef struct inhouse_apis inhouse_apis;
@@ -661,9 +691,17 @@ typedef struct inhouse_engine_params {
      */
     uint32_t prefix_tokens;
     /**
-     * Zero.
+     * 1: the model runs in a process of its own, so that whatever ends that (an assertion in C++, the kernel for want of
+     * memory) comes back as INHOUSE_STATUS_BACKEND. Its sessions then only say INHOUSE_STATUS_POISONED; the next one that
+     * is opened starts a new process. 0: it runs in this process. Default: 0.
      */
-    uint32_t reserved;
+    int32_t worker;
+    /**
+     * With `worker`: the program inhouse-worker, of the library's own version; unset: what INHOUSE_WORKER names, else the
+     * one beside the library or the program, or in ../libexec/inhouse-VERSION from there, else the one on PATH.
+     * Default: unset.
+     */
+    struct inhouse_str worker_program;
 } inhouse_engine_params;
 
 /**
@@ -830,6 +868,25 @@ typedef struct inhouse_complete_params {
      * 1: the log-probability of every token is kept: inhouse_completion_log_probabilities(). Default: 0.
      */
     int32_t log_probabilities;
+    /**
+     * The code after the cursor: the completion is what stands between `context` and it. Only models that were trained to
+     * fill in can do this (`can_infill` of inhouse_engine_info()), or a chat. Unset: nothing is said of what follows.
+     * Default: unset.
+     */
+    struct inhouse_str suffix;
+    /**
+     * With INHOUSE_CHAT_GIVEN: the template. Default: unset.
+     */
+    struct inhouse_str chat_template;
+    /**
+     * One of inhouse_chat. In a chat a completion is the code of the reply, in one event; stop rules cut that code, and
+     * `max_tokens` and log-probabilities are those of the reply. Default: INHOUSE_CHAT_NONE.
+     */
+    int32_t chat;
+    /**
+     * Zero.
+     */
+    uint32_t reserved_chat;
 } inhouse_complete_params;
 
 /**
@@ -1332,7 +1389,8 @@ inhouse_status inhouse_engine_with_index(const struct inhouse_engine *engine,
 /**
  * Facts about an engine as a JSON object: `version`, `abi_version`, `backends` and `features` (names of those in this
  * build), `index` and `model` (objects, or null where none is open), `memory` (`resident_bytes`, of the whole process,
- * or null where the system does not say). Unknown members must be passed over: more may come.
+ * or null where the system does not say), `worker` (`pid` of the process that runs the model, or null),
+ * `can_infill` (whether the model can be given a `suffix`), `has_chat_template`. Unknown members must be passed over: more may come.
  *
  * Ownership: the host owns `*out` and frees it with inhouse_text_free().
  * Threads: any, at the same time.
@@ -1539,7 +1597,7 @@ inhouse_status inhouse_completion_apis(const struct inhouse_completion *completi
 
 /**
  * All that is known of the call as a JSON object: `completions` (each with `text`, `finish_reason`, `completion_tokens`
- * and, where asked for, `logprobs`), `apis` (names of those in the prompt), `prompt_tokens`, `prompt_tokens_shared`,
+ * and, where asked for, `logprobs`), `format` ("continue", "infill" or "chat"), `apis` (names of those in the prompt), `prompt_tokens`, `prompt_tokens_shared`,
  * `completion_tokens`, `tokens_per_second`, `prefill_seconds`, `decode_seconds`, `context_truncated`, and `constraint`:
  * null, or where `constrain` was asked for what it did (`steps`, `masked`, `refused`, `gave_way`: tokens). Unknown members
  * must be passed over: more may come.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use inhouse_candle::checkpoint::{Checkpoint, ElementType};
 use inhouse_candle::config::ConfigFile;
+use inhouse_candle::encoder_fingerprint;
 use inhouse_candle::vocabulary::Vocabulary;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use rayon::prelude::*;
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use crate::arch::{self, Plan, Source, Tensor};
 use crate::quantize::{self, Model, Quantization};
-use crate::tokenizer;
+use crate::{tokenizer, wordpiece};
 use inhouse_core::gguf::{TensorSpec, TensorType, Value, Writer};
 
 /// Version of the quantised blocks' layouts (`GGML_QNT_VERSION` in `ggml.h`).
@@ -66,7 +67,6 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let architecture = arch::of(&config)?;
     let checkpoint = Checkpoint::open(&options.from)?;
     let plan = (architecture.plan)(&config, &checkpoint)?;
-    let vocabulary = Vocabulary::read(&options.from, plan.vocab_size, &config)?;
     let quantization = match options.quantization {
         Some(quantization) => quantization,
         None => stored_as(&plan, &checkpoint),
@@ -80,9 +80,19 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
         .map(|(tensor, kind)| TensorSpec { name: tensor.name.clone(), shape: tensor.shape.clone(), kind })
         .collect();
     let mut metadata = general(options, &config, &plan, architecture.model_type, quantization)?;
-    let (tokenizer, mut notes) = tokenizer::metadata(&options.from, &vocabulary)?;
-    metadata.extend(tokenizer);
-    notes.splice(0..0, plan.notes.iter().chain(&vocabulary.notes).cloned());
+    let mut notes = plan.notes.clone();
+    match &plan.encoder {
+        Some((bert, settings)) => {
+            let fingerprint = encoder_fingerprint(&options.from)?;
+            metadata.extend(wordpiece::metadata(&options.from, bert, settings, fingerprint)?);
+        }
+        None => {
+            let vocabulary = Vocabulary::read(&options.from, plan.vocab_size, &config)?;
+            let (tokenizer, of_tokenizer) = tokenizer::metadata(&options.from, &vocabulary)?;
+            metadata.extend(tokenizer);
+            notes.extend(vocabulary.notes.iter().cloned().chain(of_tokenizer));
+        }
+    }
 
     let bytes = specs.iter().map(TensorSpec::bytes).sum();
     let report = Report {

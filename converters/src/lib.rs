@@ -12,6 +12,7 @@ mod convert;
 mod info;
 pub mod quantize;
 mod tokenizer;
+mod wordpiece;
 
 pub use convert::{Options, Report, convert};
 pub use info::{Info, TensorRow, info};

@@ -29,7 +29,8 @@ enum Command {
     /// tokenizer.json, or vocab.json with merges.txt and added_tokens.json. Nothing in it is executed. Memory stays small
     /// whatever the model's size, and FILE appears only when it is complete.
     #[command(
-        after_help = "Architectures: codegen (becomes llama.cpp's phi2), gpt2, llama and mistral (llama), qwen2, t5.\n\n\
+        after_help = "Architectures: codegen (becomes llama.cpp's phi2), gpt2, llama and mistral (llama), qwen2, t5; bert as a text encoder (pooling \
+        from 1_Pooling/config.json or inhouse_encoder.json).\n\n\
         Types: F32, F16, BF16; Q8_0 (8.5 bits per weight, nearly lossless); Q6_K; Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q3_K_M, \
         Q3_K_S, Q2_K (5.7 to 2.6 bits; _M and _S are llama.cpp's mixes, Q4_K alone means Q4_K_M); Q5_1, Q5_0, Q4_1, Q4_0. \
         Vectors stay F32, the output projection is kept at Q6_K or better, and rows that are no whole blocks of the type are \

@@ -182,9 +182,10 @@ impl Quantization {
         (wanted, if fits(near) { near } else { named("F16") })
     }
 
-    /// Vectors stay F32 (llama.cpp adds and multiplies them so), and what is looked up by position or distance.
+    /// Vectors stay F32 (llama.cpp adds and multiplies them so), and what is looked up by position, distance or type.
     fn wanted(self, name: &str, shape: &[usize], model: &Model) -> &'static str {
-        if shape.len() < 2 || name.contains("attn_rel_b.") || name == "position_embd.weight" {
+        let by_place = ["position_embd.weight", "token_types.weight"].contains(&name);
+        if shape.len() < 2 || name.contains("attn_rel_b.") || by_place {
             return "F32";
         }
         if matches!(self, F32 | F16 | BF16 | Q8_0) {

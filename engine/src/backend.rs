@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use inhouse_core::decode::Model;
+use inhouse_core::encode::TextEncoder;
 use inhouse_core::{Error, Result};
 
 /// Which backend runs a model.
@@ -61,6 +62,35 @@ pub(crate) fn load(path: &Path, backend: Backend, gpu_layers: u32) -> Result<Arc
         Backend::Candle => load_candle(path, gpu_layers),
         _ => load_llama(path, gpu_layers),
     }
+}
+
+/// Loads the text encoder at `path`: candle runs folders, llama.cpp files.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_encoder(path: &Path) -> Result<Arc<dyn TextEncoder>> {
+    let meta = std::fs::metadata(path).map_err(|cause| Error::io("open encoder", path, cause))?;
+    if meta.is_dir() { load_candle_encoder(path) } else { load_llama_encoder(path) }
+}
+
+#[cfg(feature = "llama")]
+fn load_llama_encoder(path: &Path) -> Result<Arc<dyn TextEncoder>> {
+    inhouse_llama::load_encoder(path, &inhouse_llama::LoadOptions::default())
+}
+
+#[cfg(not(feature = "llama"))]
+fn load_llama_encoder(path: &Path) -> Result<Arc<dyn TextEncoder>> {
+    Err(missing(path, "llama.cpp", "llama"))
+}
+
+#[cfg(feature = "candle")]
+fn load_candle_encoder(path: &Path) -> Result<Arc<dyn TextEncoder>> {
+    inhouse_candle::load_encoder(path, &inhouse_candle::LoadOptions::default())
+}
+
+#[cfg(not(feature = "candle"))]
+fn load_candle_encoder(path: &Path) -> Result<Arc<dyn TextEncoder>> {
+    Err(missing(path, "candle", "candle"))
 }
 
 #[cfg(feature = "llama")]

@@ -10,6 +10,7 @@ use inhouse_core::{ApiDoc, Error, ErrorKind, Result, prompt};
 use inhouse_remote::{Worker, WorkerProgram};
 
 use crate::backend::{self, Backend};
+use crate::encoder::{EncoderChoice, open_index, reopen_index};
 use crate::session::Session;
 use crate::worker;
 
@@ -21,6 +22,8 @@ pub const MAX_THREADS: usize = 1024;
 pub struct EngineOptions {
     /// Folder of an index; without one, retrieval is refused.
     pub index: Option<PathBuf>,
+    /// Which text encoder the index is searched with.
+    pub encoder: EncoderChoice,
     /// GGUF file or Hugging Face folder; without one, completion is refused.
     pub model: Option<PathBuf>,
     /// Which backend runs the model.
@@ -45,6 +48,8 @@ pub struct EngineOptions {
 #[derive(Clone)]
 pub struct Engine {
     index: Option<Arc<Index>>,
+    /// What its encoder is chosen by, for the next index.
+    encoder: EncoderChoice,
     /// Where there is a worker, as its first process had it.
     model: Option<Arc<dyn Model>>,
     worker: Option<Arc<Worker>>,
@@ -75,7 +80,8 @@ impl Engine {
                 format!("threads must be from 1 to {MAX_THREADS}"),
             ));
         }
-        let index = options.index.as_deref().map(Index::open).transpose()?.map(Arc::new);
+        let open = |dir| open_index(dir, &options.encoder);
+        let index = options.index.as_deref().map(open).transpose()?.map(Arc::new);
         let (backend, gpu_layers) = (options.backend, options.gpu_layers);
         let worker = match (&options.model, &options.worker) {
             (Some(path), Some(program)) => Some(worker::start(program, path, backend, gpu_layers)?),
@@ -89,6 +95,7 @@ impl Engine {
         let model_path = options.model.clone();
         Ok(Self {
             index,
+            encoder: options.encoder.clone(),
             model,
             worker: worker.map(Arc::new),
             model_path,
@@ -183,7 +190,9 @@ impl Engine {
     /// # Errors
     /// A missing or damaged index.
     pub fn with_index(&self, folder: &Path) -> Result<Self> {
-        Ok(Self { index: Some(Arc::new(Index::open(folder)?)), names: Arc::default(), ..self.clone() })
+        let loaded = self.index.as_ref().and_then(|index| index.loaded_encoder());
+        let index = reopen_index(folder, &self.encoder, loaded)?;
+        Ok(Self { index: Some(Arc::new(index)), names: Arc::default(), ..self.clone() })
     }
 
     /// The documentation of the named APIs, in that order: bare names, qualified names or aliases. Of several APIs of

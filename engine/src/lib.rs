@@ -21,6 +21,7 @@
 
 mod asked;
 mod backend;
+mod encoder;
 mod engine;
 mod prefix_file;
 mod session;
@@ -29,11 +30,13 @@ mod worker;
 
 pub use asked::Chat;
 pub use backend::{Backend, available_backends};
+pub use encoder::{EncoderChoice, encoder_for_update, index_encoder, load_encoder, open_index};
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
 pub use inhouse_core::constrain::{ApiReport, ConstraintStatistics};
 pub use inhouse_core::decode::{
     CancelToken, Completion, Conventions, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
 };
+pub use inhouse_core::encode::{EncoderInfo, Role, TextEncoder, Vectors};
 pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
 pub use inhouse_core::prompt::query_from_context;
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, docs, index, progress};

@@ -2,7 +2,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use inhouse::{Backend, Engine, EngineOptions, Query, WorkerProgram};
+use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};
@@ -123,6 +123,7 @@ impl inhouse_engine_params {
             context_length: at_most("context_length", self.context_length, INHOUSE_MAX_CONTEXT_LENGTH)?,
             prefix_tokens: at_most("prefix_tokens", self.prefix_tokens, INHOUSE_MAX_CONTEXT_LENGTH)?
                 .unwrap_or(0),
+            encoder: EncoderChoice::OfIndex,
         })
     }
 }

@@ -5,9 +5,9 @@ use std::mem::size_of;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use inhouse::api;
 use inhouse::docs::{self, Documentation, ReadOptions};
 use inhouse::index::{self, BuildOptions, Index, UpdateOptions, UpdateScope};
+use inhouse::{EncoderChoice, api};
 use serde_json::{Value, json};
 
 use crate::boundary::{Out, act, create};
@@ -238,7 +238,9 @@ pub unsafe extern "C" fn inhouse_index_update(
             true => UpdateScope::Libraries,
             false => UpdateScope::Only(std::mem::take(&mut documentation.whole_libraries)),
         };
-        let report = index::update(&folder, &documentation.apis, &UpdateOptions { scope }, &work.watcher)?;
+        let encoder = inhouse::encoder_for_update(&folder, &EncoderChoice::OfIndex)?;
+        let options = UpdateOptions { scope, encoder };
+        let report = index::update(&folder, &documentation.apis, &options, &work.watcher)?;
         Ok(reading(&documentation, json!(report)))
     };
     // SAFETY: the host promises that out-parameters can be written.

@@ -115,6 +115,11 @@ void choose(const inhouse::engine &engine, inhouse::session &session)
           std::string_view::npos);
     CHECK(done.prompt_tokens_shared() < done.prompt_tokens());
     CHECK(must(session.info(), "info").view().find("\"calls\":1") != std::string_view::npos);
+    must_fail(session.complete(CONTEXT, inhouse::complete_options().suffix("\nledger.close()")), INHOUSE_STATUS_UNSUPPORTED,
+              "fill in with a model that cannot");
+    must_fail(session.complete(CONTEXT, inhouse::complete_options().chat("{% if %}")), INHOUSE_STATUS_INVALID_DATA,
+              "ask by a template that is none");
+    CHECK(session.complete(CONTEXT, inhouse::complete_options().chat().max_tokens(1)));
     must_fail(session.load_prefixes("/no/such/file"), INHOUSE_STATUS_NOT_FOUND, "load prompts that are not there");
     CHECK(!session.save_prefixes("/no/such/folder/x"));
 }
@@ -263,8 +268,10 @@ int main(int argc, char **argv)
     must_fail(inhouse::engine::open(inhouse::engine_options()), INHOUSE_STATUS_INVALID_ARGUMENT, "open nothing");
     must_fail(inhouse::engine::open(inhouse::engine_options().index("/no/such/index")), INHOUSE_STATUS_NOT_FOUND,
               "open a missing index");
+    must_fail(inhouse::engine::open(inhouse::engine_options().model(argv[2]).worker("/no/such/program")),
+              INHOUSE_STATUS_NOT_FOUND, "open with no worker");
     inhouse::engine_options options;
-    options.index(argv[1]).model(argv[2]).backend(INHOUSE_BACKEND_AUTO).threads(1).context_length(0).gpu_layers(0);
+    options.index(argv[1]).model(argv[2]).prefix_tokens(64).backend(INHOUSE_BACKEND_AUTO).threads(1).context_length(0).gpu_layers(0);
     inhouse::session session(nullptr);
     {
         const inhouse::engine engine = must(inhouse::engine::open(options), "open");

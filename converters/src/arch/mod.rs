@@ -3,6 +3,7 @@
 //! An architecture reads `config.json` and says, without touching a weight, what the GGUF file will hold: hyperparameters,
 //! and for each tensor which rows of which tensor of the checkpoint it is made of.
 
+mod bert;
 mod codegen;
 mod gpt2;
 mod llama;
@@ -10,6 +11,7 @@ mod t5;
 
 use std::ops::Range;
 
+use inhouse_candle::EncoderSettings;
 use inhouse_candle::checkpoint::Checkpoint;
 use inhouse_candle::config::ConfigFile;
 use inhouse_core::{Error, ErrorKind, Result};
@@ -26,6 +28,7 @@ pub struct Architecture {
 
 /// All of them.
 pub const ARCHITECTURES: &[Architecture] = &[
+    Architecture { model_type: "bert", plan: bert::plan },
     Architecture { model_type: "codegen", plan: codegen::plan },
     Architecture { model_type: "gpt2", plan: gpt2::plan },
     Architecture { model_type: "llama", plan: llama::plan },
@@ -47,6 +50,8 @@ pub struct Plan {
     pub tensors: Vec<Tensor>,
     /// What the user may want to know.
     pub notes: Vec<String>,
+    /// Of a text encoder: what its tokenizer and its vectors depend on.
+    pub encoder: Option<(inhouse_candle::bert::Config, EncoderSettings)>,
 }
 
 /// A tensor of the plan.
@@ -156,7 +161,14 @@ impl<'a> Tensors<'a> {
         vocab_size: usize,
         hyperparameters: Vec<(&'static str, Value)>,
     ) -> Plan {
-        Plan { architecture, vocab_size, hyperparameters, tensors: self.list, notes: Vec::new() }
+        Plan {
+            architecture,
+            vocab_size,
+            hyperparameters,
+            tensors: self.list,
+            notes: Vec::new(),
+            encoder: None,
+        }
     }
 }
 

@@ -82,7 +82,7 @@ fn erf(x: f32) -> f32 {
     let top = top * square - 2.101_024e-6;
     let top = top * square - 5.692_506_4e-5;
     let top = top * square - 7.349_906_3e-4;
-    let top = top * square - 2.954_599_8e-3;
+    let top = top * square - 2.954_6e-3;
     let top = top * square - 1.609_603_3e-2;
     let bottom = -1.456_607_2e-5;
     let bottom = bottom * square - 2.133_740_6e-4;
@@ -279,7 +279,7 @@ impl CustomOp3 for LayerNorm {
         let size = piece(width);
         let mut d_x = vec![0f32; input.len()];
         let rows = d_x.par_chunks_mut(size).zip(input.par_chunks(size)).zip(gradients.par_chunks(size));
-        let sums: Vec<(Vec<f32>, Vec<f32>)> = rows
+        let (d_weight, d_bias): (Vec<Vec<f32>>, Vec<Vec<f32>>) = rows
             .map(|((d_x, x), gradient)| {
                 let (mut d_weight, mut d_bias) = (vec![0f32; width], vec![0f32; width]);
                 vectorized(|| {
@@ -299,13 +299,12 @@ impl CustomOp3 for LayerNorm {
                 });
                 (d_weight, d_bias)
             })
-            .collect();
-        let total = |pick: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
-            let all: Vec<f32> = sums.iter().flat_map(|part| pick(part)).copied().collect();
-            Tensor::from_vec(sum_of_rows(&all, width), width, x.device()).map(Some)
+            .unzip();
+        let total = |parts: &[Vec<f32>]| {
+            Tensor::from_vec(sum_of_rows(&parts.concat(), width), width, x.device()).map(Some)
         };
         let d_x = Tensor::from_vec(d_x, x.shape(), x.device())?;
-        Ok((Some(d_x), total(|part| &part.0)?, total(|part| &part.1)?))
+        Ok((Some(d_x), total(&d_weight)?, total(&d_bias)?))
     }
 }
 

@@ -47,7 +47,9 @@ use layers::Loader;
 use model::{HfModel, Network};
 use vocabulary::Vocabulary;
 
-pub use encoder::{EncoderSettings, Pooling, SETTINGS_FILE, Towers, TrainableEncoder, load_encoder};
+pub use encoder::{
+    EncoderSettings, Pooling, SETTINGS_FILE, Towers, TrainableEncoder, encoder_fingerprint, load_encoder,
+};
 pub use tokenizer::HfTokenizer;
 pub use trainable::{Example, Trainable};
 pub use wordpiece::WordPiece;

@@ -93,6 +93,11 @@ impl WordPiece {
         self.max_tokens
     }
 
+    /// What it puts before and after a text.
+    pub fn wrapping(&self) -> (&[TokenId], &[TokenId]) {
+        (&self.wrapping.0, &self.wrapping.1)
+    }
+
     /// The tree of a `tokenizer.json`, without truncation, padding and post-processor.
     pub fn tree(&self) -> &Value {
         &self.tree

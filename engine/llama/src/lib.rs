@@ -9,11 +9,13 @@
 
 mod conventions;
 mod decoder;
+mod encoder;
 mod encoder_decoder;
 pub mod gguf;
 mod model;
 mod raw;
 mod tokenizer;
 
+pub use encoder::load_encoder;
 pub use gguf::{GgufSummary, validate};
 pub use model::{LoadOptions, load};

@@ -144,10 +144,7 @@ impl Plan {
         let n_threads = match options.threads {
             Some(threads @ 1..=1024) => threads,
             Some(threads) => return invalid(format!("{threads} threads, expected 1 to 1024")),
-            None => {
-                let worth = summary.parameters / PARAMETERS_PER_THREAD;
-                usize::try_from(worth).unwrap_or(usize::MAX).clamp(1, physical_cores())
-            }
+            None => threads_for(summary),
         };
         check_memory(n_cells, if options.exact { 4 } else { 2 }, summary)?;
         // An encoder reads a text in one pass, with what stands around it.
@@ -162,9 +159,16 @@ impl Plan {
             // 2 to 4 of 30 random samples (none without it); a sample should not depend on its neighbours.
             flash_attention: on_gpu && !options.exact,
             f32_cache: options.exact,
+            states: false,
         };
         Ok(Self { context_length, context })
     }
+}
+
+/// Threads that a model of this size is worth on this machine.
+pub(crate) fn threads_for(summary: &GgufSummary) -> usize {
+    let worth = summary.parameters / PARAMETERS_PER_THREAD;
+    usize::try_from(worth).unwrap_or(usize::MAX).clamp(1, physical_cores())
 }
 
 /// Refuses a cache that the memory cannot hold: llama.cpp touches all of it, and the system would end the process.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{build_index, compiler, host_source, installed, model, run, succeed, text};
+use super::{build_index, compiler, host_source, infill_model, installed, model, run, succeed, text};
 use inhouse_tests::repository;
 use tempfile::TempDir;
 
@@ -92,6 +92,14 @@ fn a_c_host_evaluates_samples() {
     run_host(&program, &[dir.path()]);
     let evald = PathBuf::from(inhouse_tests::command("evald").get_program());
     run_host(&program, &[dir.path(), &evald]);
+}
+
+#[test]
+fn a_c_host_fills_in_the_middle() {
+    let dir = TempDir::new().unwrap();
+    let Some(model) = infill_model(dir.path()) else { return };
+    let Some(program) = shared_host(dir.path(), "fill_in.c") else { return };
+    run_host(&program, &[&model]);
 }
 
 #[test]

@@ -63,13 +63,7 @@ impl Loaded {
         let config = bert::Config::from_file(&config_file)?;
         let stored = EncoderSettings::read(dir, &config)?;
         let stored_towers = stored.as_ref().map_or(Towers::Tied, |settings| settings.towers);
-        let settings = wanted.or(stored).ok_or_else(|| {
-            let what = format!(
-                "holds nothing that says how vectors are pooled; write {SETTINGS_FILE} with {{\"version\": 1, \
-                 \"pooling\": \"cls\" or \"mean\", \"normalize\": true or false, \"max_tokens\": N}}"
-            );
-            Error::new(ErrorKind::NotFound, format!("{}: {what}", dir.display()))
-        })?;
+        let settings = wanted.or(stored).ok_or_else(|| without_settings(dir))?;
         settings.check(&config).map_err(|what| Error::new(ErrorKind::InvalidArgument, what))?;
         let checkpoint = Checkpoint::open(dir)?;
         let device = options.device.open()?;
@@ -98,17 +92,11 @@ impl Loaded {
             }
         };
         let tokenizer = WordPiece::read(dir, config.vocab_size, settings.max_tokens)?;
-        let mut fingerprint = Fingerprint::default();
-        for text in [settings.to_json()?, config_file.to_json(), tokenizer.to_json()] {
-            fingerprint.add(text.as_bytes());
-        }
-        for path in checkpoint.files() {
-            fingerprint.add_file(path)?;
-        }
+        let fingerprint = fingerprint(&settings, &config_file, &tokenizer, &checkpoint)?;
         let info = EncoderInfo {
             architecture: "bert".into(),
             name: model::folder_name(dir),
-            fingerprint: fingerprint.finish(),
+            fingerprint,
             dim: config.hidden_size,
             max_tokens: settings.max_tokens,
             normalized: settings.normalize,
@@ -117,6 +105,43 @@ impl Loaded {
         let towers = Network { towers: berts, settings };
         Ok(Self { info, config: config_file, tokenizer, towers, variables })
     }
+}
+
+/// What tells a folder's vectors from another's.
+fn fingerprint(
+    settings: &EncoderSettings,
+    config: &ConfigFile,
+    tokenizer: &WordPiece,
+    checkpoint: &Checkpoint,
+) -> Result<String> {
+    let mut fingerprint = Fingerprint::default();
+    for text in [settings.to_json()?, config.to_json(), tokenizer.to_json()] {
+        fingerprint.add(text.as_bytes());
+    }
+    for path in checkpoint.files() {
+        fingerprint.add_file(path)?;
+    }
+    Ok(fingerprint.finish())
+}
+
+/// The fingerprint that [`load_encoder`] gives the encoder of a folder, without loading it: a conversion keeps it.
+///
+/// # Errors
+/// As [`load_encoder`].
+pub fn encoder_fingerprint(dir: &Path) -> Result<String> {
+    let config_file = ConfigFile::read(dir)?;
+    let config = bert::Config::from_file(&config_file)?;
+    let settings = EncoderSettings::read(dir, &config)?.ok_or_else(|| without_settings(dir))?;
+    let tokenizer = WordPiece::read(dir, config.vocab_size, settings.max_tokens)?;
+    fingerprint(&settings, &config_file, &tokenizer, &Checkpoint::open(dir)?)
+}
+
+fn without_settings(dir: &Path) -> Error {
+    let what = format!(
+        "holds nothing that says how vectors are pooled; write {SETTINGS_FILE} with {{\"version\": 1, \
+         \"pooling\": \"cls\" or \"mean\", \"normalize\": true or false, \"max_tokens\": N}}"
+    );
+    Error::new(ErrorKind::NotFound, format!("{}: {what}", dir.display()))
 }
 
 /// One or two towers, and what becomes of their states.

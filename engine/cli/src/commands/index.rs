@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use inhouse::EncoderChoice;
 use inhouse_core::index::{self, BuildOptions, Index, UpdateOptions, UpdateScope};
 use inhouse_core::progress::Progress;
 
-use super::source;
+use super::{encoder, source};
 use crate::term;
 
 /// Build, update or describe an index over API documentation
@@ -19,16 +20,18 @@ pub struct Arguments {
 #[derive(clap::Subcommand)]
 enum Action {
     /// Build an index; an existing one is replaced in one step when the new one is whole
-    #[command(after_help = "Example:\n  inhouse index build ./mylib apis.jsonl --out mylib.index")]
+    #[command(after_help = "Examples:\n  inhouse index build ./mylib apis.jsonl --out mylib.index\n  \
+        inhouse index build ./mylib --out mylib.index --encoder all-MiniLM-L6-v2")]
     Build {
         #[command(flatten)]
         source: source::Arguments,
         /// Folder of the index
         #[arg(long)]
         out: PathBuf,
-        /// Text encoder for dense retrieval; only `none` in this build
-        #[arg(long, default_value = "none")]
-        encoder: String,
+        /// Text encoder: its folder or file, or `none`. With one the index is searched by meaning too; it names the encoder,
+        /// which is needed again for updates and searches
+        #[arg(long, value_name = "PATH|none", default_value = "none", value_parser = encoder::parse)]
+        encoder: EncoderChoice,
     },
     /// Add, replace and remove what changed in the given libraries; readers keep working meanwhile
     #[command(
@@ -43,6 +46,9 @@ enum Action {
         dir: PathBuf,
         #[command(flatten)]
         source: source::Arguments,
+        /// The text encoder that the index was built with, where it is no longer where the index says
+        #[arg(long, value_name = "PATH")]
+        encoder: Option<PathBuf>,
         /// Remove what the sources no longer name, also where they may be a part of their library
         #[arg(long)]
         prune: bool,
@@ -60,21 +66,26 @@ enum Action {
 pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     match &arguments.action {
         Action::Build { source, out, encoder } => {
-            if encoder != "none" {
-                bail!("--encoder {encoder}: dense retrieval is not part of this build; use --encoder none");
-            }
+            let encoder = match encoder {
+                EncoderChoice::At(path) => Some(inhouse::index_encoder(path)?),
+                _ => None,
+            };
             let documentation = source::read(source, progress)?;
-            let info = index::build(&documentation.apis, out, &BuildOptions::default(), progress)?;
+            let options = BuildOptions { encoder, ..BuildOptions::default() };
+            let info = index::build(&documentation.apis, out, &options, progress)?;
             progress.finish();
             eprintln!("{} APIs -> {}", info.apis, out.display());
         }
-        Action::Update { dir, source, prune } => {
+        Action::Update { dir, source, encoder, prune } => {
+            let choice = encoder.clone().map_or(EncoderChoice::OfIndex, EncoderChoice::At);
+            let encoder = inhouse::encoder_for_update(dir, &choice)?;
             let documentation = source::read(source, progress)?;
             let scope = match prune {
                 true => UpdateScope::Libraries,
                 false => UpdateScope::Only(documentation.whole_libraries),
             };
-            let report = index::update(dir, &documentation.apis, &UpdateOptions { scope }, progress)?;
+            let report =
+                index::update(dir, &documentation.apis, &UpdateOptions { scope, encoder }, progress)?;
             progress.finish();
             eprintln!(
                 "{} added, {} replaced, {} removed, {} unchanged -> {}",

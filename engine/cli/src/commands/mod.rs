@@ -3,6 +3,7 @@
 pub mod complete;
 mod cursor;
 pub mod docs;
+mod encoder;
 pub mod eval;
 pub mod generate;
 pub mod index;

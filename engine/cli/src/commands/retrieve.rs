@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use inhouse_core::index::{Hit, Index, Query};
+use inhouse::EncoderChoice;
+use inhouse_core::index::{Hit, Query};
 use inhouse_study::{problems, recall};
 use serde_json::json;
 
+use super::{encoder, number};
 use crate::term;
 
 /// Find the APIs that a task needs
@@ -21,16 +23,24 @@ pub struct Arguments {
     #[arg(long)]
     index: PathBuf,
 
+    /// Text encoder to search with: `none`, or its folder or file [default: the one that the index names]
+    #[arg(long, value_name = "PATH|none", value_parser = encoder::parse)]
+    encoder: Option<EncoderChoice>,
+
     /// How many APIs, distinct by name
     #[arg(short, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     k: u32,
+
+    /// Leave out APIs that fit less probably than this, from 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = number::min_p, allow_negative_numbers = true)]
+    min_confidence: f32,
 
     /// One JSON object
     #[arg(long)]
     json: bool,
 
     /// Measure recall@1,2,3,5 over these problems: rows {task_id, query, gold}, or problems with golden APIs
-    #[arg(long, conflicts_with_all = ["query", "k"])]
+    #[arg(long, conflicts_with_all = ["query", "k", "min_confidence"])]
     problems: Option<PathBuf>,
 
     /// What the code is to do, in words
@@ -39,7 +49,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let index = Index::open(&arguments.index)?;
+    let index = inhouse::open_index(&arguments.index, &arguments.encoder.clone().unwrap_or_default())?;
     if let Some(path) = &arguments.problems {
         let queries = problems::read_queries(path)?;
         let report = recall::measure(&index, &queries)?;
@@ -53,7 +63,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let query = arguments.query.as_deref().unwrap_or_default();
-    let hits = index.search(&Query::from(query), arguments.k as usize)?;
+    let mut hits = index.search(&Query::from(query), arguments.k as usize)?;
+    hits.retain(|hit| hit.confidence >= arguments.min_confidence);
     if arguments.json {
         return term::json(&json!({"hits": hits.iter().map(row).collect::<Vec<_>>()}));
     }
@@ -74,6 +85,7 @@ fn row(hit: &Hit) -> serde_json::Value {
         "signature": hit.api.signature,
         "description": hit.api.description,
         "score": hit.score,
+        "confidence": hit.confidence,
     })
 }
 

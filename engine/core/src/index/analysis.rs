@@ -89,7 +89,7 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Splits `read_csvFile2` into `read`, `csv`, `File`, `2`; acronyms stay whole (`CSVParser`: `CSV`, `Parser`; `URLs`).
-fn identifier_parts(word: &str) -> Vec<&str> {
+pub(super) fn identifier_parts(word: &str) -> Vec<&str> {
     #[derive(PartialEq, Clone, Copy)]
     enum Class {
         Upper,

@@ -13,13 +13,15 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::analysis::Analyzer;
+use super::dense::MAX_DIM;
 use super::fields::FieldWeights;
 use super::section_file::FileEntry;
+use crate::encode::EncoderInfo;
 use crate::files::write_atomic;
 use crate::{Error, ErrorKind, Result};
 
@@ -34,6 +36,8 @@ const MAX_BYTES: u64 = 64 << 20;
 pub(super) const RECORDS: &str = "records";
 /// Role of the sparse file.
 pub(super) const SPARSE: &str = "sparse";
+/// Role of the dense file; every segment has one where the manifest names an encoder.
+pub(super) const DENSE: &str = "dense";
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -52,8 +56,31 @@ pub(super) struct Manifest {
     pub analysis: u32,
     /// Field weights of the postings.
     pub weights: FieldWeights,
+    /// The encoder of the dense files, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<EncoderEntry>,
     /// The segments, in order of their making.
     pub segments: Vec<SegmentEntry>,
+}
+
+/// The text encoder of the dense files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncoderEntry {
+    /// Its name, for messages.
+    pub name: String,
+    /// What tells its vectors from another encoder's.
+    pub fingerprint: String,
+    /// Width of its vectors.
+    pub dim: usize,
+    /// Where it was when the index was built.
+    pub path: PathBuf,
+}
+
+impl EncoderEntry {
+    /// Whether `encoder` gives the vectors that are in the index.
+    pub(super) fn matches(&self, encoder: &EncoderInfo) -> bool {
+        self.fingerprint == encoder.fingerprint && self.dim == encoder.dim
+    }
 }
 
 /// One segment.
@@ -169,6 +196,11 @@ impl Manifest {
         let docs: u64 = manifest.segments.iter().map(|segment| u64::from(segment.docs)).sum();
         if u32::try_from(docs).is_err() {
             return Err(bad(format!("{docs} records are over the limit of {}", u32::MAX)));
+        }
+        if let Some(encoder) =
+            manifest.encoder.as_ref().filter(|encoder| !(1..=MAX_DIM).contains(&encoder.dim))
+        {
+            return Err(bad(format!("vectors of width {} are not within 1..={MAX_DIM}", encoder.dim)));
         }
         manifest.weights.validate().map_err(|cause| bad(cause.to_string()))?;
         Ok(manifest)

@@ -2,8 +2,9 @@
 //!
 //! [`build`] and [`update`] write a folder; [`Index`] reads it. The folder holds a small manifest, replaced by an atomic
 //! rename, that names immutable, checksummed files in segments. A segment is a set of records with one file per way of
-//! finding them: `records` (by name), `sparse` (BM25), and room for `dense` (vectors) beside them. Readers keep what they
-//! opened; a killed writer leaves the index before it. Callers see [`Query`] and [`Hit`] alone, whatever ranks them.
+//! finding them: `records` (by name), `sparse` (BM25), and, where there is an encoder, `dense` (vectors). Readers keep what they
+//! opened; a killed writer leaves the index before it. Callers see [`Query`] and [`Hit`] alone, whatever ranks them:
+//! words, and where the index was built with a text encoder, vectors too ([`Index::with_encoder`]).
 //!
 //! ```
 //! use inhouse_core::{ApiDoc, index, progress::Silent};
@@ -18,7 +19,10 @@
 //! ```
 
 mod analysis;
+mod dense;
+mod encoding;
 mod fields;
+mod fusion;
 mod manifest;
 mod postings;
 mod ranking;
@@ -33,8 +37,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use encoding::{IndexEncoder, document_text};
 pub use fields::FieldWeights;
-pub use manifest::FORMAT_VERSION;
+pub use manifest::{EncoderEntry, FORMAT_VERSION};
 pub use reader::Index;
 pub use writer::{build, update};
 
@@ -50,6 +55,8 @@ pub const MAX_ALSO: usize = 20;
 pub struct BuildOptions {
     /// What of a record is searched, and how much it counts.
     pub weights: FieldWeights,
+    /// The text encoder of the dense half; `None`: the index is searched by words alone.
+    pub encoder: Option<IndexEncoder>,
 }
 
 /// How an index is updated. Field weights stay as it was built.
@@ -57,6 +64,8 @@ pub struct BuildOptions {
 pub struct UpdateOptions {
     /// What the given records stand for.
     pub scope: UpdateScope,
+    /// The text encoder that the index was built with, where it was built with one.
+    pub encoder: Option<IndexEncoder>,
 }
 
 /// What the records given to [`update`] stand for.
@@ -108,7 +117,7 @@ pub struct IndexInfo {
     /// Bytes on disk.
     pub bytes: u64,
     /// The text encoder of the dense half; `None`: the index is searched by words alone.
-    pub encoder: Option<String>,
+    pub encoder: Option<EncoderEntry>,
     /// What is searched, and how much it counts.
     pub weights: FieldWeights,
 }
@@ -149,6 +158,8 @@ pub struct Hit {
     pub api: ApiDoc,
     /// Higher is better; comparable within one search only.
     pub score: f32,
+    /// How probably it is one that the task needs, from 0 to 1: below some bound it is better to offer none.
+    pub confidence: f32,
     /// Qualified names of other records of the same bare name, sorted, at most [`MAX_ALSO`].
     pub also: Vec<String>,
 }

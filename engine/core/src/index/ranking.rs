@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::analysis::{Analyzer, StopWords};
 use super::fields::UNITS_PER_OCCURRENCE;
+use super::fusion::NOT_FOUND;
 use super::segment::Segment;
 use crate::Result;
 
@@ -89,7 +90,7 @@ pub(super) struct Place {
 pub(super) struct Scored {
     /// The record.
     pub place: Place,
-    /// Its BM25 score, above 0.
+    /// Its score.
     pub score: f32,
 }
 
@@ -119,13 +120,12 @@ impl Corpus {
         self.names.live
     }
 
-    /// The best `k` names for `terms`, best first; equal scores in the order of the names.
-    pub fn search(
+    /// The BM25 score of every record for `terms`, by segment and doc; [`NOT_FOUND`] for those that share no term with them.
+    pub fn sparse_scores(
         &self,
         segments: &[Segment],
         terms: &BTreeMap<String, f32>,
-        k: usize,
-    ) -> Result<Vec<Scored>> {
+    ) -> Result<Vec<Vec<f32>>> {
         let mut scores: Vec<Vec<f32>> = segments.iter().map(|segment| vec![0.0; segment.docs()]).collect();
         let mut last_term_of_name = vec![0u32; self.names.total];
         let mut postings: Vec<(Place, u32)> = Vec::new();
@@ -152,8 +152,32 @@ impl Corpus {
                     weight * idf * frequency * (K1 + 1.0) / (frequency + norm);
             }
         }
-        let best = self.best_records(segments, &scores)?;
+        scores.iter_mut().flatten().filter(|score| **score <= 0.0).for_each(|score| *score = NOT_FOUND);
+        Ok(scores)
+    }
+
+    /// The `k` names with the best records, best first; equal scores in the order of the names.
+    pub fn best(&self, segments: &[Segment], scores: &[Vec<f32>], k: usize) -> Result<Vec<Scored>> {
+        let best = self.best_records(segments, scores)?;
         top(segments, best, k)
+    }
+
+    /// The highest of the `scores` of each name's records that are not deleted; a name without any is left out.
+    pub fn by_name(
+        &self,
+        segments: &[Segment],
+        score: impl Fn(usize, usize) -> Option<f32>,
+    ) -> impl Iterator<Item = f32> {
+        let mut best = vec![NOT_FOUND; self.names.total];
+        for (s, segment) in segments.iter().enumerate() {
+            for doc in segment.live() {
+                if let Some(score) = score(s, doc) {
+                    let known = &mut best[self.names.number(segments, s, doc)];
+                    *known = known.max(score);
+                }
+            }
+        }
+        best.into_iter().filter(|score| *score > NOT_FOUND)
     }
 
     /// Of each name the record with the highest score, among equals the first in the order of records: which segment a
@@ -162,7 +186,7 @@ impl Corpus {
         let mut slot_of_name = vec![u32::MAX; self.names.total];
         let mut best: Vec<Scored> = Vec::new();
         let scored = scores.iter().enumerate().flat_map(|(segment, scores)| {
-            let found = scores.iter().enumerate().filter(|(_, score)| **score > 0.0);
+            let found = scores.iter().enumerate().filter(|(_, score)| **score > NOT_FOUND);
             found.map(move |(doc, score)| (Place { segment, doc }, *score))
         });
         for (place, score) in scored {

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::fusion::{self, Confidence};
 use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
 use super::ranking::{Corpus, Place, Scored, query_terms};
 use super::records::Records;
 use super::segment::Segment;
-use super::{ApiId, Hit, IndexInfo, MAX_ALSO, MAX_QUERY_BYTES, Query};
+use super::{ApiId, EncoderEntry, Hit, IndexInfo, MAX_ALSO, MAX_QUERY_BYTES, Query};
+use crate::encode::TextEncoder;
 use crate::{ApiDoc, Error, ErrorKind, Result};
 
 /// An index opened for reading. It keeps answering from what it opened, whatever writers do to the folder meanwhile;
 /// [`Index::refresh`] gives the newer one. May be shared by threads.
-#[derive(Debug)]
 pub struct Index {
     dir: PathBuf,
     manifest: Manifest,
@@ -20,6 +22,16 @@ pub struct Index {
     corpus: Corpus,
     libraries: BTreeMap<String, usize>,
     live: usize,
+    encoder: Option<Arc<dyn TextEncoder>>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index")
+            .field("dir", &self.dir)
+            .field("manifest", &self.manifest)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A writer may remove files between our reading of the manifest and of the files; then the next manifest is there
@@ -55,8 +67,9 @@ impl Index {
     }
 
     fn open_manifest(dir: &Path, manifest: Manifest) -> Result<Self> {
-        let mut segments =
-            manifest.segments.iter().map(|entry| Segment::open(dir, entry)).collect::<Result<Vec<_>>>()?;
+        let dim = manifest.encoder.as_ref().map(|encoder| encoder.dim);
+        let open = |entry| Segment::open(dir, entry, dim);
+        let mut segments = manifest.segments.iter().map(open).collect::<Result<Vec<_>>>()?;
         // the largest first: names of the small ones are looked up in the large ones, not the other way round
         segments.sort_by_key(|segment| std::cmp::Reverse(segment.docs()));
         let corpus = Corpus::new(&segments)?;
@@ -78,7 +91,7 @@ impl Index {
             }
         }
         let live = libraries.values().sum();
-        Ok(Self { dir: dir.to_owned(), manifest, segments, corpus, libraries, live })
+        Ok(Self { dir: dir.to_owned(), manifest, segments, corpus, libraries, live, encoder: None })
     }
 
     /// The index as it is in the folder now; `None` where it has not changed since this one was opened.
@@ -89,7 +102,49 @@ impl Index {
         if Manifest::read(&self.dir)? == self.manifest {
             return Ok(None);
         }
-        Self::open(&self.dir).map(Some)
+        let mut fresh = Self::open(&self.dir)?;
+        if let (Some(encoder), Some(entry)) = (&self.encoder, &fresh.manifest.encoder)
+            && entry.matches(encoder.info())
+        {
+            fresh.encoder = Some(Arc::clone(encoder));
+        }
+        Ok(Some(fresh))
+    }
+
+    /// The encoder that the index was built with, where it was built with one: what [`Index::with_encoder`] needs.
+    pub fn encoder(&self) -> Option<&EncoderEntry> {
+        self.manifest.encoder.as_ref()
+    }
+
+    /// The encoder that it is searched with, after [`Index::with_encoder`].
+    pub fn loaded_encoder(&self) -> Option<&Arc<dyn TextEncoder>> {
+        self.encoder.as_ref()
+    }
+
+    /// The index with its encoder: from now on it is searched by vectors too. Without it, it is searched by words alone.
+    ///
+    /// # Errors
+    /// The index has no vectors, or another encoder's ([`ErrorKind::InvalidArgument`]).
+    pub fn with_encoder(mut self, encoder: Arc<dyn TextEncoder>) -> Result<Self> {
+        let what = match &self.manifest.encoder {
+            Some(entry) if entry.matches(encoder.info()) => {
+                self.encoder = Some(encoder);
+                return Ok(self);
+            }
+            Some(entry) => format!(
+                "was built with the encoder {} ({}), {} is another (its fingerprint differs)",
+                entry.name,
+                entry.path.display(),
+                encoder.info().name
+            ),
+            None => "was built without an encoder; build it again with one".into(),
+        };
+        Err(Error::new(ErrorKind::InvalidArgument, format!("{}: {what}", self.dir.display())))
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        &self.dir
     }
 
     /// Facts about it.
@@ -106,7 +161,7 @@ impl Index {
             deleted: self.segments.iter().map(|segment| segment.deleted.len()).sum(),
             bytes: files.map(|entry| entry.bytes).sum::<u64>()
                 + std::fs::metadata(self.dir.join(MANIFEST)).map_or(0, |meta| meta.len()),
-            encoder: None,
+            encoder: self.manifest.encoder.clone(),
             weights: self.manifest.weights,
         }
     }
@@ -122,7 +177,7 @@ impl Index {
     }
 
     /// The `k` API names that answer `query` best, best first. Records of the same bare name are one hit: the best of
-    /// them, with the others in [`Hit::also`]. Fewer than `k` where fewer share a word with the query. The same index
+    /// them, with the others in [`Hit::also`]. Without an encoder, fewer than `k` where fewer share a word with the query. The same index
     /// and query always give the same hits; equal scores are ordered by name.
     ///
     /// # Errors
@@ -139,14 +194,29 @@ impl Index {
         if k == 0 {
             return Err(Error::new(ErrorKind::InvalidArgument, "k is 0, expected at least 1"));
         }
-        let ranked = self.corpus.search(&self.segments, &query_terms(&query.text), k)?;
-        (1..).zip(ranked).map(|(rank, scored)| self.hit(rank, scored)).collect()
+        let mut scores = self.corpus.sparse_scores(&self.segments, &query_terms(&query.text))?;
+        let confidence = match &self.encoder {
+            Some(encoder) => {
+                let (corpus, segments) = (&self.corpus, &self.segments);
+                fusion::add_dense(&mut scores, corpus, segments, encoder.as_ref(), &query.text)?
+            }
+            None => fusion::confidence_of_words(&self.corpus, &self.segments, &scores),
+        };
+        let ranked = self.corpus.best(&self.segments, &scores, k)?;
+        (1..).zip(ranked).map(|(rank, scored)| self.hit(rank, scored, &confidence)).collect()
     }
 
-    fn hit(&self, rank: usize, scored: Scored) -> Result<Hit> {
+    fn hit(&self, rank: usize, scored: Scored, confidence: &Confidence) -> Result<Hit> {
         let api = self.segments[scored.place.segment].records.api(scored.place.doc)?;
         let also = self.also(&api, scored.place)?;
-        Ok(Hit { rank, id: self.id(scored.place), api, score: scored.score, also })
+        Ok(Hit {
+            rank,
+            id: self.id(scored.place),
+            api,
+            score: scored.score,
+            confidence: confidence.of(scored.score),
+            also,
+        })
     }
 
     /// Qualified names of the other records of `api`'s name, the first [`MAX_ALSO`].

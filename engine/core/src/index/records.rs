@@ -10,6 +10,7 @@
 //! 9 keys, (hash of a name by which a record can be asked for, u64; doc, u32), sorted
 //! ```
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -36,12 +37,15 @@ pub(super) fn encode(api: &ApiDoc) -> Result<Vec<u8>> {
 
 /// Sorts records as [`write`] wants them.
 pub(super) fn sort(apis: &mut [&ApiDoc]) {
-    apis.sort_by(|a, b| {
-        (&a.name, &a.qualified_name).cmp(&(&b.name, &b.qualified_name)).then_with(|| {
-            // Equal names: any order that depends on nothing but the content.
-            encode(a).unwrap_or_default().cmp(&encode(b).unwrap_or_default())
-        })
-    });
+    apis.sort_by(|a, b| compare(a, b));
+}
+
+/// The order of records.
+pub(super) fn compare(a: &ApiDoc, b: &ApiDoc) -> Ordering {
+    (&a.name, &a.qualified_name).cmp(&(&b.name, &b.qualified_name)).then_with(|| {
+        // Equal names: any order that depends on nothing but the content.
+        encode(a).unwrap_or_default().cmp(&encode(b).unwrap_or_default())
+    })
 }
 
 /// Writes the records, sorted by [`sort`], as `dir/name`.

@@ -1,8 +1,10 @@
 //! One segment: immutable files over the same docs, and which of the docs have been deleted since.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::manifest::{RECORDS, SPARSE, SegmentEntry, file_name};
+use super::dense::{self, Code, Dense};
+use super::manifest::{DENSE, RECORDS, SPARSE, SegmentEntry, file_name};
 use super::postings::{self, Postings};
 use super::records::{self, Records};
 use super::section_file::{FileEntry, SectionFile, SectionWriter};
@@ -59,6 +61,13 @@ impl DocSet {
     }
 }
 
+/// A record to be written.
+pub(super) struct Row<'a> {
+    pub api: &'a ApiDoc,
+    /// Its vector, where the index has an encoder.
+    pub code: Option<Code>,
+}
+
 /// An open segment.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -68,6 +77,8 @@ pub(super) struct Segment {
     pub records: Records,
     /// Its postings.
     pub postings: Postings,
+    /// Its vectors, where the index has an encoder.
+    pub dense: Option<Dense>,
     /// Its deleted docs.
     pub deleted: DocSet,
     /// Length of every doc, in units.
@@ -78,7 +89,8 @@ pub(super) struct Segment {
 
 impl Segment {
     /// Opens the files that `entry` names.
-    pub fn open(dir: &Path, entry: &SegmentEntry) -> Result<Self> {
+    /// `dim` is the width of the index's vectors, where it has any.
+    pub fn open(dir: &Path, entry: &SegmentEntry, dim: Option<usize>) -> Result<Self> {
         let docs = entry.docs as usize;
         let file = |role: &str| {
             entry.files.get(role).ok_or_else(|| {
@@ -91,29 +103,36 @@ impl Segment {
         };
         let records = Records::open(dir, file(RECORDS)?, docs)?;
         let postings = Postings::open(dir, file(SPARSE)?, docs)?;
+        let dense = dim.map(|dim| Dense::open(dir, file(DENSE)?, docs, dim)).transpose()?;
         let deleted = match &entry.deleted {
             Some(entry) => DocSet::read(dir, entry, docs)?,
             None => DocSet::new(docs),
         };
         let (lengths, name_of) = (postings.lengths()?, records.name_of_docs()?);
-        Ok(Self { entry: entry.clone(), records, postings, deleted, lengths, name_of })
+        Ok(Self { entry: entry.clone(), records, postings, dense, deleted, lengths, name_of })
     }
 
-    /// Writes the segment of `apis` (sorted here) under names of `generation`.
+    /// Writes the segment of `rows` (sorted here) under names of `generation`. Either all rows have a code or none.
     pub fn write(
         dir: &Path,
         generation: u64,
-        mut apis: Vec<&ApiDoc>,
+        mut rows: Vec<Row<'_>>,
         weights: &FieldWeights,
         progress: &dyn Progress,
     ) -> Result<SegmentEntry> {
-        records::sort(&mut apis);
-        let docs = u32::try_from(apis.len()).map_err(|_| {
-            Error::new(crate::ErrorKind::LimitExceeded, format!("{} records in one index", apis.len()))
+        rows.sort_by(|a, b| records::compare(a.api, b.api));
+        let docs = u32::try_from(rows.len()).map_err(|_| {
+            Error::new(crate::ErrorKind::LimitExceeded, format!("{} records in one index", rows.len()))
         })?;
+        let apis: Vec<&ApiDoc> = rows.iter().map(|row| row.api).collect();
         let sparse = postings::write(dir, &file_name(generation, SPARSE), &apis, weights, progress)?;
         let records = records::write(dir, &file_name(generation, RECORDS), &apis)?;
-        let files = [(RECORDS.to_owned(), records), (SPARSE.to_owned(), sparse)].into();
+        let mut files: BTreeMap<_, _> = [(RECORDS.to_owned(), records), (SPARSE.to_owned(), sparse)].into();
+        let codes: Vec<&Code> = rows.iter().filter_map(|row| row.code.as_ref()).collect();
+        if codes.len() == rows.len() {
+            let dense = dense::write(dir, &file_name(generation, DENSE), codes.iter().copied())?;
+            files.insert(DENSE.to_owned(), dense);
+        }
         Ok(SegmentEntry { docs, files, deleted: None })
     }
 

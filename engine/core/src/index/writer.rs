@@ -11,8 +11,10 @@ use rustc_hash::FxHashMap;
 use super::manifest::{MANIFEST, Manifest, file_name, generation_of};
 use super::reader::Index;
 use super::records::encode;
-use super::segment::{DocSet, Segment};
-use super::{BuildOptions, IndexInfo, UpdateOptions, UpdateReport, UpdateScope, analysis::Analyzer};
+use super::segment::{DocSet, Row, Segment};
+use super::{
+    BuildOptions, IndexEncoder, IndexInfo, UpdateOptions, UpdateReport, UpdateScope, analysis::Analyzer,
+};
 use crate::{ApiDoc, Error, ErrorKind, Progress, Result};
 
 const LOCK: &str = "lock";
@@ -41,12 +43,15 @@ pub fn build(
     let folder = WriteLock::take(dir)?;
     let generation = next_generation(dir)?;
     remove_unnamed(dir, Manifest::read(dir).ok().as_ref())?;
+    let encoder = options.encoder.as_ref().map(|encoder| encoder.entry()).transpose()?;
+    let rows = encoded(apis.iter().collect(), options.encoder.as_ref(), progress)?;
     progress.start("index", Some(apis.len() as u64));
-    let segment = Segment::write(dir, generation, apis.iter().collect(), &options.weights, progress)?;
+    let segment = Segment::write(dir, generation, rows, &options.weights, progress)?;
     let manifest = Manifest {
         generation,
         analysis: Analyzer::VERSION,
         weights: options.weights,
+        encoder,
         segments: vec![segment],
     };
     progress.check()?;
@@ -78,6 +83,7 @@ pub fn update(
     Manifest::read(dir)?;
     let folder = WriteLock::take(dir)?;
     let index = Index::open(dir)?;
+    let encoder = encoder_of(&index, options)?;
     remove_unnamed(dir, Some(index.manifest()))?;
     progress.start("index", Some(apis.len() as u64));
     let change = Change::find(&index, apis, &options.scope)?;
@@ -85,13 +91,47 @@ pub fn update(
     if change.added.is_empty() && change.removed.is_empty() {
         progress.advance(apis.len() as u64);
     } else {
-        let manifest = change.write(dir, &index, progress)?;
+        let manifest = change.write(dir, &index, encoder, progress)?;
         progress.check()?;
         commit(dir, &manifest)?;
     }
     progress.finish();
     drop(folder);
     Ok(report)
+}
+
+/// The encoder to update `index` with: the one that it was built with.
+fn encoder_of<'o>(index: &Index, options: &'o UpdateOptions) -> Result<Option<&'o IndexEncoder>> {
+    match (&index.manifest().encoder, &options.encoder) {
+        (None, _) => Ok(None),
+        (Some(entry), Some(given)) if entry.matches(given.encoder.info()) => Ok(Some(given)),
+        (Some(entry), given) => {
+            let given = match given {
+                Some(given) => format!("{} is another (its fingerprint differs)", given.path.display()),
+                None => "it is needed for an update".into(),
+            };
+            let what = format!(
+                "{}: the index was built with the encoder {} ({}); {given}; give that one, or build the index again",
+                index.path().display(),
+                entry.name,
+                entry.path.display(),
+            );
+            Err(Error::new(ErrorKind::InvalidArgument, what))
+        }
+    }
+}
+
+/// Records with their vectors, where there is an encoder.
+fn encoded<'a>(
+    apis: Vec<&'a ApiDoc>,
+    encoder: Option<&IndexEncoder>,
+    progress: &dyn Progress,
+) -> Result<Vec<Row<'a>>> {
+    let Some(encoder) = encoder else {
+        return Ok(apis.into_iter().map(|api| Row { api, code: None }).collect());
+    };
+    let codes = encoder.codes(&apis, progress)?;
+    Ok(apis.into_iter().zip(codes).map(|(api, code)| Row { api, code: Some(code) }).collect())
 }
 
 fn check_apis(apis: &[ApiDoc]) -> Result<()> {
@@ -273,7 +313,13 @@ impl<'a> Change<'a> {
     ///
     /// The added rows become a segment of their own. Segments that are not larger, or half dead, are merged into it: so
     /// the number of segments grows with the logarithm of the index, and a row is rewritten about as often.
-    fn write(&self, dir: &Path, index: &Index, progress: &dyn Progress) -> Result<Manifest> {
+    fn write(
+        &self,
+        dir: &Path,
+        index: &Index,
+        encoder: Option<&IndexEncoder>,
+        progress: &dyn Progress,
+    ) -> Result<Manifest> {
         let mut manifest = index.manifest().clone();
         manifest.generation = next_generation(dir)?;
         let mut deleted: Vec<DocSet> =
@@ -301,7 +347,8 @@ impl<'a> Change<'a> {
         for s in &merged {
             let segment = &index.segments()[*s];
             for doc in segment.live().filter(|doc| !deleted[*s].contains(*doc)) {
-                moved.push(segment.records.api(doc)?);
+                let code = segment.dense.as_ref().map(|dense| dense.code(doc)).transpose()?;
+                moved.push((segment.records.api(doc)?, code));
             }
         }
 
@@ -318,8 +365,10 @@ impl<'a> Change<'a> {
             segments.push(entry);
         }
         if rows > 0 {
-            let apis = self.added.iter().copied().chain(&moved).collect();
-            segments.push(Segment::write(dir, manifest.generation, apis, &manifest.weights, progress)?);
+            // Only what is new is encoded.
+            let mut rows = encoded(self.added.clone(), encoder, progress)?;
+            rows.extend(moved.iter().map(|(api, code)| Row { api, code: code.clone() }));
+            segments.push(Segment::write(dir, manifest.generation, rows, &manifest.weights, progress)?);
         }
         manifest.segments = segments;
         Ok(manifest)

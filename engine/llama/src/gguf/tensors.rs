@@ -39,6 +39,11 @@ impl Tensors<'_> {
         self.tensors.contains_key(name)
     }
 
+    /// The type of a tensor, where there is one.
+    fn kind(&self, name: &str) -> Option<&'static str> {
+        self.tensors.get(name).map(|tensor| tensor.kind.name)
+    }
+
     /// Takes the tensor `name`, which must have `shape`. Vectors are F32: ggml's additions and norms need it.
     fn take(&mut self, name: &str, shape: &[u64]) -> Result<(), Fault> {
         let Some(tensor) = self.tensors.remove(name) else {
@@ -145,6 +150,10 @@ fn llama(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
 
 fn bert(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
     tensors.take("token_embd.weight", &[sizes.n_embd, sizes.n_vocab])?;
+    // Its first row is added as a vector is.
+    if tensors.kind("token_types.weight").is_some_and(|kind| kind != "F32") {
+        return Err(Fault::data("tensor `token_types.weight` is not F32"));
+    }
     tensors.maybe("token_types.weight", &[sizes.n_embd, sizes.n_token_types])?;
     tensors.take("position_embd.weight", &[sizes.n_embd, sizes.n_context])?;
     tensors.norm("token_embd_norm", sizes.n_embd)?;

@@ -86,7 +86,17 @@ pub(super) fn check(file: &Header) -> Result<usize, Fault> {
         "bert" if types.contains(&BYTE) => {
             return Err(Fault::unsupported("byte tokens in a vocabulary of word pieces"));
         }
-        "bert" => {}
+        "bert" => {
+            // llama.cpp takes these for granted where the file does not say, as in BERT's own vocabulary.
+            for (role, default) in
+                [("bos", 101), ("unknown", 100), ("seperator", 102), ("padding", 0), ("mask", 103)]
+            {
+                let key = format!("tokenizer.ggml.{role}_token_id");
+                if file.get(&key).is_none() && n_tokens <= default {
+                    return Err(Fault::data(format!("`{key}` is missing")));
+                }
+            }
+        }
         "t5" => {
             check_byte_tokens(tokens, &types)?;
             // What cannot be split otherwise becomes this token, which llama.cpp does not ask for.

@@ -1,5 +1,10 @@
 //! Cross-entropy of each query's positive among all APIs of the batch, and its gradient in closed form.
 
+use candle_core::{Device, Tensor};
+use inhouse_core::Result;
+
+use crate::backend_error;
+
 /// Vectors of one batch, row-major.
 #[derive(Debug, Clone, Copy)]
 pub struct Vectors<'a> {
@@ -25,50 +30,43 @@ pub struct Loss {
 }
 
 /// Scores are dot products over `temperature`; pairs in `masked` count for nothing.
-pub fn cross_entropy(vectors: Vectors<'_>, masked: &[(usize, usize)], temperature: f64) -> Loss {
-    let Vectors { queries, apis, dim } = vectors;
-    let n_queries = queries.len() / dim;
-    let mut loss = Loss {
-        value: 0.0,
-        accuracy: 0.0,
-        d_queries: vec![0.0; queries.len()],
-        d_apis: vec![0.0; apis.len()],
-    };
-    let mut is_masked = vec![false; n_queries * (apis.len() / dim)];
-    let n_apis = apis.len() / dim;
+///
+/// # Errors
+/// The rows are not whole, or the backend fails.
+pub fn cross_entropy(vectors: Vectors<'_>, masked: &[(usize, usize)], temperature: f64) -> Result<Loss> {
+    products(vectors, masked, temperature).map_err(backend_error)
+}
+
+fn products(vectors: Vectors<'_>, masked: &[(usize, usize)], temperature: f64) -> candle_core::Result<Loss> {
+    let dim = vectors.dim;
+    let (n_queries, n_apis) = (vectors.queries.len() / dim, vectors.apis.len() / dim);
+    let queries = Tensor::from_slice(vectors.queries, (n_queries, dim), &Device::Cpu)?;
+    let apis = Tensor::from_slice(vectors.apis, (n_apis, dim), &Device::Cpu)?;
+    // [queries, apis]: scores, which then become the gradient of the loss by them.
+    let mut scores: Vec<f32> = queries.matmul(&apis.t()?)?.flatten_all()?.to_vec1()?;
     for &(q, a) in masked {
-        is_masked[q * n_apis + a] = true;
+        scores[q * n_apis + a] = f32::NEG_INFINITY;
     }
-    for (q, query) in queries.chunks_exact(dim).enumerate() {
-        let masked = &is_masked[q * n_apis..][..n_apis];
-        let scores: Vec<f64> = apis
-            .chunks_exact(dim)
-            .zip(masked)
-            .map(|(api, &masked)| {
-                let dot: f32 = query.iter().zip(api).map(|(x, y)| x * y).sum();
-                if masked { f64::NEG_INFINITY } else { f64::from(dot) / temperature }
-            })
-            .collect();
-        let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = scores.iter().map(|score| (score - highest).exp()).sum();
-        loss.value += (highest + sum.ln() - scores[q]) / n_queries as f64;
-        loss.accuracy += f64::from(u8::from(scores[q] >= highest)) / n_queries as f64;
-        for (a, score) in scores.iter().enumerate() {
-            let share = (score - highest).exp() / sum - f64::from(u8::from(a == q));
-            let factor = (share / (temperature * n_queries as f64)) as f32;
-            if factor == 0.0 {
-                continue;
-            }
-            let (d_query, d_api) =
-                (&mut loss.d_queries[q * dim..][..dim], &mut loss.d_apis[a * dim..][..dim]);
-            let api = &apis[a * dim..][..dim];
-            for i in 0..dim {
-                d_query[i] += factor * api[i];
-                d_api[i] += factor * query[i];
-            }
+    let (mut value, mut accuracy) = (0.0, 0.0);
+    for (q, row) in scores.chunks_exact_mut(n_apis).enumerate() {
+        let positive = row[q];
+        let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exponential = |score: f32| (f64::from(score - highest) / temperature).exp();
+        let sum: f64 = row.iter().map(|&score| exponential(score)).sum();
+        value += f64::from(highest - positive) / temperature + sum.ln();
+        accuracy += f64::from(u8::from(positive >= highest));
+        for (a, score) in row.iter_mut().enumerate() {
+            let share = exponential(*score) / sum - f64::from(u8::from(a == q));
+            *score = (share / (temperature * n_queries as f64)) as f32;
         }
     }
-    loss
+    let by_scores = Tensor::from_vec(scores, (n_queries, n_apis), &Device::Cpu)?;
+    Ok(Loss {
+        value: value / n_queries as f64,
+        accuracy: accuracy / n_queries as f64,
+        d_queries: by_scores.matmul(&apis)?.flatten_all()?.to_vec1()?,
+        d_apis: by_scores.t()?.matmul(&queries)?.flatten_all()?.to_vec1()?,
+    })
 }
 
 #[cfg(test)]
@@ -81,7 +79,9 @@ mod tests {
         let queries: Vec<f32> = (0..6).map(|i| (i as f32 * 0.7).sin()).collect();
         let apis: Vec<f32> = (0..12).map(|i| (i as f32 * 1.3).cos()).collect();
         let masked = [(0, 3)];
-        let at = |queries: &[f32], apis: &[f32]| cross_entropy(Vectors { queries, apis, dim }, &masked, 0.5);
+        let at = |queries: &[f32], apis: &[f32]| {
+            cross_entropy(Vectors { queries, apis, dim }, &masked, 0.5).unwrap()
+        };
         let loss = at(&queries, &apis);
         let step = 1e-2;
         for i in 0..queries.len() + apis.len() {
@@ -99,7 +99,7 @@ mod tests {
             assert!((slope - f64::from(gradient)).abs() < 1e-3, "{i}: {slope} {gradient}");
         }
         // By hand: with one API beside the positive the loss is ln(1 + e^(s - s+)).
-        let loss = cross_entropy(Vectors { queries: &[1.0], apis: &[2.0, 1.0], dim: 1 }, &[], 1.0);
+        let loss = cross_entropy(Vectors { queries: &[1.0], apis: &[2.0, 1.0], dim: 1 }, &[], 1.0).unwrap();
         assert!((loss.value - (1.0 + (-1f64).exp()).ln()).abs() < 1e-9 && loss.accuracy == 1.0);
     }
 }

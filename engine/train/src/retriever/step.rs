@@ -107,7 +107,7 @@ pub fn gradients(
         graphs.push(once.then_some(vectors));
     }
     let loss =
-        cross_entropy(Vectors { queries: &queries, apis: &apis, dim }, &batch.masked, training.temperature);
+        cross_entropy(Vectors { queries: &queries, apis: &apis, dim }, &batch.masked, training.temperature)?;
     let mut gradients = Gradients::new();
     // Weights that both roles share get both their parts in one backward pass, where there is only one.
     let mut surrogate: Option<Tensor> = None;

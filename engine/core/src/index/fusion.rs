@@ -1,0 +1,130 @@
+//! Words and vectors in one score, and what a score says of a hit being right.
+//!
+//! Each half's scores are standardised (over all names their mean becomes 0 and their standard deviation 1), so that a half whose
+//! best names stand out says more than one that finds all alike; then they are weighted and added. With an untrained encoder,
+//! and nothing learned, this found more than the sum of reciprocal ranks (Cormack et al., SIGIR 2009), which forgets by how
+//! much a name is first: recall@5 .66 against .64 over four pools.
+
+use super::dense::QueryCode;
+use super::ranking::Corpus;
+use super::segment::Segment;
+use crate::decode::CancelToken;
+use crate::encode::{Role, TextEncoder};
+use crate::{Error, ErrorKind, Result};
+
+/// The share of the vectors; from .3 to .7 recall hardly changes.
+const DENSE_SHARE: f32 = 0.5;
+/// The score of a record that answers nothing.
+pub(super) const NOT_FOUND: f32 = f32::NEG_INFINITY;
+
+/// From a score to the probability that its API is one that the task needs: a logistic curve over the standardised score,
+/// fitted to the first five hits of the queries of four pools of 62 to 193 names (1,385 hits; within tenths of probability
+/// it was off by at most .08).
+#[derive(Debug)]
+pub(super) struct Confidence {
+    /// Of the scores, where they are not standardised.
+    moments: Option<Moments>,
+    slope: f32,
+    offset: f32,
+}
+
+impl Confidence {
+    /// From 0 to 1.
+    pub fn of(&self, score: f32) -> f32 {
+        let standard = self.moments.as_ref().map_or(score, |moments| moments.standard(score));
+        1.0 / (1.0 + (-(self.slope * standard + self.offset)).exp())
+    }
+}
+
+/// The confidence of the BM25 `scores` of all records, by segment and doc.
+pub(super) fn confidence_of_words(corpus: &Corpus, segments: &[Segment], scores: &[Vec<f32>]) -> Confidence {
+    let moments = Moments::of(corpus.by_name(segments, |segment, doc| Some(scores[segment][doc].max(0.0))));
+    Confidence { moments: Some(moments), slope: 0.72, offset: -4.01 }
+}
+
+/// Adds to the BM25 `scores` of all records, by segment and doc, what the vectors say to `query`.
+pub(super) fn add_dense(
+    scores: &mut [Vec<f32>],
+    corpus: &Corpus,
+    segments: &[Segment],
+    encoder: &dyn TextEncoder,
+    query: &str,
+) -> Result<Confidence> {
+    let vectors = encoder.encode(Role::Query, &[query], &CancelToken::new())?;
+    let vector = vectors.rows().next();
+    let vector =
+        vector.ok_or_else(|| Error::new(ErrorKind::Backend, "the encoder gave no vector for the query"))?;
+    let query = QueryCode::of(vector)?;
+    let mut dense = Vec::with_capacity(segments.len());
+    for segment in segments {
+        dense.push(match &segment.dense {
+            Some(dense) => dense.scores(&query)?,
+            None => vec![f32::NAN; segment.docs()],
+        });
+    }
+    let vectors = |segment: usize, doc: usize| Some(dense[segment][doc]).filter(|score| !score.is_nan());
+    let words = |segment: usize, doc: usize| {
+        vectors(segment, doc)?;
+        Some(scores[segment][doc].max(0.0))
+    };
+    let of_vectors = Moments::of(corpus.by_name(segments, vectors));
+    let of_words = Moments::of(corpus.by_name(segments, words));
+    for ((scores, dense), segment) in scores.iter_mut().zip(&dense).zip(segments) {
+        for (doc, (score, &dense)) in scores.iter_mut().zip(dense).enumerate() {
+            *score = if dense.is_nan() || segment.deleted.contains(doc) {
+                NOT_FOUND
+            } else {
+                let words = of_words.standard(score.max(0.0));
+                DENSE_SHARE * of_vectors.standard(dense) + (1.0 - DENSE_SHARE) * words
+            };
+        }
+    }
+    Ok(Confidence { moments: None, slope: 1.07, offset: -4.35 })
+}
+
+/// Mean and standard deviation.
+#[derive(Debug)]
+struct Moments {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Moments {
+    fn of(values: impl Iterator<Item = f32>) -> Self {
+        let (mut n, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for value in values.map(f64::from) {
+            n += 1.0;
+            sum += value;
+            squares += value * value;
+        }
+        let n: f64 = f64::max(n, 1.0);
+        let mean = sum / n;
+        Self { mean, deviation: f64::max(squares / n - mean * mean, 0.0).sqrt() }
+    }
+
+    /// How many standard deviations `value` is above the mean; 0 where all values are alike.
+    fn standard(&self, value: f32) -> f32 {
+        if self.deviation > 1e-9 { ((f64::from(value) - self.mean) / self.deviation) as f32 } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_are_standardised() {
+        let moments = Moments::of([1.0, 2.0, 3.0, 6.0].into_iter());
+        assert_eq!(moments.mean, 3.0);
+        assert!((moments.standard(6.0) - 3.0 / 3.5f32.sqrt()).abs() < 1e-6);
+        assert_eq!(Moments::of([5.0; 3].into_iter()).standard(5.0), 0.0);
+        assert_eq!(Moments::of(std::iter::empty()).standard(1.0), 0.0);
+    }
+
+    #[test]
+    fn confidence_grows_with_the_score() {
+        let confidence = Confidence { moments: None, slope: 1.0, offset: -4.0 };
+        assert!(confidence.of(NOT_FOUND) == 0.0 && confidence.of(1e9) == 1.0);
+        assert!((confidence.of(4.0) - 0.5).abs() < 1e-6 && confidence.of(1.0) < confidence.of(2.0));
+    }
+}
