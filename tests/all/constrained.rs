@@ -229,7 +229,10 @@ fn neutral(text: &str, masked: &[std::ops::Range<usize>]) -> String {
         let within = range.start + skip;
         let begin = bytes[..within].iter().rposition(|byte| !is_name(*byte)).map_or(0, |at| at + 1);
         let end = within + bytes[within..].iter().take_while(|byte| is_name(**byte)).count();
-        bytes[begin..end].fill(b'x');
+        // A number is no name: `import *` and then anything.
+        if !bytes[begin].is_ascii_digit() {
+            bytes[begin..end].fill(b'x');
+        }
     }
     String::from_utf8(bytes).unwrap()
 }

@@ -63,7 +63,7 @@ fn silu(x: f32) -> f32 {
 /// `x / 2 * (1 + tanh(z))` (Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2), written as `x / (1 + e^-2z)`.
 #[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {
-    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     x / (1.0 + exp(-TWICE_SQRT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)))
 }
 

@@ -229,14 +229,14 @@ impl<T: Element> Share<'_, T> {
             }
             y[output..output + OUTPUTS].iter_mut().zip(sums).for_each(|(y, sum)| *y = T::narrow(sum));
         }
-        for output in whole..y.len() {
+        for (output, y) in y.iter_mut().enumerate().skip(whole) {
             let mut sum = self.bias(output);
             for begin in (0..inputs).step_by(piece) {
                 let length = piece.min(inputs - begin);
                 let rows = weights::<T, 1>(self.weight, inputs, output, begin, length, room);
                 sum += dots(simd, &x[begin..begin + length], rows)[0];
             }
-            y[output] = T::narrow(sum);
+            *y = T::narrow(sum);
         }
     }
 

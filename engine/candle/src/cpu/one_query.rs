@@ -210,9 +210,9 @@ impl<T: Element> One<'_, '_, T> {
                 let four = cells::<T, CELLS>(keys, self.kv_head, cell, room);
                 part[cell..cell + CELLS].copy_from_slice(&dots(simd, query, four));
             }
-            for cell in whole..keys.rows {
+            for (cell, score) in part.iter_mut().enumerate().skip(whole) {
                 let one = cells::<T, 1>(keys, self.kv_head, cell, room);
-                part[cell] = dots(simd, query, one)[0];
+                *score = dots(simd, query, one)[0];
             }
         }
         if let Some((values, begin, stride)) = self.row.bias {

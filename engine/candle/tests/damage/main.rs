@@ -3,7 +3,7 @@
 //!
 //! `INHOUSE_MUTATIONS` sets how many damaged folders are loaded (400 without it; 10,000 is the long run).
 
-#![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the report
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, where a panic is the report
 
 #[path = "../../../../tests/support/counting.rs"]
 mod counting;
