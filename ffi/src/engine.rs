@@ -115,7 +115,6 @@ impl inhouse_engine_params {
         };
         Ok(EngineOptions {
             index,
-            encoder: inhouse::EncoderChoice::default(),
             model,
             backend,
             gpu_layers: self.gpu_layers,

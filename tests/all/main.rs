@@ -1,4 +1,5 @@
 //! The cross-crate tests, in one binary.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, where a panic is the report
 
 mod asking;
 mod benchmarks;

@@ -1,5 +1,6 @@
 //! The GGUF reader's memory on damaged and adversarial files: below four times the file's size.
 //! A test binary of its own, since its allocator counts. `INHOUSE_MUTATIONS` sets how many damaged files are read.
+#![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the report
 
 #[path = "../../../tests/support/counting.rs"]
 mod counting;
