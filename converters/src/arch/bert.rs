@@ -18,7 +18,10 @@ pub(super) fn plan(file: &ConfigFile, checkpoint: &Checkpoint) -> Result<Plan> {
         return Err(unsupported(file, "llama.cpp's bert has gelu as its hidden_act, not another"));
     }
     if config.num_hidden_layers == 0 {
-        return Err(unsupported(file, "an encoder without layers has no graph in llama.cpp; candle runs its folder"));
+        return Err(unsupported(
+            file,
+            "an encoder without layers has no graph in llama.cpp; candle runs its folder",
+        ));
     }
     let settings = EncoderSettings::read(checkpoint.dir(), &config)?.ok_or_else(|| {
         let what =
