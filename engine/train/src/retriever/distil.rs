@@ -25,8 +25,10 @@ const PASS_TOKENS: usize = 256;
 const HALF_WEIGHT_SHARE: f64 = 1e-3;
 /// Against it the variance of a token's vector (1 / width at most) is little, so that the norm changes next to nothing.
 const EPSILON: f64 = 0.05;
-/// Rows of position and type embeddings: zeros that a BERT must have.
+/// Rows of the position embedding: zeros that a BERT must have.
 const POSITIONS: usize = 512;
+/// Tokens of a text, where training does not set another length.
+const MAX_TOKENS: usize = 128;
 
 /// Writes the folder of a layerless encoder, distilled from the BERT in `teacher`, to begin training with.
 ///
@@ -39,18 +41,19 @@ pub fn distil(
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let settings = EncoderSettings::new(Pooling::Mean, true, 128, Towers::Tied);
-    let encoder = TrainableEncoder::load(teacher, options, Some(settings.clone()))?;
-    let empty = encoder.tokenizer().encode("")?;
-    let (Some(&begin), Some(&end)) = (empty.first(), empty.last()) else {
-        return Err(Error::new(ErrorKind::Unsupported, "the tokenizer wraps texts in nothing"));
-    };
     let path = teacher.join("config.json");
     let mut config: Value =
         serde_json::from_str(&files::read_text(&path)?).map_err(|cause| Error::data(&path, cause))?;
     let size = |key: &str| config[key].as_u64().map(|size| size as usize);
     let (Some(vocab), Some(width)) = (size("vocab_size"), size("hidden_size")) else {
         return Err(Error::data(&path, "no vocab_size or hidden_size"));
+    };
+    let longest = size("max_position_embeddings").unwrap_or(MAX_TOKENS).min(MAX_TOKENS);
+    let settings = EncoderSettings::new(Pooling::Mean, true, longest, Towers::Tied);
+    let encoder = TrainableEncoder::load(teacher, options, Some(settings.clone()))?;
+    let empty = encoder.tokenizer().encode("")?;
+    let (Some(&begin), Some(&end)) = (empty.first(), empty.last()) else {
+        return Err(Error::new(ErrorKind::Unsupported, "the tokenizer wraps texts in nothing"));
     };
     progress.start("distilling token vectors", Some(vocab as u64));
     let mut rows: Vec<f32> = Vec::with_capacity(vocab * width);
