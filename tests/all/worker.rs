@@ -212,7 +212,7 @@ fn engines_opened_and_closed_leave_nothing() {
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let run = |i: usize| {
         let engine = open(&tiny(), Some(program()));
-        let mut session = (i % 3 > 0).then(|| engine.session(1).unwrap());
+        let mut session = (!i.is_multiple_of(3)).then(|| engine.session(1).unwrap());
         let pid = engine.worker_pid().unwrap();
         if i % 10 == 5 {
             complete(
