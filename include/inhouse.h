@@ -57,7 +57,7 @@
  * Version of the ABI that this header describes. It grows when functions or fields are added; a change that breaks
  * hosts changes the SONAME (libinhouse.so.0) instead.
  */
-#define INHOUSE_ABI_VERSION 2
+#define INHOUSE_ABI_VERSION 3
 
 /**
  * No text that a host passes may be longer, in bytes.
@@ -68,6 +68,11 @@
  * No path that a host passes may be longer, in bytes.
  */
 #define INHOUSE_MAX_PATH_BYTES (32 << 10)
+
+/**
+ * No call encodes more texts.
+ */
+#define INHOUSE_MAX_TEXTS 65536
 
 /**
  * No call reads more sources.
@@ -463,6 +468,32 @@ typedef int32_t inhouse_chat;
 #endif // __cplusplus
 
 /**
+ * Which side of retrieval a text stands on: values of `role` of inhouse_encoder_encode(). A model may have an encoder for
+ * each.
+ */
+enum inhouse_text_role
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * What is asked.
+     */
+    INHOUSE_ROLE_QUERY = 1,
+    /**
+     * What is found.
+     */
+    INHOUSE_ROLE_DOCUMENT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum inhouse_text_role inhouse_text_role;
+#else
+typedef int32_t inhouse_text_role;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * A list of APIs, best first; freed with inhouse_apis_free(). It does not depend on the engine that made it.
  */
 typedef struct inhouse_apis inhouse_apis;
@@ -478,6 +509,11 @@ typedef struct inhouse_cancel inhouse_cancel;
  * depend on the session that made it.
  */
 typedef struct inhouse_completion inhouse_completion;
+
+/**
+ * A loaded text encoder: it turns texts into vectors of one width. May be used by any number of threads at the same time.
+ */
+typedef struct inhouse_encoder inhouse_encoder;
 
 /**
  * An open index, a loaded model, or both. Reference counted; may be used by any number of threads at the same time.
@@ -500,6 +536,12 @@ typedef struct inhouse_session inhouse_session;
  * A text that the library made, such as a JSON document; freed with inhouse_text_free().
  */
 typedef struct inhouse_text inhouse_text;
+
+/**
+ * Vectors of one width, a row for each text; freed with inhouse_vectors_free(). They do not depend on the encoder that
+ * made them.
+ */
+typedef struct inhouse_vectors inhouse_vectors;
 
 /**
  * A borrowed view of UTF-8 text: `len` bytes at `data`. The text may contain NUL bytes.
@@ -650,6 +692,12 @@ typedef struct inhouse_index_params {
      * Zero.
      */
     uint32_t reserved;
+    /**
+     * Text encoder of the index, a Hugging Face folder or a GGUF file: the index is then searched by meaning, too.
+     * inhouse_index_build(): unset: by words alone. inhouse_index_update(): unset: the encoder that the index was built with,
+     * from where it was then; else where that encoder, or its conversion to another format, is now. Default: unset.
+     */
+    struct inhouse_str encoder;
 } inhouse_index_params;
 
 /**
@@ -702,6 +750,13 @@ typedef struct inhouse_engine_params {
      * Default: unset.
      */
     struct inhouse_str worker_program;
+    /**
+     * Text encoder that the index is searched with. Unset: the one that the index was built with, where there was one; where
+     * that cannot be loaded, the index is searched by words alone, and the log says so. "none": by words alone. Else the path
+     * of an encoder, which must be the index's own or its conversion to another format. It runs in this process.
+     * Default: unset.
+     */
+    struct inhouse_str encoder;
 } inhouse_engine_params;
 
 /**
@@ -1121,6 +1176,110 @@ int32_t inhouse_cancel_is_set(const struct inhouse_cancel *cancel);
 inhouse_status inhouse_cancel_free(struct inhouse_cancel *cancel);
 
 /**
+ * Loads a text encoder: a Hugging Face folder (by candle) or a GGUF file (by llama.cpp) of a BERT model. An index finds its
+ * encoder by itself (`encoder` of inhouse_index_params and inhouse_engine_params): this is for vectors of the host's own.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_encoder_free(). `path` is copied.
+ * Threads: any. It reads files and may take seconds: not for a user interface's thread.
+ * Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files; INHOUSE_STATUS_UNSUPPORTED for a
+ * model that is no encoder, or a backend that this build lacks; INHOUSE_STATUS_INVALID_ARGUMENT, also where `path` is
+ * unset; INHOUSE_STATUS_LIMIT_EXCEEDED; INHOUSE_STATUS_BACKEND.
+ * Null: `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_encoder_open(struct inhouse_str path,
+                                    struct inhouse_encoder **out,
+                                    struct inhouse_error **error);
+
+/**
+ * Facts about an encoder as a JSON object: `name`, `architecture`, `backend`, `dim` (width of its vectors), `max_tokens`
+ * (of a text that are read; the rest is cut off), `normalized` (whether vectors have length 1), `fingerprint` (what tells
+ * its vectors from another model's; a conversion to another format keeps it). Unknown members must be passed over: more may
+ * come.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free().
+ * Threads: any, at the same time.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT.
+ * Null: `encoder` and `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_encoder_info(const struct inhouse_encoder *encoder,
+                                    struct inhouse_text **out,
+                                    struct inhouse_error **error);
+
+/**
+ * The vectors of `n_texts` texts at `texts`, in their order. `role` is one of inhouse_text_role: the dot product of a
+ * query's and a document's vector says how well they fit. The same texts give the same vectors; the empty text has one,
+ * too. What is longer than the encoder reads is cut off. With `n_texts` 0 the result has no row.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_vectors_free(). `texts` is copied.
+ * Threads: any, at the same time; calls on one encoder may wait for one another. Many texts take seconds: not for a user
+ * interface's thread.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE (`encoder`, `cancel`); INHOUSE_STATUS_INVALID_ARGUMENT (`role` is no
+ * inhouse_text_role, a text is unset or not UTF-8); INHOUSE_STATUS_LIMIT_EXCEEDED (`n_texts` over INHOUSE_MAX_TEXTS, all
+ * texts together over INHOUSE_MAX_TEXT_BYTES); INHOUSE_STATUS_CANCELLED where `cancel` was set, seen between passes of
+ * the model; INHOUSE_STATUS_BACKEND.
+ * Null: `encoder` and `out` must not be NULL; `texts` may be where `n_texts` is 0; `cancel` may be (nothing ends the call),
+ * and `error`.
+ */
+inhouse_status inhouse_encoder_encode(const struct inhouse_encoder *encoder,
+                                      int32_t role,
+                                      const struct inhouse_str *texts,
+                                      size_t n_texts,
+                                      const struct inhouse_cancel *cancel,
+                                      struct inhouse_vectors **out,
+                                      struct inhouse_error **error);
+
+/**
+ * Frees an encoder. Calls that use it meanwhile end as they would have.
+ *
+ * Ownership: takes `encoder` back.
+ * Threads: any, at the same time.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE where it was freed already.
+ * Null: `encoder` may be NULL: nothing happens.
+ */
+inhouse_status inhouse_encoder_free(struct inhouse_encoder *encoder);
+
+/**
+ * Number of vectors: the call's `n_texts`.
+ *
+ * Ownership: nothing changes hands.
+ * Threads: any, also at the same time.
+ * Errors: none; a stale handle gives 0.
+ * Null: `vectors` may be NULL: 0.
+ */
+size_t inhouse_vectors_count(const struct inhouse_vectors *vectors);
+
+/**
+ * Width of the vectors, in numbers.
+ *
+ * Ownership: nothing changes hands.
+ * Threads: any, also at the same time.
+ * Errors: none; a stale handle gives 0.
+ * Null: `vectors` may be NULL: 0.
+ */
+size_t inhouse_vectors_dim(const struct inhouse_vectors *vectors);
+
+/**
+ * Vector `idx`: inhouse_vectors_dim() numbers. The rows follow one another in memory, so that row 0 is all of them.
+ *
+ * Ownership: the array belongs to `vectors` and is valid until inhouse_vectors_free().
+ * Threads: any, also at the same time.
+ * Errors: none; a stale handle or an `idx` out of range gives NULL.
+ * Null: `vectors` may be NULL: NULL.
+ */
+const float *inhouse_vectors_row(const struct inhouse_vectors *vectors,
+                                 size_t idx);
+
+/**
+ * Frees vectors.
+ *
+ * Ownership: takes `vectors` back; their rows end.
+ * Threads: any; not while another thread still reads their rows.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE where they were freed already.
+ * Null: `vectors` may be NULL: nothing happens.
+ */
+inhouse_status inhouse_vectors_free(struct inhouse_vectors *vectors);
+
+/**
  * Writes the defaults into `params`, of which the host says how long it is: `sizeof *params`.
  *
  * Ownership: nothing changes hands.
@@ -1156,8 +1315,9 @@ inhouse_status inhouse_docs_read(struct inhouse_str path,
  *
  * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `params` and its texts are copied.
  * Threads: any. It may take seconds and starts threads of its own: not for a user interface's thread.
- * Errors: as inhouse_docs_read(); INHOUSE_STATUS_INVALID_ARGUMENT also where `folder` holds anything but an index;
- * INHOUSE_STATUS_BUSY where another writer is at work on it. The old index is then as it was.
+ * Errors: as inhouse_docs_read(), and as inhouse_encoder_open() for `encoder`; INHOUSE_STATUS_INVALID_ARGUMENT also where
+ * `folder` holds anything but an index; INHOUSE_STATUS_BUSY where another writer is at work on it. The old index is then as
+ * it was.
  * Null: `params` must not be NULL; `out` may be (no report), `error` may be.
  */
 inhouse_status inhouse_index_build(struct inhouse_str folder,
@@ -1174,7 +1334,8 @@ inhouse_status inhouse_index_build(struct inhouse_str folder,
  * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `params` and its texts are copied.
  * Threads: any. It may take seconds and starts threads of its own: not for a user interface's thread.
  * Errors: as inhouse_index_build(), and INHOUSE_STATUS_NOT_FOUND, _INVALID_DATA, _UNSUPPORTED_VERSION where `folder` holds
- * no index that this build reads. The index is then as it was.
+ * no index that this build reads, INHOUSE_STATUS_INVALID_ARGUMENT where `encoder` is not the index's. The index is then as it
+ * was.
  * Null: `params` must not be NULL; `out` may be (no report), `error` may be.
  */
 inhouse_status inhouse_index_update(struct inhouse_str folder,
@@ -1343,7 +1504,8 @@ inhouse_status inhouse_engine_params_init(struct inhouse_engine_params *params,
  * are copied.
  * Threads: any. It reads files and may take seconds: not for a user interface's thread.
  * Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files; _UNSUPPORTED for a backend
- * that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set.
+ * that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set, or
+ * `encoder` is not the index's.
  * Null: `params` and `out` must not be NULL; `error` may be.
  */
 inhouse_status inhouse_engine_open(const struct inhouse_engine_params *params,
@@ -1372,7 +1534,7 @@ inhouse_status inhouse_engine_release(struct inhouse_engine *engine);
 
 /**
  * An engine with the model of another, which is not loaded again, and the index in `index` as it is now: after
- * inhouse_index_update(), or for another library.
+ * inhouse_index_update(), or for another library. Its encoder is chosen as the other engine's was (`encoder`).
  *
  * Ownership: the host owns one hold on `*out` and gives it back with inhouse_engine_release(). `engine` stays as it is,
  * and so do the sessions on it. `index` is copied.

@@ -144,6 +144,37 @@ void further()
     CHECK(!inhouse::evaluate("", "", options) && !inhouse::evaluate_files("/no/such/file", "/no/such/file"));
 }
 
+/* Vectors of texts; where a path is given, an index that finds by them. */
+void encode(const char *path, const std::string &scratch)
+{
+    must_fail(inhouse::encoder::open("/no/such/encoder"), INHOUSE_STATUS_NOT_FOUND, "open a missing encoder");
+    const inhouse::vectors nothing(nullptr);
+    CHECK(nothing.empty() && nothing.dim() == 0 && nothing[0].empty() && nothing.data() == nullptr);
+    if (path == nullptr)
+        return;
+    const inhouse::encoder encoder = must(inhouse::encoder::open(path), "open an encoder");
+    CHECK(must(encoder.info(), "info").view().find("\"dim\":") != std::string_view::npos);
+    const std::vector<std::string> texts = {"open the ledger", "", "tally"};
+    const inhouse::vectors vectors = must(encoder.encode(INHOUSE_ROLE_QUERY, texts), "encode");
+    CHECK(vectors.size() == 3 && vectors[2].size() == vectors.dim() && vectors[3].empty());
+    CHECK(vectors[1].front() == vectors.data()[vectors.dim()]);
+    const inhouse::cancel_token token = must(inhouse::cancel_token::make(), "cancel");
+    CHECK(must(encoder.encode(INHOUSE_ROLE_DOCUMENT, {}, token), "encode no text").empty() && token.cancel());
+    must_fail(encoder.encode(INHOUSE_ROLE_DOCUMENT, texts, token), INHOUSE_STATUS_CANCELLED, "encode, cancelled");
+
+    const std::string rows = scratch + ".dense.jsonl", folder = scratch + ".dense";
+    std::FILE *file = std::fopen(rows.c_str(), "w");
+    CHECK(file != nullptr);
+    std::fputs("{\"name\": \"knit\", \"description\": \"Joins two threads.\"}\n", file);
+    CHECK(std::fclose(file) == 0);
+    CHECK(inhouse::build_index(folder, inhouse::index_options({rows}).encoder(path)));
+    for (const std::string &choice : {std::string(), std::string("none"), std::string(path)}) {
+        inhouse::engine_options options;
+        const inhouse::engine engine = must(inhouse::engine::open(options.index(folder).encoder(choice)), "open");
+        CHECK(must(engine.retrieve("unravel", 5), "retrieve").size() == (choice == "none" ? 0 : 1));
+    }
+}
+
 void holds(inhouse::engine engine)
 {
     inhouse::engine copy = engine;
@@ -256,13 +287,14 @@ void complete(inhouse::session &session)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        std::fprintf(stderr, "usage: complete INDEX MODEL\n");
+    if (argc != 3 && argc != 4) {
+        std::fprintf(stderr, "usage: complete INDEX MODEL [ENCODER]\n");
         return 2;
     }
     CHECK(inhouse::is_compatible());
     index(argv[1]);
     further();
+    encode(argc == 4 ? argv[3] : nullptr, argv[1]);
     std::printf("libinhouse %s, backends: %s, exceptions: %d\n", std::string(inhouse::version()).c_str(),
                 std::string(inhouse::backends()).c_str(), INHOUSE_HAS_EXCEPTIONS);
     must_fail(inhouse::engine::open(inhouse::engine_options()), INHOUSE_STATUS_INVALID_ARGUMENT, "open nothing");
