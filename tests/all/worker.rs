@@ -110,7 +110,8 @@ fn kept_prompts_are_saved_and_restored_across_processes() {
 }
 
 fn send(signal: &str, pid: u32) {
-    assert!(Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().unwrap().success());
+    // A process that is gone by now needs none.
+    Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().unwrap();
 }
 
 /// Whether a process is there, as a zombie too.
@@ -138,12 +139,10 @@ fn a_worker_that_is_killed_is_an_error_and_the_next_session_has_another() {
         let error = session
             .complete(&request, &CancelToken::new(), &mut |_| {
                 n_events += 1;
-                if n_events == 10 {
+                // The first SEGV only ends Rust's own handler, where nothing faults again, and one that comes while another
+                // is pending is lost: they are sent until one ends it.
+                if n_events == 10 || (n_events > 10 && signal == "SEGV" && exists(pid)) {
                     send(signal, pid);
-                    if signal == "SEGV" {
-                        // The first one only ends Rust's own handler, where nothing faults again.
-                        send(signal, pid);
-                    }
                     killed = Instant::now();
                 }
                 ControlFlow::Continue(())
