@@ -4,7 +4,8 @@
  * Made by cbindgen from ffi/src. Do not edit: `make header` writes it anew.
  *
  * An engine holds an index of a library's documentation and a model. It retrieves the APIs that a task needs; a session
- * on it completes code with them.
+ * on it completes code with them. inhouse_index_build() makes an index, inhouse_engine_propose() and
+ * inhouse_apis_select() let a person choose, inhouse_evaluate() runs what came out in a sandbox.
  *
  *     inhouse_engine_params params;
  *     inhouse_engine_params_init(&params, sizeof params);
@@ -39,7 +40,7 @@
  * stated limits, text that is not UTF-8, numbers out of range. A bug in the library comes back as INHOUSE_STATUS_PANIC
  * (with a line on stderr). What cannot be checked is the host's promise: a pointer that is neither NULL nor misaligned
  * points to what its type says, for the length that goes with it, until the call returns. Running out of memory or of
- * stack still ends the process.
+ * stack still ends the process; where a model runs in a process of its own (`worker` of the engine), that one alone.
  *
  * Versions. The structs begin with `struct_size`, and functions and fields are only ever added: a host runs with every
  * later library of the same SONAME. Numbers are never given another meaning.
@@ -56,7 +57,7 @@
  * Version of the ABI that this header describes. It grows when functions or fields are added; a change that breaks
  * hosts changes the SONAME (libinhouse.so.0) instead.
  */
-#define INHOUSE_ABI_VERSION 2
+#define INHOUSE_ABI_VERSION 3
 
 /**
  * No text that a host passes may be longer, in bytes.
@@ -67,6 +68,11 @@
  * No path that a host passes may be longer, in bytes.
  */
 #define INHOUSE_MAX_PATH_BYTES (32 << 10)
+
+/**
+ * No call encodes more texts.
+ */
+#define INHOUSE_MAX_TEXTS 65536
 
 /**
  * No call reads more sources.
@@ -433,6 +439,61 @@ typedef int32_t inhouse_log_level;
 #endif // __cplusplus
 
 /**
+ * Whether a model is asked in a chat: values of `inhouse_complete_params.chat`.
+ */
+enum inhouse_chat
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The model continues the code itself.
+     */
+    INHOUSE_CHAT_NONE = 0,
+    /**
+     * By the model's own chat template; a model without one continues the code.
+     */
+    INHOUSE_CHAT_AUTO = 1,
+    /**
+     * By the Jinja text in `chat_template`.
+     */
+    INHOUSE_CHAT_GIVEN = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum inhouse_chat inhouse_chat;
+#else
+typedef int32_t inhouse_chat;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Which side of retrieval a text stands on: values of `role` of inhouse_encoder_encode(). A model may have an encoder for
+ * each.
+ */
+enum inhouse_text_role
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * What is asked.
+     */
+    INHOUSE_ROLE_QUERY = 1,
+    /**
+     * What is found.
+     */
+    INHOUSE_ROLE_DOCUMENT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum inhouse_text_role inhouse_text_role;
+#else
+typedef int32_t inhouse_text_role;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * A list of APIs, best first; freed with inhouse_apis_free(). It does not depend on the engine that made it.
  */
 typedef struct inhouse_apis inhouse_apis;
@@ -448,6 +509,11 @@ typedef struct inhouse_cancel inhouse_cancel;
  * depend on the session that made it.
  */
 typedef struct inhouse_completion inhouse_completion;
+
+/**
+ * A loaded text encoder: it turns texts into vectors of one width. May be used by any number of threads at the same time.
+ */
+typedef struct inhouse_encoder inhouse_encoder;
 
 /**
  * An open index, a loaded model, or both. Reference counted; may be used by any number of threads at the same time.
@@ -470,6 +536,12 @@ typedef struct inhouse_session inhouse_session;
  * A text that the library made, such as a JSON document; freed with inhouse_text_free().
  */
 typedef struct inhouse_text inhouse_text;
+
+/**
+ * Vectors of one width, a row for each text; freed with inhouse_vectors_free(). They do not depend on the encoder that
+ * made them.
+ */
+typedef struct inhouse_vectors inhouse_vectors;
 
 /**
  * A borrowed view of UTF-8 text: `len` bytes at `data`. The text may contain NUL bytes.
@@ -620,6 +692,12 @@ typedef struct inhouse_index_params {
      * Zero.
      */
     uint32_t reserved;
+    /**
+     * Text encoder of the index, a Hugging Face folder or a GGUF file: the index is then searched by meaning, too.
+     * inhouse_index_build(): unset: by words alone. inhouse_index_update(): unset: the encoder that the index was built with,
+     * from where it was then; else where that encoder, or its conversion to another format, is now. Default: unset.
+     */
+    struct inhouse_str encoder;
 } inhouse_index_params;
 
 /**
@@ -661,9 +739,24 @@ typedef struct inhouse_engine_params {
      */
     uint32_t prefix_tokens;
     /**
-     * Zero.
+     * 1: the model runs in a process of its own, so that whatever ends that (an assertion in C++, the kernel for want of
+     * memory) comes back as INHOUSE_STATUS_BACKEND. Its sessions then only say INHOUSE_STATUS_POISONED; the next one that
+     * is opened starts a new process. 0: it runs in this process. Default: 0.
      */
-    uint32_t reserved;
+    int32_t worker;
+    /**
+     * With `worker`: the program inhouse-worker, of the library's own version; unset: what INHOUSE_WORKER names, else the
+     * one beside the library or the program, or in ../libexec/inhouse-VERSION from there, else the one on PATH.
+     * Default: unset.
+     */
+    struct inhouse_str worker_program;
+    /**
+     * Text encoder that the index is searched with. Unset: the one that the index was built with, where there was one; where
+     * that cannot be loaded, the index is searched by words alone, and the log says so. "none": by words alone. Else the path
+     * of an encoder, which must be the index's own or its conversion to another format. It runs in this process.
+     * Default: unset.
+     */
+    struct inhouse_str encoder;
 } inhouse_engine_params;
 
 /**
@@ -830,6 +923,25 @@ typedef struct inhouse_complete_params {
      * 1: the log-probability of every token is kept: inhouse_completion_log_probabilities(). Default: 0.
      */
     int32_t log_probabilities;
+    /**
+     * The code after the cursor: the completion is what stands between `context` and it. Only models that were trained to
+     * fill in can do this (`can_infill` of inhouse_engine_info()), or a chat. Unset: nothing is said of what follows.
+     * Default: unset.
+     */
+    struct inhouse_str suffix;
+    /**
+     * With INHOUSE_CHAT_GIVEN: the template. Default: unset.
+     */
+    struct inhouse_str chat_template;
+    /**
+     * One of inhouse_chat. In a chat a completion is the code of the reply, in one event; stop rules cut that code, and
+     * `max_tokens` and log-probabilities are those of the reply. Default: INHOUSE_CHAT_NONE.
+     */
+    int32_t chat;
+    /**
+     * Zero.
+     */
+    uint32_t reserved_chat;
 } inhouse_complete_params;
 
 /**
@@ -1064,6 +1176,110 @@ int32_t inhouse_cancel_is_set(const struct inhouse_cancel *cancel);
 inhouse_status inhouse_cancel_free(struct inhouse_cancel *cancel);
 
 /**
+ * Loads a text encoder: a Hugging Face folder (by candle) or a GGUF file (by llama.cpp) of a BERT model. An index finds its
+ * encoder by itself (`encoder` of inhouse_index_params and inhouse_engine_params): this is for vectors of the host's own.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_encoder_free(). `path` is copied.
+ * Threads: any. It reads files and may take seconds: not for a user interface's thread.
+ * Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files; INHOUSE_STATUS_UNSUPPORTED for a
+ * model that is no encoder, or a backend that this build lacks; INHOUSE_STATUS_INVALID_ARGUMENT, also where `path` is
+ * unset; INHOUSE_STATUS_LIMIT_EXCEEDED; INHOUSE_STATUS_BACKEND.
+ * Null: `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_encoder_open(struct inhouse_str path,
+                                    struct inhouse_encoder **out,
+                                    struct inhouse_error **error);
+
+/**
+ * Facts about an encoder as a JSON object: `name`, `architecture`, `backend`, `dim` (width of its vectors), `max_tokens`
+ * (of a text that are read; the rest is cut off), `normalized` (whether vectors have length 1), `fingerprint` (what tells
+ * its vectors from another model's; a conversion to another format keeps it). Unknown members must be passed over: more may
+ * come.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free().
+ * Threads: any, at the same time.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE; INHOUSE_STATUS_INVALID_ARGUMENT.
+ * Null: `encoder` and `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_encoder_info(const struct inhouse_encoder *encoder,
+                                    struct inhouse_text **out,
+                                    struct inhouse_error **error);
+
+/**
+ * The vectors of `n_texts` texts at `texts`, in their order. `role` is one of inhouse_text_role: the dot product of a
+ * query's and a document's vector says how well they fit. The same texts give the same vectors; the empty text has one,
+ * too. What is longer than the encoder reads is cut off. With `n_texts` 0 the result has no row.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_vectors_free(). `texts` is copied.
+ * Threads: any, at the same time; calls on one encoder may wait for one another. Many texts take seconds: not for a user
+ * interface's thread.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE (`encoder`, `cancel`); INHOUSE_STATUS_INVALID_ARGUMENT (`role` is no
+ * inhouse_text_role, a text is unset or not UTF-8); INHOUSE_STATUS_LIMIT_EXCEEDED (`n_texts` over INHOUSE_MAX_TEXTS, all
+ * texts together over INHOUSE_MAX_TEXT_BYTES); INHOUSE_STATUS_CANCELLED where `cancel` was set, seen between passes of
+ * the model; INHOUSE_STATUS_BACKEND.
+ * Null: `encoder` and `out` must not be NULL; `texts` may be where `n_texts` is 0; `cancel` may be (nothing ends the call),
+ * and `error`.
+ */
+inhouse_status inhouse_encoder_encode(const struct inhouse_encoder *encoder,
+                                      int32_t role,
+                                      const struct inhouse_str *texts,
+                                      size_t n_texts,
+                                      const struct inhouse_cancel *cancel,
+                                      struct inhouse_vectors **out,
+                                      struct inhouse_error **error);
+
+/**
+ * Frees an encoder. Calls that use it meanwhile end as they would have.
+ *
+ * Ownership: takes `encoder` back.
+ * Threads: any, at the same time.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE where it was freed already.
+ * Null: `encoder` may be NULL: nothing happens.
+ */
+inhouse_status inhouse_encoder_free(struct inhouse_encoder *encoder);
+
+/**
+ * Number of vectors: the call's `n_texts`.
+ *
+ * Ownership: nothing changes hands.
+ * Threads: any, also at the same time.
+ * Errors: none; a stale handle gives 0.
+ * Null: `vectors` may be NULL: 0.
+ */
+size_t inhouse_vectors_count(const struct inhouse_vectors *vectors);
+
+/**
+ * Width of the vectors, in numbers.
+ *
+ * Ownership: nothing changes hands.
+ * Threads: any, also at the same time.
+ * Errors: none; a stale handle gives 0.
+ * Null: `vectors` may be NULL: 0.
+ */
+size_t inhouse_vectors_dim(const struct inhouse_vectors *vectors);
+
+/**
+ * Vector `idx`: inhouse_vectors_dim() numbers. The rows follow one another in memory, so that row 0 is all of them.
+ *
+ * Ownership: the array belongs to `vectors` and is valid until inhouse_vectors_free().
+ * Threads: any, also at the same time.
+ * Errors: none; a stale handle or an `idx` out of range gives NULL.
+ * Null: `vectors` may be NULL: NULL.
+ */
+const float *inhouse_vectors_row(const struct inhouse_vectors *vectors,
+                                 size_t idx);
+
+/**
+ * Frees vectors.
+ *
+ * Ownership: takes `vectors` back; their rows end.
+ * Threads: any; not while another thread still reads their rows.
+ * Errors: INHOUSE_STATUS_INVALID_HANDLE where they were freed already.
+ * Null: `vectors` may be NULL: nothing happens.
+ */
+inhouse_status inhouse_vectors_free(struct inhouse_vectors *vectors);
+
+/**
  * Writes the defaults into `params`, of which the host says how long it is: `sizeof *params`.
  *
  * Ownership: nothing changes hands.
@@ -1099,8 +1315,9 @@ inhouse_status inhouse_docs_read(struct inhouse_str path,
  *
  * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `params` and its texts are copied.
  * Threads: any. It may take seconds and starts threads of its own: not for a user interface's thread.
- * Errors: as inhouse_docs_read(); INHOUSE_STATUS_INVALID_ARGUMENT also where `folder` holds anything but an index;
- * INHOUSE_STATUS_BUSY where another writer is at work on it. The old index is then as it was.
+ * Errors: as inhouse_docs_read(), and as inhouse_encoder_open() for `encoder`; INHOUSE_STATUS_INVALID_ARGUMENT also where
+ * `folder` holds anything but an index; INHOUSE_STATUS_BUSY where another writer is at work on it. The old index is then as
+ * it was.
  * Null: `params` must not be NULL; `out` may be (no report), `error` may be.
  */
 inhouse_status inhouse_index_build(struct inhouse_str folder,
@@ -1117,7 +1334,8 @@ inhouse_status inhouse_index_build(struct inhouse_str folder,
  * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `params` and its texts are copied.
  * Threads: any. It may take seconds and starts threads of its own: not for a user interface's thread.
  * Errors: as inhouse_index_build(), and INHOUSE_STATUS_NOT_FOUND, _INVALID_DATA, _UNSUPPORTED_VERSION where `folder` holds
- * no index that this build reads. The index is then as it was.
+ * no index that this build reads, INHOUSE_STATUS_INVALID_ARGUMENT where `encoder` is not the index's. The index is then as it
+ * was.
  * Null: `params` must not be NULL; `out` may be (no report), `error` may be.
  */
 inhouse_status inhouse_index_update(struct inhouse_str folder,
@@ -1286,7 +1504,8 @@ inhouse_status inhouse_engine_params_init(struct inhouse_engine_params *params,
  * are copied.
  * Threads: any. It reads files and may take seconds: not for a user interface's thread.
  * Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files; _UNSUPPORTED for a backend
- * that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set.
+ * that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set, or
+ * `encoder` is not the index's.
  * Null: `params` and `out` must not be NULL; `error` may be.
  */
 inhouse_status inhouse_engine_open(const struct inhouse_engine_params *params,
@@ -1315,7 +1534,7 @@ inhouse_status inhouse_engine_release(struct inhouse_engine *engine);
 
 /**
  * An engine with the model of another, which is not loaded again, and the index in `index` as it is now: after
- * inhouse_index_update(), or for another library.
+ * inhouse_index_update(), or for another library. Its encoder is chosen as the other engine's was (`encoder`).
  *
  * Ownership: the host owns one hold on `*out` and gives it back with inhouse_engine_release(). `engine` stays as it is,
  * and so do the sessions on it. `index` is copied.
@@ -1332,7 +1551,8 @@ inhouse_status inhouse_engine_with_index(const struct inhouse_engine *engine,
 /**
  * Facts about an engine as a JSON object: `version`, `abi_version`, `backends` and `features` (names of those in this
  * build), `index` and `model` (objects, or null where none is open), `memory` (`resident_bytes`, of the whole process,
- * or null where the system does not say). Unknown members must be passed over: more may come.
+ * or null where the system does not say), `worker` (`pid` of the process that runs the model, or null),
+ * `can_infill` (whether the model can be given a `suffix`), `has_chat_template`. Unknown members must be passed over: more may come.
  *
  * Ownership: the host owns `*out` and frees it with inhouse_text_free().
  * Threads: any, at the same time.
@@ -1539,7 +1759,7 @@ inhouse_status inhouse_completion_apis(const struct inhouse_completion *completi
 
 /**
  * All that is known of the call as a JSON object: `completions` (each with `text`, `finish_reason`, `completion_tokens`
- * and, where asked for, `logprobs`), `apis` (names of those in the prompt), `prompt_tokens`, `prompt_tokens_shared`,
+ * and, where asked for, `logprobs`), `format` ("continue", "infill" or "chat"), `apis` (names of those in the prompt), `prompt_tokens`, `prompt_tokens_shared`,
  * `completion_tokens`, `tokens_per_second`, `prefill_seconds`, `decode_seconds`, `context_truncated`, and `constraint`:
  * null, or where `constrain` was asked for what it did (`steps`, `masked`, `refused`, `gave_way`: tokens). Unknown members
  * must be passed over: more may come.

@@ -21,7 +21,7 @@
  * exception that leaves a callback ends the completion and is thrown again once the library has returned.
  *
  * Parts. inhouse/core.hpp (errors, results), apis.hpp, session.hpp, engine.hpp, index.hpp (documentation read, indexes
- * built), evaluate.hpp (samples run in the sandbox), log.hpp. Each can be included alone.
+ * built), encoder.hpp (texts as vectors), evaluate.hpp (samples run in the sandbox), log.hpp. Each can be included alone.
  *
  * Threads. As in inhouse.h: every function from every thread, a session by one at a time.
  */
@@ -31,6 +31,7 @@
 
 #include <inhouse/apis.hpp>
 #include <inhouse/core.hpp>
+#include <inhouse/encoder.hpp>
 #include <inhouse/engine.hpp>
 #include <inhouse/evaluate.hpp>
 #include <inhouse/index.hpp>

@@ -5,4 +5,6 @@ cd "$(dirname "$0")/.."
 . scripts/common.sh
 find_rust
 cargo fmt --all --check
+cargo fmt --manifest-path ffi/cxx/Cargo.toml --check
 cargo clippy --release --locked --workspace --all-targets --features inhouse/llama,inhouse/candle,inhouse-cli/candle,evald/wasi -- -D warnings
+cargo clippy --release --manifest-path ffi/cxx/Cargo.toml --target-dir target/cxx --all-targets -- -D warnings

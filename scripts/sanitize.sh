@@ -13,6 +13,7 @@ built=${BUILT:-target/release}
 only=${ONLY:-asan valgrind tsan}
 model=models/inhouse-tiny/inhouse-tiny.Q8_0.gguf
 source=tests/private-library/gaugewren
+encoder=tests/fixtures/bert
 evald=$(realpath -q "$built/evald") || evald=
 [ -f "$built/libinhouse_ffi.so" ] || die "$built/libinhouse_ffi.so is not built"
 for tool in gcc g++ "$built/inhouse"; do command -v "$tool" >/dev/null || die "$tool is not here"; done
@@ -57,6 +58,9 @@ for way in $only; do
         host i-asan index.c gcc -std=c99 $sanitize && mkdir -p "$work/i-asan.d" &&
             check "index.c" "$work/i-asan" "$source" "$work/i-asan.d"
         # shellcheck disable=SC2086
+        host v-asan encode.c gcc -std=c99 $sanitize && mkdir -p "$work/v-asan.d" && cp -r "$encoder" "$work/v-asan.e" &&
+            check "encode.c" "$work/v-asan" "$work/v-asan.e" "$work/v-asan.d" candle
+        # shellcheck disable=SC2086
         host e-asan evaluate.c gcc -std=c99 $sanitize && mkdir -p "$work/e-asan.d" &&
             check "evaluate.c" "$work/e-asan" "$work/e-asan.d" ${evald:+"$evald"}
         # shellcheck disable=SC2086
@@ -68,6 +72,8 @@ for way in $only; do
                 --error-exitcode=9)
             host c complete.c gcc -std=c99 && check "complete.c" "${memcheck[@]}" "$work/c" "$work/index" $model
             host i index.c gcc -std=c99 && mkdir -p "$work/i.d" && check "index.c" "${memcheck[@]}" "$work/i" "$source" "$work/i.d"
+            host v encode.c gcc -std=c99 && mkdir -p "$work/v.d" && cp -r "$encoder" "$work/v.e" &&
+                check "encode.c" "${memcheck[@]}" "$work/v" "$work/v.e" "$work/v.d" candle
             host e evaluate.c gcc -std=c99 && mkdir -p "$work/e.d" && check "evaluate.c" "${memcheck[@]}" "$work/e" "$work/e.d"
         else
             echo "skipped: valgrind is not installed"

@@ -1,4 +1,5 @@
 //! Building, opening, updating and searching an index of 100,000 records, made by renaming a few hundred.
+#![allow(missing_docs)] // criterion's macros make public functions
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
@@ -81,7 +82,7 @@ fn index(criterion: &mut Criterion) {
             round += 1;
             let mut changed = apis[..100].to_vec();
             changed.iter_mut().for_each(|api| api.description = format!("Says something else, {round}."));
-            let options = UpdateOptions { scope: UpdateScope::Only(BTreeSet::new()) };
+            let options = UpdateOptions { scope: UpdateScope::Only(BTreeSet::new()), encoder: None };
             update(dir.path(), &changed, &options, &Silent).expect("the index is updated");
             Index::open(dir.path()).expect("the index opens")
         });

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Decode, prefill and many samples of one prompt against llama.cpp's own benches:
 
-    llama.py PEERS MODEL [--rounds 5] [--prompt 300] [--samples 200] [--tokens 100] [--peers 8,16,32,64,200] [--sequences 32]
+    llama.py PEERS MODEL [--rounds 5] [--prompt 300] [--samples 200] [--tokens 100] [--peers 8,16,32,64,200] [--sequences 16]
                          [--only stream|samples]
 
 PEERS is a folder with `llama-bench` and `llama-batched-bench` (or `batched-bench`), linked against the very llama.cpp that
@@ -9,14 +9,15 @@ the project is (`target/release/build/llama-cpp-sys-2-*/out/build`, where liblla
 around it differs. llama-cpp-sys-2 leaves their sources out; the sdist of llama-cpp-python has them. `llama-bench` is given
 as many threads and the same batches as ours; `llama-batched-bench` is tried with and without flash attention, with a shared and
 with separate caches, and its best is what counts. Ours is
-`target/release/llama` (`cargo build --release -p inhouse-benches --bin llama`), or $INHOUSE_BENCH. The sides take turns, on one
-thread, and CPU time is what counts, since the machines are shared; ours goes through sampling (temperature 0.8, top-p 0.9), text and stop rules, the peers' do not sample at all.
+`target/release/llama` (`cargo build --release -p inhouse-benches --bin llama`), or $INHOUSE_BENCH. The sides run at the same time, on one
+thread each, and CPU time is what counts, since the machines are shared; ours goes through sampling (temperature 0.8, top-p 0.9), text and stop rules, the peers' do not sample at all.
 """
 
 import argparse
 import json
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from report import Run, head, median
@@ -35,6 +36,12 @@ def between(small, large):
     return cpu(large) - cpu(small)
 
 
+def side_by_side(ours, peer):
+    """Both at the same time, so that what else the machine does slows both alike."""
+    with ThreadPoolExecutor(2) as pool:
+        return tuple(side.result() for side in (pool.submit(ours), pool.submit(peer)))
+
+
 def table(title, unit, pairs):
     """Rows of (ours, peer) in turns; ratios of each round."""
     ratios = sorted(ours / peer for ours, peer in pairs)
@@ -48,7 +55,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("peers", type=Path)
     parser.add_argument("model", type=Path)
-    for name, default in (("rounds", 5), ("prompt", 300), ("samples", 200), ("tokens", 100), ("single", 64), ("serial", 2), ("sequences", 32)):
+    for name, default in (("rounds", 5), ("prompt", 300), ("samples", 200), ("tokens", 100), ("single", 64), ("serial", 2), ("sequences", 16)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--peers", dest="counts", default="8,16,32,64,200", help="parallel counts that llama-batched-bench tries")
     parser.add_argument("--only", choices=["stream", "samples"])
@@ -62,7 +69,7 @@ def main():
             "model": f"{a.model.stat().st_size / 1e6:.0f} MB, 1 thread",
             "llama.cpp": "llama-bench and llama-batched-bench on the static libraries of llama-cpp-sys-2 "
             + next((d.name for d in Path.home().glob(".cargo/registry/src/*/llama-cpp-sys-2-*")), "?").removeprefix("llama-cpp-sys-2-"),
-            "measured": f"tokens per CPU second, between a short and a long run of the same command; {a.rounds} rounds, in turns",
+            "measured": f"tokens per CPU second, between a short and a long run of the same command; {a.rounds} rounds, both sides at the same time",
         },
     )
     if a.only != "samples":
@@ -77,16 +84,16 @@ def stream(a, ours, peer):
     few = 8
     for _ in range(a.rounds):
         decode.append(
-            (
-                a.single / between([*ours, "decode", few], [*ours, "decode", few + a.single]),
-                a.single / between([*peer, "-p", 0, "-n", few], [*peer, "-p", 0, "-n", few + a.single]),
+            side_by_side(
+                lambda: a.single / between([*ours, "decode", few], [*ours, "decode", few + a.single]),
+                lambda: a.single / between([*peer, "-p", 0, "-n", few], [*peer, "-p", 0, "-n", few + a.single]),
             )
         )
         # Both read the prompt twice, the first time to warm up.
         prefill.append(
-            (
-                2 * a.prompt / between([*ours, "prefill", 1], [*ours, "prefill", 1 + a.prompt]),
-                2 * a.prompt / between([*peer, "-p", 1, "-n", 0], [*peer, "-p", 1 + a.prompt, "-n", 0]),
+            side_by_side(
+                lambda: 2 * a.prompt / between([*ours, "prefill", 1], [*ours, "prefill", 1 + a.prompt]),
+                lambda: 2 * a.prompt / between([*peer, "-p", 1, "-n", 0], [*peer, "-p", 1 + a.prompt, "-n", 0]),
             )
         )
     table(f"One stream, {a.single} tokens (llama-bench tg)", "tokens / CPU second", decode)
@@ -118,7 +125,7 @@ def samples(a, ours, batched):
     print(flush=True)
     pairs, serial = [], []
     for _ in range(a.rounds):
-        pairs.append((together(), peer(best)))
+        pairs.append(side_by_side(together, lambda: peer(best)))
         # One after another, each with a prompt of its own.
         seconds = between([*ours, "serial", a.prompt, 1, a.tokens], [*ours, "serial", a.prompt, 1 + a.serial, a.tokens])
         serial.append(pairs[-1][0] * seconds / (a.serial * a.tokens))

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import wasmtime
@@ -99,7 +100,7 @@ def main():
     wasi, python = str(Path(sys.argv[1]).resolve()), sys.argv[2]
     count = int(sys.argv[3]) if len(sys.argv) == 4 else 500
     os.environ["EVALD_WASI"] = wasi
-    versions = {"wasmtime": f"{wasmtime.__version__} (peer), 48 (evald)", "python": output([python, "--version"])}
+    versions = {"wasmtime": f"{version('wasmtime')} (peer), 48 (evald)", "python": output([python, "--version"])}
     head("evald T4 against an instance of wasmtime per sample", versions)
     peer = Peer(wasi)
     print("CPU ms per sample, and samples per second and core:\n")

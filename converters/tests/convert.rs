@@ -151,7 +151,7 @@ fn faults_are_named_and_nothing_is_written() {
         (config("activation_function", Some("relu".into())), &["config.json", "relu", "gelu_new"]),
         (
             config("model_type", Some("mamba".into())),
-            &["config.json", "\"mamba\"", "supported: codegen, gpt2, llama, mistral, qwen2, t5"],
+            &["config.json", "\"mamba\"", "supported: bert, codegen, gpt2, llama, mistral, qwen2, t5"],
         ),
         (config("model_type", None), &["config.json", "\"model_type\" is missing"]),
         (failure("config.json", |_| None), &["config.json", "No such file"]),

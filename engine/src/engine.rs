@@ -48,6 +48,8 @@ pub struct EngineOptions {
 #[derive(Clone)]
 pub struct Engine {
     index: Option<Arc<Index>>,
+    /// What its encoder is chosen by, for the next index.
+    encoder: EncoderChoice,
     /// Where there is a worker, as its first process had it.
     model: Option<Arc<dyn Model>>,
     worker: Option<Arc<Worker>>,
@@ -56,7 +58,6 @@ pub struct Engine {
     context_length: Option<usize>,
     prefix_tokens: usize,
     names: Arc<Names>,
-    encoder: EncoderChoice,
 }
 
 /// The names of the index, as code refers to them; found when they are first asked for.
@@ -94,13 +95,13 @@ impl Engine {
         let model_path = options.model.clone();
         Ok(Self {
             index,
+            encoder: options.encoder.clone(),
             model,
             worker: worker.map(Arc::new),
             model_path,
             threads: options.threads,
             context_length: options.context_length,
             names: Arc::default(),
-            encoder: options.encoder.clone(),
             prefix_tokens: options.prefix_tokens,
         })
     }

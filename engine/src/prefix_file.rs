@@ -4,6 +4,7 @@
 //! fingerprint and, for each prompt, its tokens and the length of its cells), the cells one prompt after another, and the
 //! SHA-256 of everything before it.
 
+use std::io::Read;
 use std::path::Path;
 
 use inhouse_core::decode::{Decoder, PrefixCache, TokenId};
@@ -65,7 +66,11 @@ pub(crate) fn load(
     decoder: &mut dyn Decoder,
     cache: &mut PrefixCache,
 ) -> Result<usize> {
-    let bytes = std::fs::read(path).map_err(|cause| Error::io("read", path, cause))?;
+    // A pipe would wait for a writer, and a device has no end.
+    let mut bytes = Vec::new();
+    files::open_regular(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|cause| Error::io("read", path, cause))?;
     let damaged = |what: &str| Error::data(path, format!("{what}: remove the file, it is made anew"));
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("no file of saved prompts"))?;
     let (&version, _) = rest.split_first().ok_or_else(|| damaged("the file is cut off"))?;

@@ -153,10 +153,11 @@ fn check(
         let runs = Interpreter::inspect(&env.name, &env.spec.python)
             .map_err(|error| error.to_string())
             .and_then(|found| wasi::examine(&env.spec.preload, paths, &found.sites));
-        let says = runs.map_or_else(
-            |reason| format!("no: {reason}"),
-            |()| "yes, as far as can be seen before its imports".into(),
-        );
+        let says = match runs {
+            Ok(None) => "yes, as far as can be seen before its imports".to_owned(),
+            Ok(Some(doubt)) => format!("hardly: {doubt}; its import decides"),
+            Err(reason) => format!("no: {reason}"),
+        };
         println!("{:<18} {says}", format!("T4 for {}", env.name));
     }
     Ok(if host.choose(tier).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

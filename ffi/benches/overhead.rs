@@ -2,7 +2,7 @@
 //!
 //!     cargo bench -p inhouse-ffi --features llama --bench overhead [-- MODEL]
 //!
-//! Completion (greedy, with a callback) as a ratio of medians; retrieval over 10,000 APIs and the opening of an engine as
+//! Completion (greedy, one thread, with a callback) as the median ratio of pairs; retrieval over 10,000 APIs and the opening of an engine as
 //! differences and times; memory that an idle engine and session hold. The model is the shipped one; the one that is
 //! opened is the same with its blocks repeated until it has 40 MB. Prints a table for benches/runs.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a measurement that cannot be made must fail")]
@@ -117,6 +117,19 @@ fn seconds<T>(call: impl FnOnce() -> T) -> (f64, T) {
     (start.elapsed().as_secs_f64(), value)
 }
 
+/// Seconds that this thread has been on a processor: what a busy machine does not change much. A tick of the clock is read
+/// from the kernel, so this is for calls of milliseconds.
+fn on_cpu() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
+fn cpu_seconds<T>(call: impl FnOnce() -> T) -> (f64, T) {
+    let start = on_cpu();
+    let value = call();
+    (on_cpu() - start, value)
+}
+
 /// Memory of this process in RAM that is its own: mapped files, which other processes share, do not count.
 fn own_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -138,6 +151,7 @@ fn open(index: Option<&Path>, model: Option<&Path>) -> *mut inhouse_engine {
         }
         if model.is_some() {
             params.model = view(text(model));
+            params.threads = 1;
         }
         let status = inhouse_engine_open(&params, &mut engine, &mut error);
         ok(status, error);
@@ -176,6 +190,12 @@ fn complete(session: *mut inhouse_session) -> usize {
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, what, folder, model] = arguments.as_slice()
+        && what == "memory"
+    {
+        return memory(Path::new(folder), Path::new(model));
+    }
     let given = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
     let model = given.unwrap_or_else(|| root.join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf"));
     let dir = tempfile::tempdir().unwrap();
@@ -185,7 +205,6 @@ fn main() {
 
     // Retrieval.
     let options = EngineOptions { index: Some(folder.clone()), ..EngineOptions::default() };
-    let before = own_mib();
     let rust = Engine::open(&options).unwrap();
     let engine = open(Some(&folder), None);
     let query = "how do I merge the rows of a table and sort them by their label";
@@ -220,7 +239,7 @@ fn main() {
         return;
     }
     // Completion.
-    let options = EngineOptions { model: Some(model.clone()), ..options };
+    let options = EngineOptions { model: Some(model.clone()), threads: Some(1), ..options };
     let rust = Engine::open(&options).unwrap();
     let engine = open(Some(&folder), Some(&model));
     let mut rust_session = rust.session(1).unwrap();
@@ -250,11 +269,11 @@ fn main() {
         };
         // Which comes first alternates, so that neither always finds the caches warm.
         let (a, b) = if round % 2 == 0 {
-            let a = seconds(|| through_rust(&mut rust_session));
-            (a, seconds(|| complete(session)))
+            let a = cpu_seconds(|| through_rust(&mut rust_session));
+            (a, cpu_seconds(|| complete(session)))
         } else {
-            let b = seconds(|| complete(session));
-            (seconds(|| through_rust(&mut rust_session)), b)
+            let b = cpu_seconds(|| complete(session));
+            (cpu_seconds(|| through_rust(&mut rust_session)), b)
         };
         assert_eq!(a.1, b.1);
         if round >= 10 {
@@ -278,28 +297,39 @@ fn main() {
     let big_mib = std::fs::metadata(&big).unwrap().len() >> 20;
     let options =
         EngineOptions { index: Some(folder.clone()), model: Some(big.clone()), ..EngineOptions::default() };
-    let (mut in_rust, mut in_c) = (Vec::new(), Vec::new());
+    let (mut in_rust, mut in_c, mut rust_cpu, mut c_cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..21 {
-        in_rust.push(seconds(|| drop(Engine::open(&options).unwrap())).0 * 1e3);
-        let (b, engine) = seconds(|| open(Some(&folder), Some(&big)));
-        in_c.push(b * 1e3);
+        let (wall, (cpu, ())) = seconds(|| cpu_seconds(|| drop(Engine::open(&options).unwrap())));
+        in_rust.push(wall * 1e3);
+        rust_cpu.push(cpu * 1e3);
+        let (wall, (cpu, engine)) = seconds(|| cpu_seconds(|| open(Some(&folder), Some(&big))));
+        in_c.push(wall * 1e3);
+        c_cpu.push(cpu * 1e3);
         ok(inhouse_engine_release(engine), ptr::null_mut());
     }
-    let most = in_c.iter().copied().fold(0.0, f64::max);
-    let (a, b) = (median(in_rust), median(in_c));
-    println!("| open a {big_mib} MiB model and {APIS} APIs | {a:.1} ms | {b:.1} ms | at most {most:.1} ms |");
+    let (a, b, cpu_a, cpu_b) = (median(in_rust), median(in_c), median(rust_cpu), median(c_cpu));
+    println!(
+        "| open a {big_mib} MiB model and {APIS} APIs | {a:.1} ms | {b:.1} ms | on the processor {cpu_a:.1}, {cpu_b:.1} ms |"
+    );
 
-    // Idle memory: what opening adds to the process's own.
+    // In a process of its own, where nothing has been allocated and freed before.
+    let mut memory = std::process::Command::new(std::env::current_exe().unwrap());
+    memory.arg("memory").arg(&folder).arg(&big);
+    assert!(memory.status().unwrap().success());
+}
+
+/// What opening adds to the process's own memory.
+fn memory(folder: &Path, big: &Path) {
     let base = own_mib();
-    let engine = open(Some(&folder), None);
+    let engine = open(Some(folder), None);
     let with_index = own_mib();
-    let other = open(Some(&folder), Some(&big));
+    let other = open(Some(folder), Some(big));
     let with_model = own_mib();
     let mut session = ptr::null_mut();
     // SAFETY: every pointer is to a local or NULL.
     ok(unsafe { inhouse_session_open(other, ptr::null(), &mut session, ptr::null_mut()) }, ptr::null_mut());
     let with_session = own_mib();
-    println!("| idle memory, before anything was opened | | {before:.1} MiB | |");
+    println!("| idle memory: the process before anything was opened | | {base:.1} MiB | |");
     println!("| an engine on the index alone | | {:+.1} MiB | |", with_index - base);
     println!("| an engine on index and model | | {:+.1} MiB | weights are mapped |", with_model - with_index);
     println!("| a session on it | | {:+.1} MiB | |", with_session - with_model);

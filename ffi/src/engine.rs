@@ -1,8 +1,9 @@
 //! The engine: an open index and a loaded model, shared by any number of threads and sessions.
 
 use std::mem::{offset_of, size_of};
+use std::path::Path;
 
-use inhouse::{Backend, Engine, EngineOptions, Query, WorkerProgram};
+use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};
@@ -11,7 +12,7 @@ use crate::error::inhouse_error;
 use crate::handle::{self, handle};
 use crate::params::{self, Params, flag};
 use crate::status::{Failure, inhouse_status};
-use crate::strings::{INHOUSE_MAX_TEXT_BYTES, Text, inhouse_str, inhouse_text};
+use crate::strings::{INHOUSE_MAX_TEXT_BYTES, Text, check_input, inhouse_str, inhouse_text};
 use crate::version;
 
 /// No engine runs with more threads.
@@ -70,9 +71,14 @@ pub struct inhouse_engine_params {
     /// one beside the library or the program, or in ../libexec/inhouse-VERSION from there, else the one on PATH.
     /// Default: unset.
     pub worker_program: inhouse_str,
+    /// Text encoder that the index is searched with. Unset: the one that the index was built with, where there was one; where
+    /// that cannot be loaded, the index is searched by words alone, and the log says so. "none": by words alone. Else the path
+    /// of an encoder, which must be the index's own or its conversion to another format. It runs in this process.
+    /// Default: unset.
+    pub encoder: inhouse_str,
 }
 
-// SAFETY: `repr(C)`; a usize, two views, six 32-bit numbers and a view leave no padding; every bit pattern is a value.
+// SAFETY: `repr(C)`; a usize, two views, six 32-bit numbers and two views leave no padding; every bit pattern is a value.
 unsafe impl Params for inhouse_engine_params {
     const NAME: &'static str = "inhouse_engine_params";
     const FIRST_SIZE: usize = offset_of!(Self, prefix_tokens);
@@ -89,6 +95,7 @@ unsafe impl Params for inhouse_engine_params {
             prefix_tokens: 0,
             worker: 0,
             worker_program: inhouse_str::ABSENT,
+            encoder: inhouse_str::ABSENT,
         }
     }
 }
@@ -98,15 +105,24 @@ impl inhouse_engine_params {
     /// The views are as [`inhouse_str::read`] wants them.
     unsafe fn options(&self) -> Result<EngineOptions, Failure> {
         // SAFETY: the caller's promise, for all.
-        let (index, model, program) = unsafe {
+        let (index, model, program, encoder) = unsafe {
             (
                 self.index.read_path("index")?,
                 self.model.read_path("model")?,
                 self.worker_program.read_path("worker_program")?,
+                self.encoder.read_path("encoder")?,
             )
         };
         let worker =
             flag("worker", self.worker)?.then(|| program.map_or_else(Default::default, WorkerProgram::At));
+        let encoder = match encoder {
+            None => EncoderChoice::OfIndex,
+            Some(path) if path == Path::new("none") => EncoderChoice::None,
+            Some(path) => {
+                check_input(&path, "encoder")?;
+                EncoderChoice::At(path)
+            }
+        };
         let backend = match self.backend {
             0 => Backend::Auto,
             1 => Backend::Llama,
@@ -115,7 +131,6 @@ impl inhouse_engine_params {
         };
         Ok(EngineOptions {
             index,
-            encoder: inhouse::EncoderChoice::default(),
             model,
             backend,
             gpu_layers: self.gpu_layers,
@@ -124,6 +139,7 @@ impl inhouse_engine_params {
             context_length: at_most("context_length", self.context_length, INHOUSE_MAX_CONTEXT_LENGTH)?,
             prefix_tokens: at_most("prefix_tokens", self.prefix_tokens, INHOUSE_MAX_CONTEXT_LENGTH)?
                 .unwrap_or(0),
+            encoder,
         })
     }
 }
@@ -158,7 +174,8 @@ pub unsafe extern "C" fn inhouse_engine_params_init(
 /// are copied.
 /// Threads: any. It reads files and may take seconds: not for a user interface's thread.
 /// Errors: INHOUSE_STATUS_NOT_FOUND, _IO, _INVALID_DATA, _UNSUPPORTED_VERSION for the files; _UNSUPPORTED for a backend
-/// that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set.
+/// that this build lacks; _LIMIT_EXCEEDED; _BACKEND; _INVALID_ARGUMENT, also where neither index nor model is set, or
+/// `encoder` is not the index's.
 /// Null: `params` and `out` must not be NULL; `error` may be.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn inhouse_engine_open(
@@ -201,7 +218,7 @@ pub extern "C" fn inhouse_engine_release(engine: *mut inhouse_engine) -> inhouse
 }
 
 /// An engine with the model of another, which is not loaded again, and the index in `index` as it is now: after
-/// inhouse_index_update(), or for another library.
+/// inhouse_index_update(), or for another library. Its encoder is chosen as the other engine's was (`encoder`).
 ///
 /// Ownership: the host owns one hold on `*out` and gives it back with inhouse_engine_release(). `engine` stays as it is,
 /// and so do the sessions on it. `index` is copied.

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::mem::size_of;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inhouse::CancelToken;
@@ -115,6 +115,11 @@ impl Asked {
         if k.contains(&0) {
             return Err(Failure::invalid("`k` has a 0, expected numbers from 1 on"));
         }
+        // SAFETY: the caller's promise.
+        let rows = unsafe { params.rows.read_path("rows") }?;
+        if rows.as_deref() == Some(Path::new("-")) {
+            return Err(Failure::invalid("`rows` is `-`: standard output is the host's"));
+        }
         k.sort_unstable();
         k.dedup();
         let cancel = if params.cancel.is_null() { Arc::default() } else { handle::get(params.cancel)? };
@@ -126,7 +131,7 @@ impl Asked {
                 evald: params.evald.read_path("evald")?,
                 env: params.env.read("env", INHOUSE_MAX_PATH_BYTES)?,
                 tier: params.tier.read("tier", 16)?,
-                rows: params.rows.read_path("rows")?,
+                rows,
                 k,
                 timeout_seconds: params.timeout_seconds,
                 watcher: Watcher::new(params.on_progress, params.user_data, cancel.clone()),

@@ -1,13 +1,13 @@
 //! Documentation read and indexes written.
 
 use std::ffi::c_void;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use inhouse::api;
 use inhouse::docs::{self, Documentation, ReadOptions};
 use inhouse::index::{self, BuildOptions, Index, UpdateOptions, UpdateScope};
+use inhouse::{EncoderChoice, api};
 use serde_json::{Value, json};
 
 use crate::boundary::{Out, act, create};
@@ -18,7 +18,7 @@ use crate::handle;
 use crate::params::{self, Params, flag};
 use crate::progress::{Watcher, inhouse_on_progress};
 use crate::status::{Failure, inhouse_status};
-use crate::strings::{Text, inhouse_str, inhouse_text, read_input_paths};
+use crate::strings::{Text, check_input, inhouse_str, inhouse_text, read_input_paths};
 
 /// No call reads more sources.
 pub const INHOUSE_MAX_SOURCES: usize = 4096;
@@ -55,13 +55,17 @@ pub struct inhouse_index_params {
     pub prune: i32,
     /// Zero.
     pub reserved: u32,
+    /// Text encoder of the index, a Hugging Face folder or a GGUF file: the index is then searched by meaning, too.
+    /// inhouse_index_build(): unset: by words alone. inhouse_index_update(): unset: the encoder that the index was built with,
+    /// from where it was then; else where that encoder, or its conversion to another format, is now. Default: unset.
+    pub encoder: inhouse_str,
 }
 
-// SAFETY: `repr(C)`; eight words of the machine and four 32-bit numbers leave no padding; numbers, raw pointers and an
+// SAFETY: `repr(C)`; eight words of the machine, four 32-bit numbers and a view leave no padding; numbers, raw pointers and an
 // optional function pointer take every bit pattern.
 unsafe impl Params for inhouse_index_params {
     const NAME: &'static str = "inhouse_index_params";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = offset_of!(Self, encoder);
 
     fn defaults() -> Self {
         Self {
@@ -77,6 +81,7 @@ unsafe impl Params for inhouse_index_params {
             include_private: 0,
             prune: 0,
             reserved: 0,
+            encoder: inhouse_str::ABSENT,
         }
     }
 }
@@ -86,6 +91,7 @@ struct Work {
     sources: Vec<PathBuf>,
     options: ReadOptions,
     prune: bool,
+    encoder: Option<PathBuf>,
     watcher: Watcher,
 }
 
@@ -106,14 +112,18 @@ impl Work {
         if params.n_sources == 0 {
             return Err(Failure::invalid("`n_sources` is 0: there is nothing to read"));
         }
-        // SAFETY: the caller's promise, for both.
-        let (sources, search_paths) = unsafe {
+        // SAFETY: the caller's promise, for all.
+        let (sources, search_paths, encoder) = unsafe {
             let most = INHOUSE_MAX_SOURCES;
             (
                 read_input_paths(params.sources, params.n_sources, "sources", most)?,
                 read_input_paths(params.search_paths, params.n_search_paths, "search_paths", most)?,
+                params.encoder.read_path("encoder")?,
             )
         };
+        if let Some(path) = &encoder {
+            check_input(path, "encoder")?;
+        }
         let mut options = ReadOptions::default();
         options.include_private = flag("include_private", params.include_private)?;
         options.search_paths = search_paths;
@@ -121,7 +131,7 @@ impl Work {
         let cancel = if params.cancel.is_null() { Arc::default() } else { handle::get(params.cancel)? };
         // SAFETY: the caller's promise.
         let watcher = unsafe { Watcher::new(params.on_progress, params.user_data, cancel.as_ref().clone()) };
-        Ok(Self { sources, options, prune: flag("prune", params.prune)?, watcher })
+        Ok(Self { sources, options, prune: flag("prune", params.prune)?, encoder, watcher })
     }
 
     fn read(&self) -> Result<Documentation, Failure> {
@@ -190,8 +200,9 @@ pub unsafe extern "C" fn inhouse_docs_read(
 ///
 /// Ownership: the host owns `*out` and frees it with inhouse_text_free(). `params` and its texts are copied.
 /// Threads: any. It may take seconds and starts threads of its own: not for a user interface's thread.
-/// Errors: as inhouse_docs_read(); INHOUSE_STATUS_INVALID_ARGUMENT also where `folder` holds anything but an index;
-/// INHOUSE_STATUS_BUSY where another writer is at work on it. The old index is then as it was.
+/// Errors: as inhouse_docs_read(), and as inhouse_encoder_open() for `encoder`; INHOUSE_STATUS_INVALID_ARGUMENT also where
+/// `folder` holds anything but an index; INHOUSE_STATUS_BUSY where another writer is at work on it. The old index is then as
+/// it was.
 /// Null: `params` must not be NULL; `out` may be (no report), `error` may be.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn inhouse_index_build(
@@ -204,8 +215,10 @@ pub unsafe extern "C" fn inhouse_index_build(
         // SAFETY: the host promises that the view can be read, that `params` is as long as it says, and that its callback
         // can be called from any thread.
         let (folder, work) = unsafe { (folder.read_required_path("folder")?, Work::of(params)?) };
+        let encoder = work.encoder.as_deref().map(inhouse::index_encoder).transpose()?;
         let documentation = work.read()?;
-        let info = index::build(&documentation.apis, &folder, &BuildOptions::default(), &work.watcher)?;
+        let options = BuildOptions { encoder, ..BuildOptions::default() };
+        let info = index::build(&documentation.apis, &folder, &options, &work.watcher)?;
         Ok(reading(&documentation, json!({"index": info})))
     };
     // SAFETY: the host promises that out-parameters can be written.
@@ -220,7 +233,8 @@ pub unsafe extern "C" fn inhouse_index_build(
 /// Ownership: the host owns `*out` and frees it with inhouse_text_free(). `params` and its texts are copied.
 /// Threads: any. It may take seconds and starts threads of its own: not for a user interface's thread.
 /// Errors: as inhouse_index_build(), and INHOUSE_STATUS_NOT_FOUND, _INVALID_DATA, _UNSUPPORTED_VERSION where `folder` holds
-/// no index that this build reads. The index is then as it was.
+/// no index that this build reads, INHOUSE_STATUS_INVALID_ARGUMENT where `encoder` is not the index's. The index is then as it
+/// was.
 /// Null: `params` must not be NULL; `out` may be (no report), `error` may be.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn inhouse_index_update(
@@ -233,12 +247,13 @@ pub unsafe extern "C" fn inhouse_index_update(
         // SAFETY: the host promises that the view can be read, that `params` is as long as it says, and that its callback
         // can be called from any thread.
         let (folder, work) = unsafe { (folder.read_required_path("folder")?, Work::of(params)?) };
+        let choice = work.encoder.clone().map_or(EncoderChoice::OfIndex, EncoderChoice::At);
+        let encoder = inhouse::encoder_for_update(&folder, &choice)?;
         let mut documentation = work.read()?;
         let scope = match work.prune {
             true => UpdateScope::Libraries,
             false => UpdateScope::Only(std::mem::take(&mut documentation.whole_libraries)),
         };
-        let encoder = inhouse::encoder_for_update(&folder, &inhouse::EncoderChoice::OfIndex)?;
         let options = UpdateOptions { scope, encoder };
         let report = index::update(&folder, &documentation.apis, &options, &work.watcher)?;
         Ok(reading(&documentation, json!(report)))

@@ -271,7 +271,7 @@ pub unsafe extern "C" fn inhouse_session_load_prefixes(
         check_aligned(n, "n")?;
         let session = handle::get(session)?;
         // SAFETY: the host promises that the view can be read.
-        let path = unsafe { path.read_required_path("path") }?;
+        let path = unsafe { path.read_input_path("path") }?;
         loaded = session
             .with(|error| error.kind() == ErrorKind::Backend, |session| session.load_prefixes(&path))?;
         Ok(())

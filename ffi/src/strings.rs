@@ -98,7 +98,7 @@ impl inhouse_str {
 }
 
 /// Refuses what cannot be read to an end: see [`inhouse_str::read_input_path`].
-fn check_input(path: &Path, name: &str) -> Result<(), Failure> {
+pub(crate) fn check_input(path: &Path, name: &str) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Err(Failure::invalid(format!("`{name}` is `-`: standard input is the host's")));
     }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 /// Version of the ABI that this header describes. It grows when functions or fields are added; a change that breaks
 /// hosts changes the SONAME (libinhouse.so.0) instead.
-pub const INHOUSE_ABI_VERSION: u32 = 2;
+pub const INHOUSE_ABI_VERSION: u32 = 3;
 
 /// The library's version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

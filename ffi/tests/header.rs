@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// The order of the parts in the header.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "version",
     "status",
     "strings",
@@ -12,6 +12,7 @@ const SOURCES: [&str; 15] = [
     "log",
     "cancel",
     "progress",
+    "encoder",
     "index",
     "apis",
     "engine",

@@ -151,6 +151,23 @@ fn open_engine(dir: &std::path::Path) -> *mut inhouse_engine {
     engine
 }
 
+/// The text encoder in `folder`; NULL where this build has no backend for it.
+fn open_encoder(folder: &str) -> *mut inhouse_encoder {
+    let (mut encoder, mut error) = (ptr::null_mut(), ptr::null_mut());
+    let path = inhouse_str { data: folder.as_ptr().cast(), len: folder.len() };
+    // SAFETY: the view is of live text, the places are locals.
+    let status = unsafe { inhouse_encoder_open(path, &mut encoder, &mut error) };
+    match inhouse::available_backends().contains(&"candle") {
+        true => assert_eq!(status, inhouse_status::INHOUSE_STATUS_OK),
+        false => {
+            println!("skipped the encoder: this build has no candle");
+            assert_eq!(status, inhouse_status::INHOUSE_STATUS_UNSUPPORTED);
+            assert_eq!(inhouse_error_free(error), inhouse_status::INHOUSE_STATUS_OK);
+        }
+    }
+    encoder
+}
+
 fn engine_params(draw: &mut Draw) -> inhouse_engine_params {
     let (backend, threads, length) = (draw.number() as i32, draw.number() as u32, draw.number() as u32);
     inhouse_engine_params {
@@ -170,6 +187,7 @@ fn engine_params(draw: &mut Draw) -> inhouse_engine_params {
         prefix_tokens: draw.one(&[0, 0, 64, length]),
         worker: draw.one(&[0, 0, 1, 2]),
         worker_program: inhouse_str { data: c"/no/such/program".as_ptr(), len: 16 },
+        encoder: draw.text(),
     }
 }
 
@@ -222,6 +240,7 @@ fn path(draw: &mut Draw, scratch: &Scratch) -> inhouse_str {
         scratch.index,
         scratch.index,
         scratch.new,
+        scratch.encoder,
         "/no/such/folder/x",
         "/dev/null",
         "/dev/zero",
@@ -239,6 +258,7 @@ fn index_params(
     draw: &mut Draw,
     handles: &Handles,
     paths: &[inhouse_str; 2],
+    scratch: &Scratch,
     told: &mut Told,
 ) -> inhouse_index_params {
     let list = |draw: &mut Draw| match draw.below(6) {
@@ -264,6 +284,11 @@ fn index_params(
         include_private: draw.one(&[0, 0, 1, 2]),
         prune: draw.one(&[0, 0, 1, -1]),
         reserved: draw.one(&[0, 0, 0, 1]),
+        encoder: match draw.below(4) {
+            0 => path(draw, scratch),
+            1 => draw.text(),
+            _ => inhouse_str { data: ptr::null(), len: 0 },
+        },
     }
 }
 
@@ -308,6 +333,8 @@ struct Scratch {
     index: &'static str,
     /// A name that calls may write to.
     new: &'static str,
+    /// A text encoder's folder.
+    encoder: &'static str,
 }
 
 /// What callbacks have been told, and when they have heard enough.
@@ -337,6 +364,7 @@ fn random_calls_are_answered() {
     let engine = open_engine(&dir.path().join("index"));
     let scratch = scratch(dir.path());
     let mut draw = Draw(0x9e37_79b9_7f4a_7c15);
+    let encoder = open_encoder(scratch.encoder);
     let mut handles = Handles(vec![engine.addr()]);
     let mut seen = std::collections::BTreeMap::new();
     for round in 0..rounds() {
@@ -350,6 +378,7 @@ fn random_calls_are_answered() {
                 inhouse_error_free(handle.cast());
                 inhouse_session_close(handle.cast());
                 inhouse_completion_free(handle.cast());
+                inhouse_vectors_free(handle.cast());
             }
         }
         let mut error = Place::<inhouse_error>::new();
@@ -357,7 +386,7 @@ fn random_calls_are_answered() {
         // Files are slow: one call in 200.
         let status = match draw.below(200) {
             0 => file_call(&mut draw, &mut handles, engine, &scratch, error_place),
-            _ => call(&mut draw, &mut handles, engine, error_place),
+            _ => call(&mut draw, &mut handles, engine, encoder, error_place),
         };
         *seen.entry(status as i32).or_insert(0usize) += 1;
         assert_ne!(status, inhouse_status::INHOUSE_STATUS_PANIC, "round {round}");
@@ -391,12 +420,18 @@ fn random_calls_are_answered() {
     assert_eq!((status, inhouse_apis_count(apis)), (inhouse_status::INHOUSE_STATUS_OK, 1));
     assert_eq!(inhouse_apis_free(apis), inhouse_status::INHOUSE_STATUS_OK);
     assert_eq!(inhouse_engine_release(engine), inhouse_status::INHOUSE_STATUS_OK);
+    assert_eq!(inhouse_encoder_free(encoder), inhouse_status::INHOUSE_STATUS_OK);
 }
 
 /// Paths that live as long as the test.
 fn scratch(dir: &std::path::Path) -> Scratch {
     let path = |name: &str| -> &'static str { dir.join(name).to_str().unwrap().to_owned().leak() };
-    let scratch = Scratch { rows: path("apis.jsonl"), index: path("other"), new: path("new") };
+    let scratch = Scratch {
+        rows: path("apis.jsonl"),
+        index: path("other"),
+        new: path("new"),
+        encoder: concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/bert"),
+    };
     let row = "{\"name\": \"merge\", \"qualified_name\": \"ledgers.merge\", \"description\": \"Merges.\"}\n";
     std::fs::write(scratch.rows, row).unwrap();
     scratch
@@ -417,11 +452,11 @@ fn file_call(
     let (place, good) = out.draw(draw);
     // SAFETY: as in `call`.
     unsafe {
-        let params = index_params(draw, handles, &paths, &mut told);
+        let params = index_params(draw, handles, &paths, scratch, &mut told);
         let misaligned = (&raw const params).wrapping_byte_add(1);
         let params =
             draw.one(&[ptr::null(), misaligned, &raw const params, &raw const params, &raw const params]);
-        let status = match draw.below(7) {
+        let status = match draw.below(8) {
             0 => inhouse_index_build(target, params, place, error),
             1 => inhouse_index_update(target, params, place, error),
             2 => inhouse_docs_read(target, params, place, error),
@@ -448,6 +483,17 @@ fn file_call(
                     _ => inhouse_session_load_prefixes(session, target, count, error),
                 };
             }
+            6 => {
+                let mut fresh = Place::<inhouse_encoder>::new();
+                let (place, good) = fresh.draw(draw);
+                let status = inhouse_encoder_open(target, place, error);
+                check_out(status, &fresh, good);
+                if good && !fresh.room[0].is_null() {
+                    assert_eq!(inhouse_encoder_free(fresh.room[0]), inhouse_status::INHOUSE_STATUS_OK);
+                    handles.keep(fresh.room[0]);
+                }
+                return status;
+            }
             _ => {
                 let mut fresh = Place::<inhouse_engine>::new();
                 let (place, good) = fresh.draw(draw);
@@ -471,10 +517,70 @@ fn file_call(
     }
 }
 
-/// The engine two times out of three, else any handle.
-fn near(engine: *mut inhouse_engine, handles: &Handles, draw: &mut Draw) -> *mut inhouse_engine {
+/// The handle two times out of three, else any.
+fn near<H>(handle: *mut H, handles: &Handles, draw: &mut Draw) -> *mut H {
     let any = handles.any(draw);
-    draw.one(&[engine, engine, any])
+    draw.one(&[handle, handle, any])
+}
+
+/// One call on a text encoder, or on vectors.
+unsafe fn encoder_call(
+    draw: &mut Draw,
+    handles: &mut Handles,
+    encoder: *mut inhouse_encoder,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let texts = [draw.text(), draw.text()];
+    let (texts, n) = match draw.below(6) {
+        0 => (ptr::null(), draw.number() as usize),
+        1 => (texts.as_ptr().wrapping_byte_add(1), draw.number() as usize),
+        2 => (texts.as_ptr(), usize::MAX - draw.below(100)),
+        _ => (texts.as_ptr(), draw.below(3)),
+    };
+    // SAFETY: as in `call`.
+    unsafe {
+        match draw.below(4) {
+            0 => {
+                let mut out = Place::<inhouse_text>::new();
+                let (place, good) = out.draw(draw);
+                let status = inhouse_encoder_info(near(encoder, handles, draw), place, error);
+                check_out(status, &out, good);
+                if good && !out.room[0].is_null() {
+                    handles.keep(out.room[0]);
+                }
+                status
+            }
+            1 => {
+                let vectors = handles.any::<inhouse_vectors>(draw);
+                let (n, dim) = (inhouse_vectors_count(vectors), inhouse_vectors_dim(vectors));
+                for idx in [0, 1, n, usize::MAX] {
+                    let row = inhouse_vectors_row(vectors, idx);
+                    assert_eq!(row.is_null(), idx >= n);
+                    assert!(row.is_null() || (*row.add(dim - 1)).is_finite());
+                }
+                // Made-up handles may be the encoder's: that one must live.
+                match handles.any::<inhouse_encoder>(draw) {
+                    any if any != encoder && draw.below(2) == 0 => inhouse_encoder_free(any),
+                    _ => inhouse_vectors_free(vectors),
+                }
+            }
+            _ => {
+                let number = draw.number() as i32;
+                let (role, cancel) = (draw.one(&[1, 2, 1, 2, number]), handles.any(draw));
+                let cancel = draw.one(&[ptr::null_mut(), ptr::null_mut(), cancel]);
+                let mut out = Place::<inhouse_vectors>::new();
+                let (place, good) = out.draw(draw);
+                let encoder = near(encoder, handles, draw);
+                let status = inhouse_encoder_encode(encoder, role, texts, n, cancel, place, error);
+                check_out(status, &out, good);
+                if good && !out.room[0].is_null() {
+                    assert_eq!(inhouse_vectors_count(out.room[0]), n);
+                    handles.keep(out.room[0]);
+                }
+                status
+            }
+        }
+    }
 }
 
 /// One call. The engine's own handle is only released where it was retained.
@@ -482,13 +588,14 @@ fn call(
     draw: &mut Draw,
     handles: &mut Handles,
     engine: *mut inhouse_engine,
+    encoder: *mut inhouse_encoder,
     error: *mut *mut inhouse_error,
 ) -> inhouse_status {
     let idx = draw.one(&[0, 1, 2, usize::MAX]);
     // SAFETY: pointers are null, misaligned, or to live memory of the stated length (see the file's head); handles may
     // be anything.
     unsafe {
-        match draw.below(16) {
+        match draw.below(17) {
             0 => {
                 let params = engine_params(draw);
                 let misaligned = (&raw const params).wrapping_byte_add(1);
@@ -670,7 +777,8 @@ fn call(
                 }
                 status
             }
-            14 => {
+            14 => encoder_call(draw, handles, encoder, error),
+            15 => {
                 let level = draw.one(&[0, 1, 5, 6, -1, i32::MAX, i32::MIN]);
                 inhouse_log_set(level, draw.one(&[None, Some(on_log as _)]), ptr::null_mut(), error)
             }

@@ -56,6 +56,12 @@ public:
         worker_program_ = std::move(program);
         return *this;
     }
+    /** Text encoder that the index is searched with: a path, or "none"; where it is not called, the index's own. */
+    engine_options &encoder(std::string path)
+    {
+        encoder_ = std::move(path);
+        return *this;
+    }
     /** The struct of inhouse.h, for fields that have no method here. What the methods set is filled in at the call. */
     ::inhouse_engine_params &raw() noexcept { return raw_; }
 
@@ -66,6 +72,7 @@ private:
     std::string index_;
     std::string model_;
     std::string worker_program_;
+    std::string encoder_;
 };
 
 /** An open index, a loaded model, or both. A copy is one more hold on the same engine. */
@@ -81,6 +88,8 @@ public:
             params.model = c_str_view(options.model_);
         if (!options.worker_program_.empty())
             params.worker_program = c_str_view(options.worker_program_);
+        if (!options.encoder_.empty())
+            params.encoder = c_str_view(options.encoder_);
         return detail::made<engine, ::inhouse_engine>(
             [&](auto **out, auto **cause) { return ::inhouse_engine_open(&params, out, cause); });
     }

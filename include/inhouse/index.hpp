@@ -39,6 +39,12 @@ public:
         raw_.prune = on ? 1 : 0;
         return *this;
     }
+    /** Text encoder of the index, a Hugging Face folder or a GGUF file; of an update only where it has been moved. */
+    index_options &encoder(std::string path)
+    {
+        encoder_ = std::move(path);
+        return *this;
+    }
     /** Ends the work when the token is set. The token must not be destroyed before the call begins. */
     index_options &cancel(const cancel_token &token)
     {
@@ -51,12 +57,14 @@ public:
     /** The paths that are read. */
     const std::vector<std::string> &sources() const noexcept { return sources_; }
     const std::vector<std::string> &search_paths() const noexcept { return search_paths_; }
+    const std::string &encoder() const noexcept { return encoder_; }
     const ::inhouse_index_params &raw() const noexcept { return raw_; }
 
 private:
     ::inhouse_index_params raw_ = {};
     std::vector<std::string> sources_;
     std::vector<std::string> search_paths_;
+    std::string encoder_;
 };
 
 namespace detail {
@@ -74,6 +82,8 @@ inline result<text> read_with(const index_options &options, ::inhouse_on_progres
     params.n_sources = sources.size();
     params.search_paths = search_paths.data();
     params.n_search_paths = search_paths.size();
+    if (!options.encoder().empty())
+        params.encoder = c_str_view(options.encoder());
     params.on_progress = on_progress;
     params.user_data = user_data;
     return made<text, ::inhouse_text>(

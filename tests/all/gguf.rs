@@ -270,56 +270,6 @@ fn metadata_says_what_the_folder_says() {
     assert!(tokenizer.is_end(300) && tokenizer.is_end(302));
 }
 
-/// exp of the mean negative log-likelihood of `text`, in windows of `window` tokens, the first token of each given.
-fn perplexity(model: &Arc<dyn Model>, text: &str, window: usize) -> f64 {
-    let options = DecoderOptions { exact: true, ..DecoderOptions::default() };
-    let mut decoder = Arc::clone(model).decoder(&options).unwrap();
-    let tokens = model.tokenizer().encode(text).unwrap();
-    let (mut sum, mut n) = (0f64, 0usize);
-    for part in tokens.chunks(window) {
-        decoder.rewind(0, 0).unwrap();
-        for pair in part.windows(2) {
-            decoder.feed(&[Feed { seq: 0, tokens: &pair[..1] }], &CancelToken::new()).unwrap();
-            let row = decoder.logits(0).unwrap();
-            let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let total: f64 = row.iter().map(|value| f64::from(value - top).exp()).sum();
-            sum += total.ln() - f64::from(row[pair[1] as usize] - top);
-            n += 1;
-        }
-    }
-    (sum / n as f64).exp()
-}
-
-/// Quantised against F32 on a trained model: its Hugging Face folder in INHOUSE_TRAINED_MODEL. The text is the private
-/// library's own source.
-#[test]
-fn quantised_perplexity_stays_within_a_percent() {
-    let Some(folder) = std::env::var_os("INHOUSE_TRAINED_MODEL") else {
-        println!("skipped: INHOUSE_TRAINED_MODEL names no Hugging Face folder of a trained model");
-        return;
-    };
-    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("private-library/gaugewren");
-    let text: String = ["gauges.py", "stages.py", "slate.py"]
-        .map(|file| std::fs::read_to_string(library.join(file)).unwrap())
-        .concat();
-    let of = |quantization| perplexity(&converted(Path::new(&folder), quantization), &text, 128);
-    let reference = of(Quantization::F32);
-    println!("F32: {reference:.4}");
-    for (quantization, bound) in [
-        (Quantization::F16, 0.001),
-        (Quantization::BF16, 0.01),
-        (Quantization::Q8_0, 0.01),
-        (Quantization::Q6_K, 0.02),
-        (Quantization::Q5_K_M, 0.05),
-        (Quantization::Q4_K_M, 0.15),
-        (Quantization::Q4_0, 0.3),
-    ] {
-        let off = of(quantization) / reference - 1.0;
-        println!("{quantization}: {:.4} ({:+.3} %)", reference * (1.0 + off), off * 100.0);
-        assert!(off.abs() <= bound, "{quantization}: {off}");
-    }
-}
-
 /// The reader that llama.cpp's own project publishes agrees with what was written; skipped without it.
 #[test]
 fn the_python_reader_agrees() {

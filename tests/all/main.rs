@@ -1,8 +1,10 @@
 //! The cross-crate tests, in one binary.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, where a panic is the report
 
 mod asking;
 mod benchmarks;
 mod cli;
+mod constrained;
 mod daemon;
 mod encoders;
 mod ffi;
@@ -13,4 +15,6 @@ mod journal;
 mod naming;
 mod parity;
 mod prefixes;
+mod streams;
+mod trained;
 mod worker;

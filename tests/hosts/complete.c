@@ -228,6 +228,8 @@ static void keep(inhouse_engine *engine, const char *file)
               INHOUSE_STATUS_NOT_FOUND, &error, "save prompts where they cannot be");
     must_fail(inhouse_session_load_prefixes(sessions[1], inhouse_str_of("/no/such/file"), &n, &error),
               INHOUSE_STATUS_NOT_FOUND, &error, "load prompts that are not there");
+    must_fail(inhouse_session_load_prefixes(sessions[1], inhouse_str_of("/dev/zero"), &n, &error),
+              INHOUSE_STATUS_INVALID_DATA, &error, "load prompts from a device");
     CHECK(n == 0);
     for (i = 0; i < 2; i++)
         CHECK(inhouse_session_close(sessions[i]) == INHOUSE_STATUS_OK);

@@ -115,6 +115,11 @@ void choose(const inhouse::engine &engine, inhouse::session &session)
           std::string_view::npos);
     CHECK(done.prompt_tokens_shared() < done.prompt_tokens());
     CHECK(must(session.info(), "info").view().find("\"calls\":1") != std::string_view::npos);
+    must_fail(session.complete(CONTEXT, inhouse::complete_options().suffix("\nledger.close()")), INHOUSE_STATUS_UNSUPPORTED,
+              "fill in with a model that cannot");
+    must_fail(session.complete(CONTEXT, inhouse::complete_options().chat("{% if %}")), INHOUSE_STATUS_INVALID_DATA,
+              "ask by a template that is none");
+    CHECK(session.complete(CONTEXT, inhouse::complete_options().chat().max_tokens(1)));
     must_fail(session.load_prefixes("/no/such/file"), INHOUSE_STATUS_NOT_FOUND, "load prompts that are not there");
     CHECK(!session.save_prefixes("/no/such/folder/x"));
 }
@@ -137,6 +142,37 @@ void further()
                                         [](const inhouse::progress &) {});
     CHECK(!done && (done.error().code() == INHOUSE_STATUS_SANDBOX || done.error().code() == INHOUSE_STATUS_UNSUPPORTED));
     CHECK(!inhouse::evaluate("", "", options) && !inhouse::evaluate_files("/no/such/file", "/no/such/file"));
+}
+
+/* Vectors of texts; where a path is given, an index that finds by them. */
+void encode(const char *path, const std::string &scratch)
+{
+    must_fail(inhouse::encoder::open("/no/such/encoder"), INHOUSE_STATUS_NOT_FOUND, "open a missing encoder");
+    const inhouse::vectors nothing(nullptr);
+    CHECK(nothing.empty() && nothing.dim() == 0 && nothing[0].empty() && nothing.data() == nullptr);
+    if (path == nullptr)
+        return;
+    const inhouse::encoder encoder = must(inhouse::encoder::open(path), "open an encoder");
+    CHECK(must(encoder.info(), "info").view().find("\"dim\":") != std::string_view::npos);
+    const std::vector<std::string> texts = {"open the ledger", "", "tally"};
+    const inhouse::vectors vectors = must(encoder.encode(INHOUSE_ROLE_QUERY, texts), "encode");
+    CHECK(vectors.size() == 3 && vectors[2].size() == vectors.dim() && vectors[3].empty());
+    CHECK(vectors[1].front() == vectors.data()[vectors.dim()]);
+    const inhouse::cancel_token token = must(inhouse::cancel_token::make(), "cancel");
+    CHECK(must(encoder.encode(INHOUSE_ROLE_DOCUMENT, {}, token), "encode no text").empty() && token.cancel());
+    must_fail(encoder.encode(INHOUSE_ROLE_DOCUMENT, texts, token), INHOUSE_STATUS_CANCELLED, "encode, cancelled");
+
+    const std::string rows = scratch + ".dense.jsonl", folder = scratch + ".dense";
+    std::FILE *file = std::fopen(rows.c_str(), "w");
+    CHECK(file != nullptr);
+    std::fputs("{\"name\": \"knit\", \"description\": \"Joins two threads.\"}\n", file);
+    CHECK(std::fclose(file) == 0);
+    CHECK(inhouse::build_index(folder, inhouse::index_options({rows}).encoder(path)));
+    for (const std::string &choice : {std::string(), std::string("none"), std::string(path)}) {
+        inhouse::engine_options options;
+        const inhouse::engine engine = must(inhouse::engine::open(options.index(folder).encoder(choice)), "open");
+        CHECK(must(engine.retrieve("unravel", 5), "retrieve").size() == (choice == "none" ? 0 : 1));
+    }
 }
 
 void holds(inhouse::engine engine)
@@ -251,20 +287,23 @@ void complete(inhouse::session &session)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        std::fprintf(stderr, "usage: complete INDEX MODEL\n");
+    if (argc != 3 && argc != 4) {
+        std::fprintf(stderr, "usage: complete INDEX MODEL [ENCODER]\n");
         return 2;
     }
     CHECK(inhouse::is_compatible());
     index(argv[1]);
     further();
+    encode(argc == 4 ? argv[3] : nullptr, argv[1]);
     std::printf("libinhouse %s, backends: %s, exceptions: %d\n", std::string(inhouse::version()).c_str(),
                 std::string(inhouse::backends()).c_str(), INHOUSE_HAS_EXCEPTIONS);
     must_fail(inhouse::engine::open(inhouse::engine_options()), INHOUSE_STATUS_INVALID_ARGUMENT, "open nothing");
     must_fail(inhouse::engine::open(inhouse::engine_options().index("/no/such/index")), INHOUSE_STATUS_NOT_FOUND,
               "open a missing index");
+    must_fail(inhouse::engine::open(inhouse::engine_options().model(argv[2]).worker("/no/such/program")),
+              INHOUSE_STATUS_NOT_FOUND, "open with no worker");
     inhouse::engine_options options;
-    options.index(argv[1]).model(argv[2]).backend(INHOUSE_BACKEND_AUTO).threads(1).context_length(0).gpu_layers(0);
+    options.index(argv[1]).model(argv[2]).prefix_tokens(64).backend(INHOUSE_BACKEND_AUTO).threads(1).context_length(0).gpu_layers(0);
     inhouse::session session(nullptr);
     {
         const inhouse::engine engine = must(inhouse::engine::open(options), "open");

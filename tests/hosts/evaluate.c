@@ -73,6 +73,10 @@ int main(int argc, char **argv)
     must_fail(inhouse_evaluate(inhouse_str_of(PROBLEMS), inhouse_str_of(SAMPLES), &params, &text, &error),
               INHOUSE_STATUS_SANDBOX, &error, "evaluate at a socket that is not there");
     params.socket = inhouse_str_of(NULL);
+    params.rows = inhouse_str_of("-");
+    must_fail(inhouse_evaluate(inhouse_str_of(PROBLEMS), inhouse_str_of(SAMPLES), &params, &text, &error),
+              INHOUSE_STATUS_INVALID_ARGUMENT, &error, "evaluate onto standard output");
+    params.rows = inhouse_str_of(NULL);
     params.tier = inhouse_str_of("T9");
     must_fail(inhouse_evaluate(inhouse_str_of(PROBLEMS), inhouse_str_of(SAMPLES), &params, &text, &error),
               INHOUSE_STATUS_INVALID_ARGUMENT, &error, "evaluate in tier T9");

@@ -4,9 +4,11 @@
 //!     llama MODEL THREADS decode TOKENS
 //!     llama MODEL THREADS samples PROMPT_TOKENS N TOKENS SEQUENCES
 //!     llama MODEL THREADS serial PROMPT_TOKENS N TOKENS
+//!     llama MODEL THREADS constrained INDEX CONTEXT_FILE N TOKENS SEQUENCES ROUNDS
 //!
 //! `decode` and `samples` go through the whole loop (sampling at the paper's settings, text, stop rules); `serial` draws
-//! the same samples one after another, each with a prefill of its own. Prints one JSON object: seconds of the prompt, of
+//! the same samples one after another, each with a prefill of its own; `constrained` draws samples after a context without and
+//! with the constraint of an index, in turns, and prints the CPU seconds of each round. The others print one JSON object: seconds of the prompt, of
 //! the rest, tokens, and memory: of the weights' file, of the KV cells, and the process's peak.
 
 use std::ops::ControlFlow;
@@ -14,10 +16,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use inhouse_core::constrain::{ApiConstraint, ApiNames, Library, Vocabulary};
 use inhouse_core::decode::{
-    CancelToken, Decoder, DecoderOptions, Feed, Generation, Model, Request, SamplingParams, StopRules,
-    TokenId, Tokenizer, generate,
+    CancelToken, Constraint, Decoder, DecoderOptions, Feed, Generation, Model, Request, SamplingParams,
+    StopRules, TokenId, Tokenizer, generate,
 };
+use inhouse_core::index::Index;
 use inhouse_llama::{LoadOptions, load};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -101,8 +105,20 @@ impl Bench {
         max_tokens: usize,
         seed: u64,
     ) -> Result<Generation> {
+        self.generate_after(decoder, self.prompt(prompt), n, max_tokens, seed, None)
+    }
+
+    fn generate_after(
+        &self,
+        decoder: &mut dyn Decoder,
+        prompt: Vec<TokenId>,
+        n: usize,
+        max_tokens: usize,
+        seed: u64,
+        constraint: Option<Arc<dyn Constraint>>,
+    ) -> Result<Generation> {
         let request = Request {
-            prompt: self.prompt(prompt),
+            prompt,
             n,
             params: SamplingParams::default(),
             seed,
@@ -112,7 +128,7 @@ impl Bench {
             ends: Vec::new(),
             silent: Vec::new(),
             log_probabilities: false,
-            constraint: None,
+            constraint,
         };
         let tokenizer = Endless(self.model.tokenizer());
         Ok(generate(decoder, &tokenizer, &request, &CancelToken::new(), &mut |_| ControlFlow::Continue(()))?)
@@ -138,6 +154,37 @@ impl Bench {
         Ok(measured)
     }
 
+    fn constrained(&self, index: &str, context: &str, numbers: &[usize]) -> Result<String> {
+        let &[n, tokens, sequences, rounds] = numbers else {
+            return Err("constrained: N TOKENS SEQUENCES ROUNDS".into());
+        };
+        let context = std::fs::read_to_string(context)?;
+        let tokenizer = self.model.tokenizer();
+        let library = Arc::new(Library::of_index(&Index::open(Path::new(index))?)?);
+        let names = Arc::new(ApiNames::new(library, Arc::new(Vocabulary::new(tokenizer))));
+        let prompt = tokenizer.encode(&context)?;
+        let mut decoder = self.decoder(sequences, prompt.len() + sequences * tokens)?;
+        let (mut plain, mut constrained) = (Vec::new(), Vec::new());
+        let mut statistics = None;
+        for round in 0..=rounds {
+            for with in [round % 2 == 0, round % 2 == 1] {
+                let before = cpu_seconds();
+                let constraint = with.then(|| Arc::new(ApiConstraint::new(Arc::clone(&names), &context)));
+                let dynamic = constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>);
+                self.generate_after(&mut *decoder, prompt.clone(), n, tokens, round as u64, dynamic)?;
+                let seconds = cpu_seconds() - before;
+                // The first round warms up.
+                if round > 0 {
+                    if with { constrained.push(seconds) } else { plain.push(seconds) }
+                }
+                statistics = constraint.map(|constraint| constraint.statistics()).or(statistics);
+            }
+        }
+        Ok(format!(
+            "{{\"plain\": {plain:?}, \"constrained\": {constrained:?}, \"last\": \"{statistics:?}\"}}"
+        ))
+    }
+
     fn warm_up(&self, decoder: &mut dyn Decoder) -> Result<()> {
         self.generate(decoder, 16, 1, 2, 0).map(drop)
     }
@@ -153,6 +200,16 @@ impl Measured {
     }
 }
 
+/// CPU seconds of all threads that are alive.
+fn cpu_seconds() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let nanoseconds = |task: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    tasks.filter_map(nanoseconds).sum::<u64>() as f64 / 1e9
+}
+
 /// A line of `/proc/self/status` in KiB.
 fn memory(line: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -165,10 +222,15 @@ fn main() -> Result<()> {
     let [model, threads, mode, numbers @ ..] = arguments.as_slice() else {
         return Err("usage: llama MODEL THREADS prefill|decode|samples|serial NUMBERS".into());
     };
+    let (texts, numbers) = numbers.split_at(if mode == "constrained" { 2.min(numbers.len()) } else { 0 });
     let numbers = numbers.iter().map(|text| text.parse()).collect::<std::result::Result<Vec<usize>, _>>()?;
     let path = Path::new(model);
     let model = load(path, &LoadOptions::default())?;
     let bench = Bench { model, threads: threads.parse()? };
+    if let [index, context] = texts {
+        println!("{}", bench.constrained(index, context, &numbers)?);
+        return Ok(());
+    }
     let weights_kib = std::fs::metadata(path)?.len() / 1024;
     let measured = match (mode.as_str(), numbers.as_slice()) {
         ("prefill", [n]) => bench.prefill(*n)?,

@@ -62,6 +62,18 @@ local function main()
     local lines = table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), "\n")
     assert(lines == "# open the ledger of May\nledger =" .. text, lines)
     assert(#complaints == 2, vim.inspect(complaints))
+
+    -- A model that fills in reads what stands after the cursor; it takes the first one's place.
+    assert(not inhouse.fills_in)
+    if (vim.env.INHOUSE_INFILL_MODEL or "") ~= "" then
+        assert(inhouse.setup({ library = vim.env.INHOUSE_LIBRARY, index = vim.env.INHOUSE_INDEX,
+            model = vim.env.INHOUSE_INFILL_MODEL, max_tokens = 4 }), complaints[3])
+        assert(inhouse.fills_in)
+        vim.api.nvim_win_set_cursor(0, { 1, 2 })
+        inhouse.complete()
+        vim.wait(120000, function() return inhouse.is_idle() end)
+        assert(inhouse.is_idle() and #complaints == 2, vim.inspect(complaints))
+    end
     inhouse.close()
 end
 

@@ -1,8 +1,10 @@
 //! Attention over the cells of several sequences, the one that all architectures share.
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use inhouse_core::decode::CancelToken;
 
 use crate::cache::{KeyValue, Memory, Sequence};
+use crate::cpu::{self, Seen};
 use crate::ops::Ops;
 
 /// Queries looked at together: bounds the scores' memory, `n_head * QUERY_ROWS * cells` numbers.
@@ -17,6 +19,8 @@ pub(crate) struct Rows<'a> {
     /// First row and number of rows.
     pub begin: usize,
     pub count: usize,
+    /// Looked at in every layer: a pass over a large model takes seconds.
+    pub cancel: Option<&'a CancelToken>,
 }
 
 impl Rows<'_> {
@@ -108,7 +112,11 @@ pub(crate) fn self_attention(
     sights: &[Sight],
     ops: Ops,
 ) -> Result<Tensor> {
-    let mut outputs = Vec::with_capacity(parts.len());
+    if parts.iter().any(|part| part.cancel.is_some_and(|cancel| cancel.check().is_err())) {
+        // The decoder asks the token for the reason.
+        candle_core::bail!("cancelled");
+    }
+    let mut readers = Vec::with_capacity(parts.len());
     for (run, sight) in parts.iter_mut().zip(sights) {
         let cut = |tensor: &Tensor| tensor.narrow(1, run.begin, run.count)?.contiguous();
         let (keys, values) = (cut(&projected.keys)?, cut(&projected.values)?);
@@ -116,7 +124,45 @@ pub(crate) fn self_attention(
             Some(sequence) => sequence.write(layer, &keys, &values)?,
             None => vec![KeyValue { keys, values }],
         };
-        outputs.push(attend(&cut(&projected.queries)?, factor, &cells, sight, ops)?);
+        readers.push(Reader { begin: run.begin, count: run.count, cells, sight });
+    }
+    attend(&projected.queries, factor, readers, ops)
+}
+
+/// Consecutive rows of queries, and the cells of their sequence.
+pub(crate) struct Reader<'a> {
+    pub begin: usize,
+    pub count: usize,
+    /// In order, each part `[n_kv_head, cells, head_dim]`.
+    pub cells: Vec<KeyValue>,
+    pub sight: &'a Sight,
+}
+
+/// Attention of `queries [n_head, rows, head_dim]`, whose rows `readers` hold in order. Gives `[rows, n_head * head_dim]`.
+pub(crate) fn attend(
+    queries: &Tensor,
+    factor: f64,
+    mut readers: Vec<Reader<'_>>,
+    ops: Ops,
+) -> Result<Tensor> {
+    for reader in &mut readers {
+        reader.cells = visible(&reader.cells, reader.sight.first)?;
+    }
+    let scale = 1.0 / (queries.dim(2)? as f64).sqrt();
+    if ops == Ops::Fused && readers.iter().all(|reader| reader.count == 1) {
+        let seen: Vec<Seen<'_>> = readers
+            .iter()
+            .map(|reader| Seen { cells: &reader.cells, bias: reader.sight.bias.as_ref() })
+            .collect();
+        if let Some(output) = cpu::attend(queries, scale * factor, &seen)? {
+            return Ok(output);
+        }
+    }
+    // Scaled before the product, so that half precision does not overflow where the model has no scale of its own.
+    let queries = (queries * scale)?;
+    let mut outputs = Vec::with_capacity(readers.len());
+    for reader in &readers {
+        outputs.push(attend_in_pieces(&queries, factor, reader, ops)?);
     }
     match outputs.as_slice() {
         [one] => Ok(one.clone()),
@@ -124,30 +170,15 @@ pub(crate) fn self_attention(
     }
 }
 
-/// Attention of `queries [n_head, n, head_dim]` over cells that lie in parts, each `[n_kv_head, cells, head_dim]`. Gives
-/// `[n, n_head * head_dim]`.
-pub(crate) fn attend(
-    queries: &Tensor,
-    factor: f64,
-    cells: &[KeyValue],
-    sight: &Sight,
-    ops: Ops,
-) -> Result<Tensor> {
-    let (n_head, n, head_dim) = queries.dims3()?;
-    let cells = visible(cells, sight.first)?;
-    // Scaled before the product, so that half precision does not overflow where the model has no scale of its own.
-    let scale = 1.0 / (head_dim as f64).sqrt();
-    let queries = (queries * scale)?;
+/// Attention of one reader's rows, `[count, n_head * head_dim]`.
+fn attend_in_pieces(queries: &Tensor, factor: f64, reader: &Reader<'_>, ops: Ops) -> Result<Tensor> {
+    let (n_head, _, head_dim) = queries.dims3()?;
     let mut outputs = Vec::new();
-    for begin in (0..n).step_by(QUERY_ROWS) {
-        let count = QUERY_ROWS.min(n - begin);
-        let (queries, bias) = if count == n {
-            (queries.clone(), sight.bias.clone())
-        } else {
-            let bias = sight.bias.as_ref().map(|bias| bias.narrow(1, begin, count)).transpose()?;
-            (queries.narrow(1, begin, count)?.contiguous()?, bias)
-        };
-        let output = attend_rows(&queries, factor, &cells, bias.as_ref(), ops)?;
+    for begin in (0..reader.count).step_by(QUERY_ROWS) {
+        let count = QUERY_ROWS.min(reader.count - begin);
+        let bias = reader.sight.bias.as_ref().map(|bias| bias.narrow(1, begin, count)).transpose()?;
+        let queries = queries.narrow(1, reader.begin + begin, count)?.contiguous()?;
+        let output = attend_rows(&queries, factor, &reader.cells, bias.as_ref(), ops)?;
         outputs.push(output.transpose(0, 1)?.reshape((count, n_head * head_dim))?);
     }
     match outputs.as_slice() {
@@ -225,5 +256,24 @@ fn attend_rows(
     match output {
         Some(output) => output.reshape((n_head, n, head_dim)),
         None => candle_core::bail!("attention over no cells"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_is_seen_in_every_layer() {
+        let heads = || Tensor::ones((2, 3, 4), DType::F32, &Device::Cpu).unwrap();
+        let projected = Projected { queries: heads(), keys: heads(), values: heads() };
+        let token = CancelToken::new();
+        let attend = || {
+            let rows = Rows { sequence: None, memory: None, begin: 0, count: 3, cancel: Some(&token) };
+            self_attention(0, &projected, 1.0, &mut [rows], &[Sight::all()], Ops::Fused)
+        };
+        assert_eq!(attend().unwrap().dims(), [3, 8]);
+        token.cancel();
+        assert!(attend().unwrap_err().to_string().contains("cancelled"));
     }
 }

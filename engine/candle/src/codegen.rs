@@ -237,7 +237,7 @@ impl Network for CodeGen {
             let projected = self.project(block, &normed, &turns, ops)?;
             let attended = self_attention(layer, &projected, 1.0, parts, &sights, ops)?;
             let attended = block.attention_output.apply(&attended, ops)?;
-            let hidden = Activation::GeluTanh.apply(&block.feed_forward_in.apply(&normed, ops)?)?;
+            let hidden = ops.activate(Activation::GeluTanh, &block.feed_forward_in.apply(&normed, ops)?)?;
             x = ((attended + block.feed_forward_out.apply(&hidden, ops)?)? + x)?;
         }
         let x = x.index_select(&Tensor::new(wanted, &self.device)?, 0)?;

@@ -12,8 +12,12 @@ use crate::cache::{self, Memory, Sequence};
 use crate::model::HfModel;
 use crate::ops::Ops;
 
-/// Rows of one forward pass at most: bounds the attention scores' memory and the time until a cancel is seen.
+/// Rows of one forward pass at most: bounds the attention scores' memory.
 const PASS_ROWS: usize = 256;
+/// No fewer for a large model: with less to do for each weight its reading is what counts.
+const FEWEST_PASS_ROWS: usize = 32;
+/// Products of one layer in a pass, about: a cancel is looked at between layers, and two cores take some 50 ms for these.
+const LAYER_PRODUCTS: u64 = 1_000_000_000;
 /// Sequences of one decoder at most.
 const MAX_SEQUENCES: usize = 4096;
 
@@ -145,7 +149,14 @@ impl CellDecoder {
         Ok(())
     }
 
-    fn pass(&mut self, feeds: &[Feed<'_>], runs: &[Run]) -> Result<()> {
+    /// Rows of one pass.
+    fn pass_rows(&self) -> usize {
+        let layers = self.model.network.cache_shape().n_layer.max(1) as u64;
+        let per_layer = (self.model.info.parameters / layers).max(1);
+        ((LAYER_PRODUCTS / per_layer) as usize).clamp(FEWEST_PASS_ROWS, PASS_ROWS)
+    }
+
+    fn pass(&mut self, feeds: &[Feed<'_>], runs: &[Run], cancel: &CancelToken) -> Result<()> {
         let model = Arc::clone(&self.model);
         let shape = model.network.cache_shape();
         let tokens: Vec<u32> =
@@ -166,7 +177,7 @@ impl CellDecoder {
                 wanted.push((begin + count - 1) as u32);
                 finished.push(run.feed);
             }
-            parts.push(Rows { sequence: Some(sequence), memory: None, begin, count });
+            parts.push(Rows { sequence: Some(sequence), memory: None, begin, count, cancel: Some(cancel) });
             begin += count;
         }
         // Where no feed ends in this pass its last row keeps the shapes simple; nobody reads it.
@@ -180,7 +191,7 @@ impl CellDecoder {
             Some(pool) => pool.install(forward),
             None => forward(),
         }
-        .map_err(backend_error)?;
+        .map_err(|error| cancel.check().err().unwrap_or_else(|| backend_error(error)))?;
         let vocab_size = model.network.vocab_size();
         for (row, feed) in rows.chunks_exact(vocab_size).zip(finished) {
             self.logits[feed * vocab_size..][..vocab_size].copy_from_slice(row);
@@ -194,11 +205,11 @@ impl CellDecoder {
     }
 }
 
-/// Cuts feeds into passes of at most [`PASS_ROWS`] rows.
-fn plan(feeds: &[Feed<'_>]) -> Vec<Vec<Run>> {
+/// Cuts feeds into passes of at most `pass_rows` rows.
+fn plan(feeds: &[Feed<'_>], pass_rows: usize) -> Vec<Vec<Run>> {
     let mut passes = Vec::new();
     let mut pass = Vec::new();
-    let mut room = PASS_ROWS;
+    let mut room = pass_rows;
     for (feed, Feed { tokens, .. }) in feeds.iter().enumerate() {
         let mut begin = 0;
         while begin < tokens.len() {
@@ -208,7 +219,7 @@ fn plan(feeds: &[Feed<'_>]) -> Vec<Vec<Run>> {
             begin = end;
             if room == 0 {
                 passes.push(std::mem::take(&mut pass));
-                room = PASS_ROWS;
+                room = pass_rows;
             }
         }
     }
@@ -236,8 +247,8 @@ impl Decoder for CellDecoder {
         let before: Vec<usize> = feeds.iter().map(|feed| self.len(feed.seq)).collect();
         self.logits.clear();
         self.logits.resize(feeds.len() * self.model.network.vocab_size(), 0.0);
-        for runs in plan(feeds) {
-            if let Err(failure) = cancel.check().and_then(|()| self.pass(feeds, &runs)) {
+        for runs in plan(feeds, self.pass_rows()) {
+            if let Err(failure) = cancel.check().and_then(|()| self.pass(feeds, &runs, cancel)) {
                 for (feed, len) in feeds.iter().zip(&before) {
                     self.sequences[feed.seq as usize].truncate(*len).map_err(backend_error)?;
                 }

@@ -71,7 +71,8 @@ impl EncoderDecoder {
         cancel.check()?;
         let text = [&self.wrapping.0, tokens, &self.wrapping.1].concat();
         let encoder = encoder(&self.model)?;
-        let memory = self.decoder.on_threads(|| encoder.encode(&text, Ops::Fused)).map_err(backend_error)?;
+        let memory = self.decoder.on_threads(|| encoder.encode(&text, cancel, Ops::Fused));
+        let memory = memory.map_err(|error| cancel.check().err().unwrap_or_else(|| backend_error(error)))?;
         self.decoder.attach(seq, memory)
     }
 }

@@ -178,7 +178,7 @@ impl Network for Gpt2 {
             x = (block.attention_output.apply(&attended, ops)? + x)?;
             let normed = block.feed_forward_norm.apply(&x, ops)?;
             let hidden =
-                self.config.activation_function.apply(&block.feed_forward_in.apply(&normed, ops)?)?;
+                ops.activate(self.config.activation_function, &block.feed_forward_in.apply(&normed, ops)?)?;
             x = (block.feed_forward_out.apply(&hidden, ops)? + x)?;
         }
         let x = x.index_select(&Tensor::new(wanted, &self.device)?, 0)?;

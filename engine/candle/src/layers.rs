@@ -26,7 +26,10 @@ impl Linear {
     }
 
     pub fn apply(&self, x: &Tensor, ops: Ops) -> candle_core::Result<Tensor> {
-        let y = if self.inputs_first { x.matmul(&self.weight)? } else { ops.project(x, &self.weight)? };
+        if !self.inputs_first {
+            return ops.project(x, &self.weight, self.bias.as_ref());
+        }
+        let y = x.matmul(&self.weight)?;
         match &self.bias {
             Some(bias) => ops.add_bias(&y, bias),
             None => Ok(y),

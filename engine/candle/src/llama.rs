@@ -326,7 +326,7 @@ impl Network for Llama {
             let attended = self_attention(layer, &projected, 1.0, parts, sights, ops)?;
             x = (block.attention_output.apply(&attended, ops)? + x)?;
             let normed = block.feed_forward_norm.apply(&x, ops)?;
-            let gate = config.hidden_act.apply(&block.gate.apply(&normed, ops)?)?;
+            let gate = ops.activate(config.hidden_act, &block.gate.apply(&normed, ops)?)?;
             let hidden = (gate * block.up.apply(&normed, ops)?)?;
             x = (block.down.apply(&hidden, ops)? + x)?;
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use candle_core::{Result as CandleResult, Tensor};
 use inhouse_core::Result;
-use inhouse_core::decode::{Conventions, Decoder, DecoderOptions, Model, ModelInfo, TokenId, Tokenizer};
+use inhouse_core::decode::{
+    CancelToken, Conventions, Decoder, DecoderOptions, Model, ModelInfo, TokenId, Tokenizer,
+};
 
 use crate::attention::Rows;
 use crate::cache::{Memory, Shape};
@@ -49,8 +51,8 @@ pub(crate) trait Encoder: Send + Sync {
     /// The token that a decoder begins with.
     fn start(&self) -> TokenId;
 
-    /// Reads a whole prompt.
-    fn encode(&self, tokens: &[TokenId], ops: Ops) -> CandleResult<Memory>;
+    /// Reads a whole prompt. A cancel is looked at between layers.
+    fn encode(&self, tokens: &[TokenId], cancel: &CancelToken, ops: Ops) -> CandleResult<Memory>;
 }
 
 /// A network with its tokenizer.

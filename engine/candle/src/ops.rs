@@ -6,7 +6,7 @@
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::{ops, rotary_emb};
 
-use crate::few_rows;
+use crate::cpu;
 use crate::kernels::{AddBias, Gelu, LayerNorm};
 
 /// Which form of the operations a forward pass uses.
@@ -43,6 +43,11 @@ impl Ops {
 
     /// An activation function.
     pub fn activate(self, activation: Activation, x: &Tensor) -> Result<Tensor> {
+        if self == Self::Fused
+            && let Some(y) = cpu::activate(x, activation)?
+        {
+            return Ok(y);
+        }
         match (activation, self) {
             (Activation::Gelu, Self::Fused) if in_kernels(x) => x.contiguous()?.apply_op1_no_bwd(&Gelu),
             (Activation::Gelu, Self::Differentiable) if in_kernels(x) => x.contiguous()?.apply_op1(Gelu),
@@ -78,13 +83,17 @@ impl Ops {
         rotate(&x, cos, sin)?.squeeze(0)
     }
 
-    /// `x [rows, in]` times the transpose of `weight [out, in]`.
-    pub fn project(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let few = x.device().is_cpu() && x.dim(0)? <= few_rows::MAX_ROWS && weight.is_contiguous();
+    /// `x [rows, in]` times the transpose of `weight [out, in]`, plus `bias [out]`.
+    pub fn project(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let few = x.device().is_cpu() && x.dim(0)? <= cpu::MAX_ROWS && weight.is_contiguous();
         if self == Self::Fused && few {
-            return few_rows::project(&x.contiguous()?, weight);
+            return cpu::project(&x.contiguous()?, weight, bias);
         }
-        x.matmul(&weight.t()?)
+        let y = x.matmul(&weight.t()?)?;
+        match bias {
+            Some(bias) => self.add_bias(&y, bias),
+            None => Ok(y),
+        }
     }
 }
 
@@ -131,7 +140,7 @@ impl Activation {
         })
     }
 
-    pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
+    fn apply(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::GeluTanh => x.gelu(),
             Self::Gelu => x.gelu_erf(),

@@ -5,10 +5,10 @@
 //! How a prompt meets the two halves is told in `encoder_decoder.rs`.
 
 use candle_core::{DType, Device, Tensor};
-use inhouse_core::decode::TokenId;
+use inhouse_core::decode::{CancelToken, TokenId};
 use inhouse_core::{Error, Result};
 
-use crate::attention::{Projected, Rows, Sight, attend, self_attention, split_heads};
+use crate::attention::{Projected, Reader, Rows, Sight, attend, self_attention, split_heads};
 use crate::cache::{KeyValue, Memory, Shape};
 use crate::config::ConfigFile;
 use crate::layers::{Linear, Loader, Norm};
@@ -280,8 +280,8 @@ impl T5 {
         let activation = self.config.dense_act_fn;
         let input = layer.input.apply(&normed, ops)?;
         let hidden = match &layer.gate {
-            Some(gate) => (activation.apply(&gate.apply(&normed, ops)?)? * input)?,
-            None => activation.apply(&input)?,
+            Some(gate) => (ops.activate(activation, &gate.apply(&normed, ops)?)? * input)?,
+            None => ops.activate(activation, &input)?,
         };
         layer.output.apply(&hidden, ops)? + x
     }
@@ -295,13 +295,13 @@ impl T5 {
         ops: Ops,
     ) -> candle_core::Result<Tensor> {
         let queries = split_heads(&attention.queries.apply(x, ops)?, self.config.num_heads)?;
-        let mut outputs = Vec::with_capacity(parts.len());
+        let whole = Sight::all();
+        let mut readers = Vec::with_capacity(parts.len());
         for part in parts {
-            let cells = std::slice::from_ref(&part.memory()?.layers[layer]);
-            let queries = queries.narrow(1, part.begin, part.count)?.contiguous()?;
-            outputs.push(attend(&queries, self.unscaled(), cells, &Sight::all(), ops)?);
+            let cells = vec![part.memory()?.layers[layer].clone()];
+            readers.push(Reader { begin: part.begin, count: part.count, cells, sight: &whole });
         }
-        attention.output.apply(&Tensor::cat(&outputs, 0)?, ops)
+        attention.output.apply(&attend(&queries, self.unscaled(), readers, ops)?, ops)
     }
 }
 
@@ -346,14 +346,14 @@ impl Encoder for T5 {
         self.config.decoder_start_token_id as TokenId
     }
 
-    fn encode(&self, tokens: &[TokenId], ops: Ops) -> candle_core::Result<Memory> {
+    fn encode(&self, tokens: &[TokenId], cancel: &CancelToken, ops: Ops) -> candle_core::Result<Memory> {
         let n = tokens.len();
         let bias = self.position_bias(&self.encoder_bias, 0, n, n, true)?;
         let sights = [Sight::all().biased(&bias)?];
         let mut x = self.embedding.index_select(&Tensor::new(tokens, &self.device)?, 0)?;
         for (layer, block) in self.encoder.iter().enumerate() {
             let projected = self.project(&block.attention, &block.norm.apply(&x, ops)?, ops)?;
-            let mut parts = [Rows { sequence: None, memory: None, begin: 0, count: n }];
+            let mut parts = [Rows { sequence: None, memory: None, begin: 0, count: n, cancel: Some(cancel) }];
             let attended = self_attention(layer, &projected, self.unscaled(), &mut parts, &sights, ops)?;
             x = (block.attention.output.apply(&attended, ops)? + x)?;
             x = self.feed_forward(&block.feed_forward, &x, ops)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Tensor, Var};
-use inhouse_core::decode::TokenId;
+use inhouse_core::decode::{CancelToken, TokenId};
 use inhouse_core::{Error, ErrorKind, Result};
 
 use crate::attention::Rows;
@@ -87,9 +87,10 @@ impl Trainable {
 
     fn forward(&self, examples: &[Example<'_>]) -> candle_core::Result<Tensor> {
         let ops = Ops::Differentiable;
+        let go = CancelToken::new();
         let memories = match self.network.encoder() {
             Some(encoder) => {
-                let read = |example: &Example<'_>| encoder.encode(example.source, ops).map(Some);
+                let read = |example: &Example<'_>| encoder.encode(example.source, &go, ops).map(Some);
                 examples.iter().map(read).collect::<candle_core::Result<Vec<_>>>()?
             }
             None => examples.iter().map(|_| None).collect(),
@@ -98,7 +99,7 @@ impl Trainable {
         let mut parts = Vec::with_capacity(examples.len());
         for (example, memory) in examples.iter().zip(&memories) {
             let count = example.tokens.len();
-            parts.push(Rows { sequence: None, memory: memory.as_ref(), begin, count });
+            parts.push(Rows { sequence: None, memory: memory.as_ref(), begin, count, cancel: None });
             begin += count;
         }
         let tokens: Vec<TokenId> = examples.iter().flat_map(|example| example.tokens).copied().collect();

@@ -169,7 +169,7 @@ impl Measure<'_> {
 }
 
 /// The longest beginning of `text` that fits, cut at the end of a line.
-fn head_that_fits<'t>(text: &'t str, fits: impl Fn(&str) -> Result<bool>) -> Result<&'t str> {
+fn head_that_fits(text: &str, fits: impl Fn(&str) -> Result<bool>) -> Result<&str> {
     let mut ends: Vec<usize> = text.match_indices('\n').map(|(i, _)| i + 1).collect();
     if ends.last() != Some(&text.len()) {
         ends.push(text.len());

@@ -1,5 +1,6 @@
 //! Constrained decoding over the documentation of the private library: what is refused, what is left free, and that the
 //! state depends on the text alone.
+#![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the report
 
 mod constrain_support;
 

@@ -1,5 +1,6 @@
 //! Constrained decoding never stands in the way of real code: every token of pandas' own package and tests is allowed.
 //! `INHOUSE_CONSTRAIN_FILES` widens the walk (all: 1356 files); `INHOUSE_CONSTRAIN_WHEEL` names another wheel.
+#![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the report
 
 mod constrain_support;
 

@@ -1,64 +1,30 @@
 //! The GGUF reader's memory on damaged and adversarial files: below four times the file's size.
-//! A test binary of its own, since its allocator counts.
+//! A test binary of its own, since its allocator counts. `INHOUSE_MUTATIONS` sets how many damaged files are read.
+#![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the report
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../../tests/support/counting.rs"]
+mod counting;
+#[path = "../../../tests/support/damage.rs"]
+mod damage;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use damage::Random;
 use inhouse_core::gguf::{self, TensorSpec, TensorType, Value, Writer};
 
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn count(more: usize, less: usize) {
-    let now = NOW.fetch_add(more, Ordering::Relaxed) + more;
-    PEAK.fetch_max(now, Ordering::Relaxed);
-    NOW.fetch_sub(less, Ordering::Relaxed);
-}
-
-// SAFETY: every call is handed to the system's allocator as it is; only numbers are kept beside it.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: the caller's promises are the system allocator's.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    // SAFETY: the caller's promises are the system allocator's.
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        // SAFETY: as above.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    // SAFETY: the caller's promises are the system allocator's.
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Old and new stand side by side while one is copied to the other.
-        count(size, layout.size());
-        // SAFETY: as above.
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static COUNTING: counting::Counting = counting::Counting;
 
 /// Buffer of the reader and strings of paths and errors.
 const CONSTANT: usize = 12 << 10;
 
 fn check(path: &Path, bytes: &[u8], what: &str) {
     std::fs::write(path, bytes).unwrap();
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let result = gguf::read(path);
-    let peak = PEAK.load(Ordering::Relaxed) - before;
-    let ok = result.is_ok();
+    let (ok, usage) = counting::measure(|| gguf::read(path).is_ok());
     assert!(
-        peak <= 4 * bytes.len() + CONSTANT,
-        "{what}: {peak} bytes for a file of {}, read: {ok}",
+        usage.peak <= 4 * bytes.len() + CONSTANT,
+        "{what}: {} bytes for a file of {}, read: {ok}",
+        usage.peak,
         bytes.len()
     );
 }
@@ -95,13 +61,9 @@ fn memory_stays_below_four_times_the_file() {
         ("long texts", file(&named(Value::texts((0..3).map(|_| "x".repeat(1_100_000)))), &[])),
         ("numbers", file(&named(Value::f32s((0..700_000).map(|i| i as f32))), &[])),
     ];
-    let mut state = 88_172_645_463_325_252u64;
-    let mut next = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as usize % below
-    };
+    let _turn = counting::turn();
+    let mut random = Random(88_172_645_463_325_252);
+    let each = damage::wanted(320) / files.len();
     for (what, bytes) in &files {
         check(&path, bytes, what);
         // Counts that promise more than there is.
@@ -112,15 +74,9 @@ fn memory_stays_below_four_times_the_file() {
                 check(&path, &bytes, what);
             }
         }
-        for _ in 0..40 {
+        for _ in 0..each {
             let mut bytes = bytes.clone();
-            let at = next(bytes.len().min(4096) - 8);
-            match next(4) {
-                0 => bytes[at] = next(256) as u8,
-                1 => bytes[at..at + 8].copy_from_slice(&(next(1 << 40) as u64).to_le_bytes()),
-                2 => bytes[at..at + 8].fill(0xff),
-                _ => bytes.truncate(at),
-            }
+            damage::bytes(&mut bytes, 4096, &mut random);
             check(&path, &bytes, what);
         }
     }

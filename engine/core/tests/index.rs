@@ -165,7 +165,10 @@ fn bad_arguments_are_refused() {
     let unnamed = [loom().remove(0), ApiDoc::default()];
     assert_eq!(refuse(&unnamed, dir.path(), &options).to_string(), "API 2 of 2 has an empty name");
     let weights = FieldWeights { name: f32::INFINITY, ..FieldWeights::default() };
-    assert_eq!(refuse(&loom(), dir.path(), &BuildOptions { weights }).kind(), ErrorKind::InvalidArgument);
+    assert_eq!(
+        refuse(&loom(), dir.path(), &BuildOptions { weights, ..BuildOptions::default() }).kind(),
+        ErrorKind::InvalidArgument
+    );
     let foreign = tempfile::tempdir().unwrap();
     std::fs::write(foreign.path().join("thesis.tex"), "precious").unwrap();
     assert!(refuse(&loom(), foreign.path(), &options).to_string().contains("thesis.tex"));
@@ -200,7 +203,7 @@ fn update_counts_and_leaves_other_libraries_alone() {
 #[test]
 fn update_of_records_alone_removes_nothing() {
     let (dir, _) = built(&loom());
-    let options = UpdateOptions { scope: UpdateScope::Only(BTreeSet::new()) };
+    let options = UpdateOptions { scope: UpdateScope::Only(BTreeSet::new()), ..UpdateOptions::default() };
     let rows =
         [api("loom.weave", "(warp)", "Crosses."), api("loom.unpick", "()", "Opens."), loom().remove(0)];
     let report = update(dir.path(), &rows, &options, &Silent).unwrap();

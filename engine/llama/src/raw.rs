@@ -27,6 +27,43 @@ fn start() {
     });
 }
 
+/// llama.cpp is compiled for the processors of the last ten years (AVX2, FMA, F16C, BMI2), not for the one at hand, and
+/// chooses nothing at run time: an older processor would end the process at the first such instruction. So it is asked
+/// before.
+///
+/// # Errors
+/// This processor lacks instructions that the build uses ([`ErrorKind::Unsupported`]).
+fn check_processor() -> Result<()> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        // SAFETY: the functions only return how they were compiled.
+        let compiled = unsafe {
+            [
+                ("AVX", "GGML_AVX", sys::ggml_cpu_has_avx(), has!("avx")),
+                ("AVX2", "GGML_AVX2", sys::ggml_cpu_has_avx2(), has!("avx2")),
+                ("FMA", "GGML_FMA", sys::ggml_cpu_has_fma(), has!("fma")),
+                ("F16C", "GGML_F16C", sys::ggml_cpu_has_f16c(), has!("f16c")),
+                ("BMI2", "GGML_BMI2", sys::ggml_cpu_has_bmi2(), has!("bmi2")),
+                ("AVX-512", "GGML_AVX512", sys::ggml_cpu_has_avx512(), has!("avx512f")),
+            ]
+        };
+        let lacking = |&(_, _, compiled, present): &(&str, &str, i32, bool)| compiled != 0 && !present;
+        let names: Vec<&str> = compiled.iter().filter(|item| lacking(item)).map(|item| item.0).collect();
+        if !names.is_empty() {
+            let options: Vec<String> =
+                compiled.iter().filter(|item| lacking(item)).map(|item| format!("{}=OFF", item.1)).collect();
+            let what = format!(
+                "this build of llama.cpp needs {}, which this processor lacks: build with {} in the environment",
+                names.join(", "),
+                options.join(" ")
+            );
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
+    }
+    Ok(())
+}
+
 /// Sequences that one context may have (`LLAMA_MAX_SEQ`).
 pub(crate) fn max_sequences() -> usize {
     // SAFETY: the function only returns a constant.
@@ -81,6 +118,7 @@ unsafe fn text_of(text: *const c_char) -> Option<String> {
 impl ModelHandle {
     /// Loads a file that [`crate::gguf::validate`] accepted.
     pub(crate) fn load(path: &Path, gpu_layers: u32, mmap: bool) -> Result<Self> {
+        check_processor()?;
         start();
         let c_path = CString::new(path.as_os_str().as_encoded_bytes())
             .map_err(|_| Error::data(path, "the path contains a zero byte"))?;
@@ -124,15 +162,6 @@ impl ModelHandle {
         (before.and_then(known), after.and_then(known))
     }
 
-    /// The tokens before and after a text that a text encoder reads (`[CLS]`, `[SEP]`), where the vocabulary has them.
-    pub(crate) fn encoder_wrapping(&self) -> Option<(TokenId, TokenId)> {
-        let vocab = self.vocab.as_ptr();
-        // SAFETY: the vocabulary is valid.
-        let (before, after) = unsafe { (sys::llama_vocab_bos(vocab), sys::llama_vocab_sep(vocab)) };
-        let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
-        known(before).zip(known(after))
-    }
-
     /// The tokens for filling in the middle that the file names, or that llama.cpp knows by their spelling.
     pub(crate) fn infill_tokens(&self) -> InfillTokens {
         let vocab = self.vocab.as_ptr();
@@ -174,6 +203,15 @@ impl ModelHandle {
     pub(crate) fn chat_template(&self) -> Option<String> {
         // SAFETY: the model is valid, a null name asks for the default template, and its text belongs to the model.
         unsafe { text_of(sys::llama_model_chat_template(self.model.as_ptr(), ptr::null())) }
+    }
+
+    /// The tokens before and after a text that a text encoder reads (`[CLS]`, `[SEP]`), where the vocabulary has them.
+    pub(crate) fn encoder_wrapping(&self) -> Option<(TokenId, TokenId)> {
+        let vocab = self.vocab.as_ptr();
+        // SAFETY: the vocabulary is valid.
+        let (before, after) = unsafe { (sys::llama_vocab_bos(vocab), sys::llama_vocab_sep(vocab)) };
+        let known = |token: i32| TokenId::try_from(token).ok().filter(|&token| self.known(token).is_some());
+        known(before).zip(known(after))
     }
 
     /// What `token` is; `None` beyond the vocabulary.

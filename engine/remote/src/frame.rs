@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_length_that_lies_costs_nothing() {
-        let mut bytes = vec![0xff; 16];
+        let mut bytes = [0xff; 16];
         assert!(Head::read(&mut &bytes[..]).is_err());
         bytes[..4].copy_from_slice(&MAX_MESSAGE_BYTES.to_le_bytes());
         bytes[8..].copy_from_slice(&MAX_BODY_BYTES.to_le_bytes());

@@ -261,7 +261,7 @@ fn base64(text: &str) -> Result<Vec<u8>, String> {
         _ => Err(format!("byte {byte} is not base64")),
     };
     let digits = text.trim_end_matches('=').as_bytes();
-    if text.len() % 4 != 0 || text.len() - digits.len() > 2 || digits.len() % 4 == 1 {
+    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 || digits.len() % 4 == 1 {
         return Err("not base64 (cut off?)".into());
     }
     let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);

@@ -74,7 +74,7 @@ pub struct Info {
 /// How to start a private daemon. `Default` is one environment, the `python3` on PATH, at the host's best tier.
 #[derive(Debug, Clone, Default)]
 pub struct SpawnOptions {
-    /// `auto`, or one of `T0` to `T3`; `None`: auto.
+    /// `auto`, or one of `T0` to `T4`; `None`: auto.
     pub tier: Option<String>,
     /// Its environments; the first is the default.
     pub envs: Vec<NamedEnv>,

@@ -48,9 +48,16 @@ impl Native {
         }
     }
 
+    /// What makes it doubtful that a module can be imported, if anything does.
+    pub fn doubt(&self, module: &str) -> Option<String> {
+        let package = top(module);
+        let file = self.0.get(package)?;
+        Some(format!("{package} has extension modules ({}), and T4 runs pure Python only", file.display()))
+    }
+
     /// Adds to the reason of a failed import what is behind it.
     pub fn explain(&self, reason: &str) -> String {
-        const LONGEST: usize = 300;
+        const LONGEST: usize = 160;
         let mut line: String = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some((end, _)) = line.char_indices().nth(LONGEST) {
             line.truncate(end);
@@ -64,7 +71,7 @@ impl Native {
         let blamed = words(reason).into_iter().rev().find_map(|word| Some((self.0.get(&word)?, word)));
         match blamed {
             Some((file, package)) => format!(
-                "{line}; {package} has extension modules ({}), and T4 runs pure Python only",
+                "{package} has extension modules ({}), and T4 runs pure Python only: {line}",
                 file.display()
             ),
             None => line,
@@ -110,6 +117,8 @@ mod tests {
         let native = Native::of([folder.path().to_path_buf()].iter());
         assert_eq!(native.refuse("pure"), Ok(()));
         assert_eq!(native.refuse("mixed.core"), Ok(()));
+        assert!(native.doubt("mixed.core").is_some_and(|doubt| doubt.contains("mixed/core/_fast.")));
+        assert_eq!(native.doubt("pure"), None);
         let reason = native.refuse("_speed").expect_err("native");
         assert!(reason.contains("_speed.cpython-311-x86_64-linux-gnu.so"), "{reason}");
         let reason =

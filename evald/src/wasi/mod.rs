@@ -41,8 +41,7 @@ pub use module::compile;
 #[cfg(feature = "wasi")]
 pub(crate) use start::run;
 
-#[cfg(not(feature = "wasi"))]
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What T4 cannot run, in a line for people.
 pub const PURE_ONLY: &str = "pure Python only: no extension modules (numpy, pandas), no threads or processes, no files to write, \
@@ -127,19 +126,20 @@ pub fn compile(_program: &Path, _cache: &Path) -> Result<()> {
 }
 
 #[cfg(not(feature = "wasi"))]
-fn without() -> Error {
-    Error::Host("this evald was built without tier T4 (feature `wasi`)".into())
+fn without() -> crate::error::Error {
+    crate::error::Error::Host("this evald was built without tier T4 (feature `wasi`)".into())
 }
 
-/// What is wrong with an environment for T4, as far as it can be said before its modules are imported: `Ok` names the folders
-/// of its libraries.
+/// What can be said of an environment before its modules are imported: `Ok` may hold a doubt, since a package may come with
+/// native code and do without.
 ///
 /// # Errors
-/// A module to be preloaded is native code, or leads to some.
+/// A module to be preloaded is native code itself.
 #[cfg(feature = "wasi")]
-pub fn examine(preload: &[String], paths: &[PathBuf], sites: &[PathBuf]) -> Result<(), String> {
+pub fn examine(preload: &[String], paths: &[PathBuf], sites: &[PathBuf]) -> Result<Option<String>, String> {
     let native = library::Native::of(paths.iter().chain(sites));
-    preload.iter().try_for_each(|module| native.refuse(module))
+    preload.iter().try_for_each(|module| native.refuse(module))?;
+    Ok(preload.iter().find_map(|module| native.doubt(module)))
 }
 
 /// As above.
@@ -147,6 +147,10 @@ pub fn examine(preload: &[String], paths: &[PathBuf], sites: &[PathBuf]) -> Resu
 /// # Errors
 /// Always.
 #[cfg(not(feature = "wasi"))]
-pub fn examine(_preload: &[String], _paths: &[PathBuf], _sites: &[PathBuf]) -> Result<(), String> {
+pub fn examine(
+    _preload: &[String],
+    _paths: &[PathBuf],
+    _sites: &[PathBuf],
+) -> Result<Option<String>, String> {
     Err(without().to_string())
 }

@@ -628,7 +628,7 @@ assert pages > 10, pages";
 
 #[test]
 fn nothing_of_a_sample_is_in_the_next_ones_memory() {
-    let Some(setting) = crate::support::any_setting() else { return };
+    let Some(setting) = crate::support::any_native() else { return };
     let daemon = Daemon::start(setting);
     let mut client = daemon.client();
     for _ in 0..3 {
@@ -644,7 +644,7 @@ fn nothing_of_a_sample_is_in_the_next_ones_memory() {
 
 #[test]
 fn a_lingering_thread_costs_no_time() {
-    let Some(setting) = crate::support::any_setting() else { return };
+    let Some(setting) = crate::support::any_native() else { return };
     let daemon = Daemon::start(setting);
     let mut client = daemon.client();
     let code = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()";

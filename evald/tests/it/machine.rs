@@ -261,7 +261,7 @@ fn whatever_the_machine_runs_out_of_is_a_verdict() {
             ("import threading\nthreading.Thread(target=print).start()", &[ProcLimit]),
             ("import os\nos.fork()", &[Failed]),
             ("import os\nos._exit(7)", &[NoVerdict]),
-            ("x = []\nwhile True: x.append(open('/usr/local/lib/python3.11/os.py'))", &[Failed]),
+            ("x = []\nwhile True: x.append(open('/usr/local/lib/python3.11/os.py'))", &[Failed, Oom]),
         ] {
             let result = run(&mut client, code, "");
             assert!(wants.contains(&result.verdict), "{setting:?}: {code}: {result:?}");
@@ -357,6 +357,8 @@ fn check_says_what_t4_can_run() {
         "--env",
         &env("good", "plain"),
         "--env",
+        &env("doubtful", "crunch"),
+        "--env",
         &env("bad", "_bare"),
         "--path",
     ]);
@@ -368,6 +370,7 @@ fn check_says_what_t4_can_run() {
         "{text}"
     );
     assert!(line("T4 for good").contains("yes"), "{text}");
+    assert!(line("T4 for doubtful").contains("crunch/_core.cpython-311-x86_64-linux-gnu.so"), "{text}");
     assert!(line("T4 for bad").contains("_bare.cpython-311-x86_64-linux-gnu.so"), "{text}");
     assert!(line("tier").ends_with("T4"), "{text}");
 }

@@ -59,6 +59,15 @@ pub fn any_setting() -> Option<Setting> {
     setting
 }
 
+/// The strongest setting of this host in which programs are native code, or `None` with a printed reason.
+pub fn any_native() -> Option<Setting> {
+    let setting = settings().into_iter().find(|setting| setting.tier != "T4");
+    if setting.is_none() {
+        println!("skipped: this host gives no sandbox for native code");
+    }
+    setting
+}
+
 fn possible(setting: Setting) -> Result<(), String> {
     let root = nix::unistd::geteuid().is_root();
     if setting.unprivileged && !root {

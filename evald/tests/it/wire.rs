@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use evald_proto::Verdict;
 
-use crate::support::{Daemon, any_setting, executable, other_user, python, run, settings, wait_until};
+use crate::support::{
+    Daemon, any_native, any_setting, executable, other_user, python, run, settings, wait_until,
+};
 
 fn connect(daemon: &Daemon) -> UnixStream {
     let stream = UnixStream::connect(&daemon.socket).expect("connects");
@@ -96,7 +98,7 @@ fn an_endless_line_is_cut_off_and_memory_stays_bounded() {
 
 #[test]
 fn a_passed_socket_is_served_and_left_alone() {
-    let Some(setting) = any_setting() else { return };
+    let Some(setting) = any_native() else { return };
     let folder = tempfile::tempdir().expect("temp folder");
     let path = folder.path().join("passed");
     let listener = UnixListener::bind(&path).expect("listens");

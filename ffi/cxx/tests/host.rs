@@ -50,15 +50,23 @@ fn model() -> Option<PathBuf> {
     gguf
 }
 
+/// The library that cargo built for this test: the newest, since its name has a number for every way of building it.
+fn library() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let files = std::fs::read_dir(test.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("libinhouse_cxx") && name.ends_with(".a")
+    };
+    let newest = files.filter(is_ours).max_by_key(|path| path.metadata().unwrap().modified().unwrap());
+    newest.expect("cargo builds the library for its tests")
+}
+
 #[test]
 fn a_cpp_program_completes_through_the_bridge() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let bridge = Path::new(env!("INHOUSE_CXX_BRIDGE"));
-    let test = std::env::current_exe().unwrap();
-    let mut folders = test.ancestors().skip(1).take(2);
-    let library =
-        folders.find_map(|folder| Some(folder.join("libinhouse_cxx.a")).filter(|path| path.is_file()));
-    let library = library.expect("cargo builds the library for its tests");
+    let library = library();
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("main");
     let mut compile = Command::new("c++");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{build_index, compiler, host_source, installed, model, run, succeed, text};
+use super::{build_index, compiler, host_source, infill_model, installed, model, run, succeed, text};
 use inhouse_tests::repository;
 use tempfile::TempDir;
 
@@ -85,6 +85,40 @@ fn a_c_host_builds_and_updates_an_index() {
     run_host(&program, &[&repository().join("tests/private-library/gaugewren"), dir.path()]);
 }
 
+/// An encoder's folder on candle, and its conversion on llama.cpp; without candle the folder is refused.
+#[test]
+fn a_c_host_encodes_texts_and_builds_an_index_with_an_encoder() {
+    let dir = TempDir::new().unwrap();
+    let Some(program) = shared_host(dir.path(), "encode.c") else { return };
+    let fixture = repository().join("tests/fixtures/bert");
+    let scratch = |name: &str| {
+        let scratch = dir.path().join(name);
+        std::fs::create_dir(&scratch).unwrap();
+        scratch
+    };
+    if inhouse::available_backends().contains(&"llama.cpp") {
+        let file = dir.path().join("bert.gguf");
+        let mut convert = inhouse_tests::command("inhouse-convert");
+        convert.args(["gguf", "--from"]).arg(&fixture).arg("--out").arg(&file);
+        succeed(&mut convert).expect("inhouse-convert was found");
+        run_host(&program, &[&file, &scratch("llama"), Path::new("llama.cpp")]);
+    }
+    // The host moves it.
+    let folder = dir.path().join("bert");
+    for file in [
+        "config.json",
+        "model.safetensors",
+        "modules.json",
+        "sentence_bert_config.json",
+        "tokenizer.json",
+        "1_Pooling/config.json",
+    ] {
+        std::fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
+        std::fs::copy(fixture.join(file), folder.join(file)).unwrap();
+    }
+    run_host(&program, &[&folder, &scratch("candle"), Path::new("candle")]);
+}
+
 #[test]
 fn a_c_host_evaluates_samples() {
     let dir = TempDir::new().unwrap();
@@ -92,6 +126,14 @@ fn a_c_host_evaluates_samples() {
     run_host(&program, &[dir.path()]);
     let evald = PathBuf::from(inhouse_tests::command("evald").get_program());
     run_host(&program, &[dir.path(), &evald]);
+}
+
+#[test]
+fn a_c_host_fills_in_the_middle() {
+    let dir = TempDir::new().unwrap();
+    let Some(model) = infill_model(dir.path()) else { return };
+    let Some(program) = shared_host(dir.path(), "fill_in.c") else { return };
+    run_host(&program, &[&model]);
 }
 
 #[test]
@@ -121,6 +163,9 @@ fn a_cpp_host_completes_with_exceptions_and_without() {
                 }
                 let mut start = Command::new(&program);
                 start.arg(dir.path().join("index")).arg(&model).env("LD_LIBRARY_PATH", dir.path());
+                if inhouse::available_backends().contains(&"candle") {
+                    start.arg(repository().join("tests/fixtures/bert"));
+                }
                 let out = succeed(&mut start).expect("the host was built");
                 let expected = format!("exceptions: {}\n", i32::from(exceptions == ["-fexceptions"]));
                 assert!(out.ends_with("ok\n") && out.contains(&expected), "{out}");

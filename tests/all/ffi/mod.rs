@@ -83,6 +83,19 @@ fn build_index(dir: &Path) {
     index::build(&apis, dir, &BuildOptions::default(), &progress::Silent).unwrap();
 }
 
+/// A random model that fills in gaps; `None`, with the reason printed, where this build cannot run it.
+fn infill_model(scratch: &Path) -> Option<PathBuf> {
+    if !inhouse::available_backends().contains(&"llama.cpp") {
+        println!("skipped: this build has no llama.cpp");
+        return None;
+    }
+    let model = scratch.join("t5.gguf");
+    let mut convert = inhouse_tests::command("inhouse-convert");
+    convert.args(["gguf", "--from"]).arg(repository().join("tests/fixtures/t5")).arg("--out").arg(&model);
+    succeed(&mut convert).expect("inhouse-convert was found");
+    Some(model)
+}
+
 /// A model for the host: the shipped one, or else the random checkpoint of the parity tests in whatever form this build
 /// can load. `None`, with the reason printed, where there is no backend.
 fn model(scratch: &Path) -> Option<PathBuf> {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{artifact, build_index, model, run, succeed};
+use super::{artifact, build_index, infill_model, model, run, succeed};
 use inhouse_tests::repository;
 use tempfile::TempDir;
 
@@ -20,6 +20,7 @@ fn the_neovim_plug_in_chooses_and_completes() {
     nvim.args(["--headless", "--clean", "-c", "luafile tests/headless.lua"]).current_dir(&plugin);
     nvim.env("INHOUSE_PLUGIN", &plugin).env("INHOUSE_LIBRARY", artifact("libinhouse_ffi.so"));
     nvim.env("INHOUSE_INDEX", &index).env("INHOUSE_MODEL", &model);
+    nvim.env("INHOUSE_INFILL_MODEL", infill_model(dir.path()).unwrap_or_default());
     for (name, folder) in
         [("XDG_STATE_HOME", "state"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")]
     {

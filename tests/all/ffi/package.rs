@@ -169,3 +169,78 @@ fn the_debian_packages_hold_a_whole_library() {
     host.arg(&index).env("LD_LIBRARY_PATH", root.join("usr/lib"));
     assert!(succeed(&mut host).unwrap().ends_with("ok\n"));
 }
+
+/// Opens an engine whose model runs in a worker, kills that, and goes on with another.
+const WORKER_HOST: &str = r#"
+#define _POSIX_C_SOURCE 200809L
+#include <inhouse.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static inhouse_status complete(const inhouse_engine *engine, int kill_worker)
+{
+    inhouse_session_params params;
+    inhouse_complete_params how;
+    inhouse_session *session = NULL;
+    inhouse_completion *completion = NULL;
+    inhouse_error *error = NULL;
+    inhouse_text *info = NULL;
+    inhouse_status status;
+    char json[16384] = "";
+    long pid = 0;
+    inhouse_session_params_init(&params, sizeof params);
+    inhouse_complete_params_init(&how, sizeof how);
+    how.max_tokens = 4;
+    if (inhouse_session_open(engine, &params, &session, &error) != INHOUSE_STATUS_OK)
+        return inhouse_error_status(error);
+    if (inhouse_engine_info(engine, &info, NULL) == INHOUSE_STATUS_OK) {
+        inhouse_str view = inhouse_text_view(info);
+        snprintf(json, sizeof json, "%.*s", (int)view.len, view.data);
+        pid = strtol(strstr(json, "\"pid\":") + 6, NULL, 10);
+    }
+    inhouse_text_free(info);
+    if (kill_worker && (pid < 2 || kill((pid_t)pid, SIGKILL) != 0))
+        return INHOUSE_STATUS_INTERNAL;
+    status = inhouse_session_complete(session, inhouse_str_of("x = "), &how, &completion, &error);
+    if (error != NULL)
+        printf("%.*s\n", (int)inhouse_error_message(error).len, inhouse_error_message(error).data);
+    inhouse_error_free(error);
+    inhouse_completion_free(completion);
+    inhouse_session_close(session);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    inhouse_engine_params params;
+    inhouse_engine *engine = NULL;
+    int fine = argc == 3;
+    inhouse_engine_params_init(&params, sizeof params);
+    params.model = inhouse_str_of(argv[2]);
+    params.worker = 1;
+    fine = fine && inhouse_engine_open(&params, &engine, NULL) == INHOUSE_STATUS_OK;
+    fine = fine && complete(engine, 0) == INHOUSE_STATUS_OK;
+    fine = fine && complete(engine, 1) == INHOUSE_STATUS_BACKEND;
+    fine = fine && complete(engine, 0) == INHOUSE_STATUS_OK;
+    inhouse_engine_release(engine);
+    puts(fine ? "ok" : "not ok");
+    return !fine;
+}
+"#;
+
+#[test]
+fn an_installed_library_finds_its_worker() {
+    let Some(installed) = Installed::new() else { return };
+    std::fs::write(installed.path("worker.c"), WORKER_HOST).unwrap();
+    let (include, library) = (installed.path("prefix/include"), installed.path("prefix/lib"));
+    let mut compile = installed.command("cc");
+    compile.args(["-std=c99", "-Wall", "-Wextra", "-Werror", "worker.c", "-o", "worker", "-linhouse"]);
+    if succeed(compile.arg("-I").arg(include).arg("-L").arg(library)).is_none() {
+        return;
+    }
+    if let Some(out) = installed.host(&installed.path("worker")) {
+        assert!(out.contains("signal 9") && out.ends_with("ok\n"), "{out}");
+    }
+}

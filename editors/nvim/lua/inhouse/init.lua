@@ -24,6 +24,7 @@ end
 --- prefix_tokens, worker.
 function M.setup(options)
     M.options = vim.tbl_extend("force", M.options, options or {})
+    M.close()
     library.load(M.options.library)
     local engine, message = library.open(M.options.index, M.options.model, M.options)
     if not engine then
@@ -51,8 +52,13 @@ function M.close()
     if M.engine then
         library.lib.inhouse_session_close(M.session)
         library.lib.inhouse_engine_release(M.engine)
-        M.engine, M.session = nil, nil
+        M.engine, M.session, M.fills_in = nil, nil, false
     end
+end
+
+--- Whether no completion is being made.
+function M.is_idle()
+    return not at_work and not waiting
 end
 
 -- The code before the cursor and after it, and where that is.
@@ -93,12 +99,13 @@ local function show(buffer, row, col, text)
 end
 
 -- Runs on a thread of its own, in a Lua state of its own: nothing from outside may be used but the arguments.
-local function work(module, path, session, cancel, code, suffix, apis, max_tokens, timeout_ms, temperature, constrain)
+-- There may be nine of them, so that the numbers come as one text.
+local function work(module, path, session, cancel, code, suffix, apis, numbers)
     local lib = dofile(module)
     lib.load(path)
     local text, message = lib.complete(lib.from_text(session), lib.from_text(cancel), code,
         suffix ~= "" and suffix or nil, apis ~= "" and lib.from_text(apis) or nil,
-        { max_tokens = max_tokens, timeout_ms = timeout_ms, temperature = temperature, constrain = constrain })
+        lib.numbers(numbers))
     return text or false, message or false
 end
 
@@ -143,8 +150,8 @@ function M.complete()
     local function start()
         waiting, at_work = nil, true
         thread:queue(module, o.library, library.to_text(M.session), library.to_text(cancel), code, suffix,
-            request.apis and library.to_text(request.apis) or "", o.max_tokens, o.timeout_ms, o.temperature,
-            o.constrain and 1 or 0)
+            request.apis and library.to_text(request.apis) or "",
+            table.concat({ o.max_tokens, o.timeout_ms, o.temperature, o.constrain and 1 or 0 }, " "))
     end
     if at_work then
         waiting = start

@@ -180,6 +180,15 @@ function M.names(apis)
     return names, labels
 end
 
+--- The options of M.complete out of one text: max_tokens, timeout_ms, temperature, constrain.
+function M.numbers(text)
+    local max_tokens, timeout_ms, temperature, constrain = text:match("(%S+) (%S+) (%S+) (%S+)")
+    return {
+        max_tokens = tonumber(max_tokens), timeout_ms = tonumber(timeout_ms), temperature = tonumber(temperature),
+        constrain = tonumber(constrain),
+    }
+end
+
 --- Completes between `context` and `suffix` (nil: nothing is said of what follows); blocks, so it is called on another
 --- thread. Text, or nil with a message ("" where it was cancelled).
 function M.complete(session, cancel, context, suffix, apis, options)

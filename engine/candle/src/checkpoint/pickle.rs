@@ -18,6 +18,10 @@ type Id = usize;
 
 /// Objects of one pickle; a real state dict needs about 20 per tensor.
 const MAX_OBJECTS: usize = 1 << 20;
+/// Bytes of a pickle for each of its objects, at least, beyond the first [`FEW_OBJECTS`]: a real state dict has six. A byte may
+/// make an object, so without this bound a pickle would need memory many times its size.
+const BYTES_PER_OBJECT: usize = 4;
+const FEW_OBJECTS: usize = 4096;
 /// Arguments of one call, dimensions of one tensor: torch has 7 and 8 at most. A bound, because a memoised tuple can be
 /// used again for two bytes.
 const MAX_TUPLE_READ: usize = 16;
@@ -76,11 +80,14 @@ enum Object {
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(Global),
-    Storage {
-        class: Rc<str>,
-        key: Rc<str>,
-    },
-    Tensor(PickledTensor),
+    Storage(Box<Storage>),
+    Tensor(Box<PickledTensor>),
+}
+
+#[derive(Debug)]
+struct Storage {
+    class: Rc<str>,
+    key: Rc<str>,
 }
 
 /// Reads the state dict of a pickle: tensors by name, in the order of the file.
@@ -206,11 +213,22 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, object: Object) -> Result<(), String> {
-        if self.objects.len() >= MAX_OBJECTS {
-            return Err(format!("more than {MAX_OBJECTS} objects"));
-        }
+        self.make_room()?;
         self.stack.push(self.objects.len());
         self.objects.push(object);
+        Ok(())
+    }
+
+    /// Checks that there may be one more object, in the arena and on the stack.
+    fn make_room(&mut self) -> Result<(), String> {
+        let limit = MAX_OBJECTS.min(FEW_OBJECTS + self.bytes.len() / BYTES_PER_OBJECT);
+        let n = self.objects.len();
+        if n >= limit || self.stack.len() >= limit {
+            return Err(format!("more than {limit} objects in {} bytes", self.bytes.len()));
+        }
+        if n == self.objects.capacity() {
+            self.objects.reserve_exact(n.max(64).min(limit - n));
+        }
         Ok(())
     }
 
@@ -316,9 +334,7 @@ impl<'a> Machine<'a> {
         let key = self.unsigned(width)? as u32;
         let id = *self.memo.get(&key).ok_or_else(|| format!("memo entry {key} was never set"))?;
         // The same byte read again and again makes no new object, but the stack must not outgrow the limit either.
-        if self.stack.len() >= MAX_OBJECTS {
-            return Err(format!("more than {MAX_OBJECTS} objects on the stack"));
-        }
+        self.make_room()?;
         self.stack.push(id);
         Ok(())
     }
@@ -335,7 +351,7 @@ impl<'a> Machine<'a> {
                     (Object::Text(tag), Object::Global(Global::StorageType(class)), Object::Text(key))
                         if &**tag == "storage" =>
                     {
-                        Some(Object::Storage { class: class.clone(), key: key.clone() })
+                        Some(Object::Storage(Box::new(Storage { class: class.clone(), key: key.clone() })))
                     }
                     _ => None,
                 }
@@ -367,7 +383,7 @@ impl<'a> Machine<'a> {
             (Global::OrderedDict, []) => self.push(Object::Dict(Vec::new())),
             (Global::RebuildTensor, &[storage, offset, shape, strides, ..]) => {
                 let tensor = self.tensor(storage, offset, shape, strides)?;
-                self.push(Object::Tensor(tensor))
+                self.push(Object::Tensor(Box::new(tensor)))
             }
             (Global::RebuildParameter, &[tensor, ..]) => {
                 self.stack.push(tensor);
@@ -391,15 +407,15 @@ impl<'a> Machine<'a> {
     }
 
     fn tensor(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Result<PickledTensor, String> {
-        let Object::Storage { class, key } = &self.objects[storage] else {
+        let Object::Storage(storage) = &self.objects[storage] else {
             return Err("a tensor without a storage".into());
         };
         let Object::Int(offset) = self.objects[offset] else {
             return Err("a tensor whose offset is no integer".into());
         };
         Ok(PickledTensor {
-            storage_type: class.clone(),
-            storage_key: key.clone(),
+            storage_type: storage.class.clone(),
+            storage_key: storage.key.clone(),
             offset: u64::try_from(offset).map_err(|_| format!("a tensor at offset {offset}"))?,
             shape: self.dimensions(shape)?,
             strides: self.dimensions(strides)?,
@@ -441,7 +457,7 @@ impl<'a> Machine<'a> {
         let mut tensors = Vec::new();
         for &(key, value) in items {
             if let (Object::Text(name), Object::Tensor(tensor)) = (&self.objects[key], &self.objects[value]) {
-                tensors.push((Rc::clone(name), tensor.clone()));
+                tensors.push((Rc::clone(name), PickledTensor::clone(tensor)));
             }
         }
         Ok(tensors)

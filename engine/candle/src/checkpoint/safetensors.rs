@@ -3,12 +3,14 @@
 //! mapped; here only the header is read.
 
 use std::collections::BTreeMap;
+use std::fmt::Formatter;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use inhouse_core::{Error, Result, files};
-use serde::Deserialize;
+use inhouse_core::{Error, files};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{ElementType, TensorInfo, checked_extent};
 
@@ -16,11 +18,79 @@ use super::{ElementType, TensorInfo, checked_extent};
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 const LENGTH_BYTES: u64 = 8;
 
+/// No weight of any model has more dimensions.
+const MAX_DIMENSIONS: usize = 8;
+
+/// The header, read without a tree in between: one of JSON values takes many times the text that it stands for.
+struct Header(BTreeMap<String, Entry>);
+
 #[derive(Deserialize)]
 struct Entry {
     dtype: String,
-    shape: Vec<usize>,
+    shape: Shape,
     data_offsets: (u64, u64),
+}
+
+struct Shape(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a map of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let entry =
+                map.next_value().map_err(|cause| A::Error::custom(format!("tensor {name}: {cause}")))?;
+            if entries.contains_key(&name) {
+                return Err(A::Error::custom(format!("tensor {name} is there twice")));
+            }
+            entries.insert(name, entry);
+        }
+        Ok(Header(entries))
+    }
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ShapeVisitor)
+    }
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape;
+
+    fn expecting(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a list of dimensions")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Shape, A::Error> {
+        let mut shape = Vec::new();
+        while let Some(dimension) = items.next_element()? {
+            if shape.len() == MAX_DIMENSIONS {
+                return Err(A::Error::custom(format!("more than {MAX_DIMENSIONS} dimensions")));
+            }
+            shape.push(dimension);
+        }
+        Ok(Shape(shape))
+    }
 }
 
 pub(super) fn read_header(
@@ -28,7 +98,7 @@ pub(super) fn read_header(
     file: &File,
     file_bytes: u64,
     file_index: usize,
-) -> Result<BTreeMap<String, TensorInfo>> {
+) -> inhouse_core::Result<BTreeMap<String, TensorInfo>> {
     let io = |cause| Error::io("read", path, cause);
     if file_bytes < LENGTH_BYTES {
         return Err(Error::data(path, format!("{file_bytes} bytes is too short for a safetensors file")));
@@ -47,19 +117,14 @@ pub(super) fn read_header(
     }
     let mut header = vec![0u8; header_bytes as usize];
     file.read_exact_at(&mut header, LENGTH_BYTES).map_err(io)?;
-    // `__metadata__` has another shape than the tensors: values are read as JSON first.
-    let entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&header)
+    let Header(entries) = serde_json::from_slice(&header)
         .map_err(|cause| Error::data(path, format!("bad safetensors header: {cause}")))?;
+    drop(header);
 
     let data_start = LENGTH_BYTES + header_bytes;
     let data_bytes = file_bytes - data_start;
     let mut tensors = BTreeMap::new();
-    for (name, value) in entries {
-        if name == "__metadata__" {
-            continue;
-        }
-        let entry: Entry = serde_json::from_value(value)
-            .map_err(|cause| Error::data(path, format!("bad header entry of tensor {name}: {cause}")))?;
+    for (name, entry) in entries {
         let dtype = element_type(&entry.dtype).ok_or_else(|| {
             Error::data(path, format!("tensor {name} has the unknown type {:?}", entry.dtype))
         })?;
@@ -69,10 +134,10 @@ pub(super) fn read_header(
                 format!("tensor {name} lies at bytes {start}..{end} of {data_bytes}: the file is truncated");
             return Err(Error::data(path, what));
         }
-        if checked_extent(&entry.shape, dtype, end - start) != Some(end - start) {
+        if checked_extent(&entry.shape.0, dtype, end - start) != Some(end - start) {
             let what = format!(
                 "tensor {name} of shape {:?} and type {} does not fill its {} bytes",
-                entry.shape,
+                entry.shape.0,
                 entry.dtype,
                 end - start
             );
@@ -80,7 +145,7 @@ pub(super) fn read_header(
         }
         let info = TensorInfo {
             dtype,
-            shape: entry.shape,
+            shape: entry.shape.0,
             offset: data_start + start,
             file: file_index,
             contiguous: true,
@@ -108,7 +173,10 @@ fn element_type(name: &str) -> Option<ElementType> {
 ///
 /// # Errors
 /// The file cannot be written; one that is there is then left as it was.
-pub fn write_safetensors(path: &Path, tensors: &BTreeMap<&str, (Vec<usize>, Vec<f32>)>) -> Result<()> {
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &BTreeMap<&str, (Vec<usize>, Vec<f32>)>,
+) -> inhouse_core::Result<()> {
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), serde_json::json!({"format": "pt"}));
     let mut end = 0usize;

@@ -46,15 +46,15 @@ pub(super) fn read_header(
     for i in 0..archive.len() {
         let entry = archive.by_index_raw(i).map_err(bad)?;
         let name = entry.name().to_owned();
+        if entry.compression() != CompressionMethod::Stored {
+            return Err(Error::data(path, format!("entry {name:?} is compressed, as torch never writes it")));
+        }
         if name.ends_with("/data.pkl") || name == "data.pkl" {
             if pickle_entry.is_some() {
                 return Err(Error::data(path, "holds two data.pkl"));
             }
             pickle_entry = Some((i, name));
             continue;
-        }
-        if entry.compression() != CompressionMethod::Stored {
-            return Err(Error::data(path, format!("entry {name:?} is compressed, as torch never writes it")));
         }
         let extent = Extent { start: entry.data_start(), bytes: entry.size() };
         if extent.start.checked_add(extent.bytes).is_none_or(|end| end > file_bytes) {

@@ -73,8 +73,8 @@ fn position(code: &str, line: usize, column: usize, file: &Path) -> Result<usize
         bail!("{}: --cursor {line}:{column}: the file has {} lines", file.display(), line - 1);
     };
     let text = text.strip_suffix('\r').unwrap_or(text);
-    let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    match ends.skip(column - 1).next() {
+    let mut ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    match ends.nth(column - 1) {
         Some(at) => Ok(before + at),
         None => bail!(
             "{}: --cursor {line}:{column}: the line has {} characters",

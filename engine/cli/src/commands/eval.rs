@@ -58,7 +58,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SOCKET", conflicts_with = "env")]
     evald: Option<PathBuf>,
 
-    /// Sandbox tier to insist on (see `evald check`)
+    /// Sandbox tier to insist on (see `evald check`); T4, CPython as WebAssembly, runs pure Python alone
     #[arg(long, value_parser = ["auto", "T0", "T1", "T2", "T3", "T4"])]
     tier: Option<String>,
 

@@ -13,8 +13,10 @@ use crate::term::Usage;
 
 /// Sample completions for a set of problems
 ///
-/// The rows of finished problems stand in OUT.partial until all are done; the same command started again after a kill
-/// goes on from there.
+/// The samples of all problems run side by side: where the last of one end, those of the next begin. The rows of finished
+/// problems stand in OUT.partial until all are done; the same command started again after a kill goes on from there. The
+/// same command on the same machine writes the same bytes; what is drawn after a kill, or with another --parallel, may
+/// rarely differ in a sample, since a model's last bits depend on what is computed beside it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -44,8 +46,8 @@ pub struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
 
-    /// Samples decoded side by side
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
+    /// Samples decoded side by side, of whichever problems
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
     parallel: u32,
 
     /// Where to write the samples; a name ending in .gz is compressed

@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn draws_are_the_best_token_that_may_follow() {
         // cheap set, exact set, the greedy draw over logits 0, 1, 2, 3 of which token 3 is not sampleable, draws left free
-        let cases: [(Option<&[TokenId]>, &[TokenId], TokenId, usize); 6] = [
+        type Case = (Option<&'static [TokenId]>, &'static [TokenId], TokenId, usize);
+        let cases: [Case; 6] = [
             (None, &[0, 1, 2, 3], 2, 0),
             (None, &[0, 1], 1, 0),
             (Some(&[0, 1]), &[0, 1], 1, 0),

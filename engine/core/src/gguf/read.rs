@@ -2,7 +2,7 @@
 //! before anything is allocated for it, so that the memory taken stays below four times the file's size.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::{ALIGNMENT, Header, Kind, MAX_DIMS, Numbers, TensorEntry, TensorType, Texts, Value};
@@ -18,8 +18,7 @@ const MAX_KEY_BYTES: u64 = 1 << 10;
 const MAX_NAME_BYTES: u64 = 63;
 const MAX_ALIGNMENT: u32 = 1 << 16;
 const BUFFER_BYTES: u64 = 1 << 13;
-/// Bytes of the shortest pair (a key of one byte with a one-byte value) and the shortest entry of the tensors' table.
-const MIN_PAIR_BYTES: u64 = 8 + 1 + 4 + 1;
+/// Bytes of the shortest entry of the tensors' table.
 const MIN_TENSOR_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
 /// Reads the header of a GGUF file.
@@ -156,20 +155,32 @@ impl Input {
     }
 
     fn metadata(&mut self, n_pairs: u64) -> Result<Vec<(String, Value)>, Failure> {
-        let mut metadata: Vec<(String, Value)> = with_room(n_pairs.min(self.left() / MIN_PAIR_BYTES))?;
+        // Once to see that the pairs are there, once to keep them: room for as many as the header claims, beside what some of
+        // them hold, could be more than four times the file.
+        let start = self.position;
         for _ in 0..n_pairs {
-            let key = self.text(MAX_KEY_BYTES, "a metadata key")?;
-            if key.is_empty() || key.contains(char::is_control) {
-                return fault(format!("an empty or malformed metadata key before byte {}", self.position));
-            }
-            let kind = self.u32(&key)?;
-            let value = self.value(kind, &key)?;
-            metadata.push((key, value));
+            self.pair()?;
+        }
+        self.file.seek(SeekFrom::Start(start)).map_err(Failure::Io)?;
+        self.position = start;
+        let mut metadata: Vec<(String, Value)> = with_room(n_pairs)?;
+        for _ in 0..n_pairs {
+            metadata.push(self.pair()?);
         }
         match first_twice(metadata.len(), |i| metadata[i].0.as_str()) {
             Some(key) => fault(format!("the metadata key `{key}` is there twice")),
             None => Ok(metadata),
         }
+    }
+
+    fn pair(&mut self) -> Result<(String, Value), Failure> {
+        let key = self.text(MAX_KEY_BYTES, "a metadata key")?;
+        if key.is_empty() || key.contains(char::is_control) {
+            return fault(format!("an empty or malformed metadata key before byte {}", self.position));
+        }
+        let kind = self.u32(&key)?;
+        let value = self.value(kind, &key)?;
+        Ok((key, value))
     }
 
     fn value(&mut self, id: u32, key: &str) -> Result<Value, Failure> {

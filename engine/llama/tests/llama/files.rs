@@ -339,7 +339,7 @@ fn change_bytes(bytes: &mut Vec<u8>, random: &mut Random) {
 
 const CHILD: &str = "INHOUSE_LLAMA_FUZZ_FOLDER";
 /// How many broken files are tried; 3,000 where it is not set.
-const ROUNDS: &str = "INHOUSE_GGUF_FUZZ_FILES";
+const ROUNDS: &str = "INHOUSE_MUTATIONS";
 
 /// Thousands of broken files: none makes `validate` panic, and none that it accepts makes llama.cpp end the process,
 /// which would be seen as the child's death.
