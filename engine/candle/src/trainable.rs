@@ -5,10 +5,10 @@ use std::path::Path;
 
 use candle_core::{D, DType, Tensor, Var};
 use inhouse_core::decode::{CancelToken, TokenId};
-use inhouse_core::{Error, ErrorKind, Result};
+use inhouse_core::{Error, ErrorKind, Result, files};
 
 use crate::attention::Rows;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, write_safetensors};
 use crate::config::ConfigFile;
 use crate::layers::Loader;
 use crate::model::Network;
@@ -114,6 +114,7 @@ pub(crate) struct Gradient<'a> {
 
 /// A network to train.
 pub struct Trainable {
+    config: ConfigFile,
     network: Box<dyn Network>,
     variables: BTreeMap<String, Var>,
     recompute: bool,
@@ -129,12 +130,24 @@ impl Trainable {
         let checkpoint = Checkpoint::open(dir)?;
         let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, true);
         let network = crate::network(&config, &loader)?;
-        Ok(Self { network, variables: loader.into_variables(), recompute: false })
+        Ok(Self { config, network, variables: loader.into_variables(), recompute: false })
     }
 
     /// The weights, by their names in the checkpoint.
     pub fn variables(&self) -> &BTreeMap<String, Var> {
         &self.variables
+    }
+
+    /// Writes config.json, and `weights` (shapes and values by the names of variables) in f32, so that [`Trainable::load`] and
+    /// [`crate::load`] read them; the tokenizer is the caller's. Each file is replaced as a whole, the weights last.
+    ///
+    /// # Errors
+    /// The folder or a file cannot be written.
+    pub fn save(&self, dir: &Path, weights: &BTreeMap<&str, (Vec<usize>, Vec<f32>)>) -> Result<()> {
+        std::fs::create_dir_all(dir).map_err(|cause| Error::io("create the folder", dir, cause))?;
+        let config = format!("{}\n", self.config.to_json());
+        files::write_atomic(&dir.join("config.json"), |file| file.write_all(config.as_bytes()))?;
+        write_safetensors(&dir.join("model.safetensors"), weights)
     }
 
     /// The token that the decoder of an encoder-decoder begins with; `None`: the model has no encoder.
