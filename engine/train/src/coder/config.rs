@@ -199,9 +199,9 @@ impl Config {
             if new.n_positions == 0 || new.n_positions > 1 << 20 {
                 return Err(format!("model.new.n_positions = {} is not within 1..=1048576", new.n_positions));
             }
-            let room = head >= 16 && new.rotary_dim >= 8 && new.n_layer >= 2 && new.n_embd >= 8 + 4 * head;
+            let room = head >= 16 && new.rotary_dim >= 8 && new.n_layer >= 2 && new.n_embd >= 8 + 3 * head;
             if new.induction && !room {
-                return Err("model.new.induction wants two layers, n_head of at least 5, heads of 16 and rotary_dim of 8".into());
+                return Err("model.new.induction wants two layers, n_head of at least 4, n_embd of 8 more than three heads, heads of 16 and rotary_dim of 8".into());
             }
         }
         if training.phase.is_empty() || training.phase.iter().any(|phase| phase.tokens == 0) {

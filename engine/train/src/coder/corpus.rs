@@ -22,8 +22,6 @@ pub struct Manifest {
     pub vocab_size: usize,
     /// Its file.
     pub tokenizer: String,
-    /// The longest row.
-    pub block_tokens: usize,
     /// Of everything in the corpus.
     pub digest: String,
     shards: Vec<ShardEntry>,
