@@ -7,7 +7,7 @@
 use candle_core::{Result, bail};
 
 use super::{CodeGen, Part, names};
-use crate::cpu::causal::{Causal, Head};
+use crate::cpu::causal::{self, Causal, Head};
 use crate::cpu::product::{Target, View, multiply};
 use crate::cpu::rows::{CrossEntropy, RowNorm, add_rows, bias_gelu, gelu_backward};
 use crate::kernels::{Values, values};
@@ -172,13 +172,7 @@ impl<'a> Block<'a> {
     }
 
     /// Fills all of `kept` but its input, which is there; `hidden` becomes the activation.
-    fn forward(
-        &self,
-        kept: &mut Kept,
-        hidden: &mut Vec<f32>,
-        causal: &Causal<'_>,
-        frequencies: &[f32],
-    ) -> Result<()> {
+    fn forward(&self, kept: &mut Kept, hidden: &mut Vec<f32>, causal: &Causal<'_>) -> Result<()> {
         let norm = self.norm.rows()?;
         let width = norm.weight.len();
         let rows = kept.input.len() / width;
@@ -186,7 +180,7 @@ impl<'a> Block<'a> {
         norm.forward(&kept.input, normed);
         let fused = sized(&mut kept.fused, rows * causal.fused);
         self.qkv.forward(normed, fused, false)?;
-        causal.rotate(fused, frequencies, false);
+        causal.rotate(fused, false);
         let attended = sized(&mut kept.attended, rows * width);
         causal.forward(fused, attended, sized(&mut kept.levels, rows * causal.heads.len()));
         let inner = sized(&mut kept.inner, rows * self.feed_forward_in.outputs);
@@ -217,8 +211,16 @@ impl CodeGen {
         let width = self.config.n_embd;
         let rows = batch.tokens.len();
         let heads = self.heads();
-        let causal = Causal { lengths: &batch.lengths, heads: &heads, fused: 3 * width, width };
         let frequencies = self.rotary.frequencies();
+        let longest = batch.lengths.iter().copied().max().unwrap_or(0);
+        let causal = Causal {
+            lengths: &batch.lengths,
+            heads: &heads,
+            fused: 3 * width,
+            width,
+            turns: causal::turns(longest, frequencies),
+            pairs: frequencies.len(),
+        };
         let blocks: Vec<Block<'_>> = self
             .blocks
             .iter()
@@ -240,7 +242,7 @@ impl CodeGen {
             let mut input = std::mem::take(&mut layers[layer].input);
             let kept = &mut layers[if recompute { 0 } else { layer }];
             std::mem::swap(&mut kept.input, &mut input);
-            block.forward(kept, hidden, &causal, frequencies)?;
+            block.forward(kept, hidden, &causal)?;
             block.attention_output.forward(&kept.attended, x, true)?;
             block.feed_forward_out.forward(hidden, x, true)?;
             if let Some(bias) = block.feed_forward_out.bias()? {
@@ -305,9 +307,9 @@ impl CodeGen {
             if recompute && layer > 0 {
                 let (first, rest) = layers.split_at_mut(1);
                 std::mem::swap(&mut first[0].input, &mut rest[layer - 1].input);
-                block.forward(&mut first[0], hidden, &causal, frequencies)?;
+                block.forward(&mut first[0], hidden, &causal)?;
             } else if recompute {
-                block.forward(&mut layers[0], hidden, &causal, frequencies)?;
+                block.forward(&mut layers[0], hidden, &causal)?;
             }
             let kept = &mut layers[if recompute { 0 } else { layer }];
             let Kept { input, normed, fused, attended, levels, inner } = kept;
@@ -335,7 +337,7 @@ impl CodeGen {
             block.attention_output.backward(attended, d_x, gradients, d_attended, false)?;
             let d_fused = sized(d_fused, fused.len());
             causal.backward(fused, attended, levels, d_attended, d_fused);
-            causal.rotate(d_fused, frequencies, true);
+            causal.rotate(d_fused, true);
             block.qkv.backward(normed, d_fused, gradients, d_normed, true)?;
             block.norm.backward(input, d_normed, d_x, gradients)?;
             if recompute && layer > 0 {

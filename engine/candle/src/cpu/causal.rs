@@ -35,6 +35,15 @@ pub(crate) struct Causal<'a> {
     pub fused: usize,
     /// Width of the output's rows.
     pub width: usize,
+    /// Of each place in a text, and of each pair of dimensions that is turned, cosine and sine.
+    pub turns: Vec<(f32, f32)>,
+    pub pairs: usize,
+}
+
+/// Turns of `longest` places by their number times `frequencies`.
+pub(crate) fn turns(longest: usize, frequencies: &[f32]) -> Vec<(f32, f32)> {
+    let angles = (0..longest).flat_map(|place| frequencies.iter().map(move |f| place as f32 * f));
+    angles.map(|angle| (angle.cos(), angle.sin())).collect()
 }
 
 /// The parts of one text.
@@ -76,20 +85,16 @@ impl Causal<'_> {
         }
     }
 
-    /// Turns the leading dimensions of every query and key, neighbours together, by their place in the text times `frequencies`;
-    /// `backwards` undoes it.
-    pub fn rotate(&self, fused: &mut [f32], frequencies: &[f32], backwards: bool) {
-        let longest = self.lengths.iter().copied().max().unwrap_or(0);
-        let angles = (0..longest).flat_map(|place| frequencies.iter().map(move |f| place as f32 * f));
+    /// Turns the leading dimensions of every query and key, neighbours together, by their place in the text; `backwards` undoes it.
+    pub fn rotate(&self, fused: &mut [f32], backwards: bool) {
         let sign = if backwards { -1.0 } else { 1.0 };
-        let turns: Vec<(f32, f32)> = angles.map(|angle| (angle.cos(), sign * angle.sin())).collect();
         self.each([(fused, self.fused)], |Text { written: [fused], .. }| {
-            for (row, turns) in fused.chunks_exact_mut(self.fused).zip(turns.chunks_exact(frequencies.len()))
-            {
+            for (row, turns) in fused.chunks_exact_mut(self.fused).zip(self.turns.chunks_exact(self.pairs)) {
                 for head in self.heads {
                     for columns in [&head.query, &head.key] {
                         let (pairs, _) = row[columns.clone()].as_chunks_mut::<2>();
                         for ([x, y], (cos, sin)) in pairs.iter_mut().zip(turns) {
+                            let sin = sign * sin;
                             (*x, *y) = (*x * cos - *y * sin, *x * sin + *y * cos);
                         }
                     }

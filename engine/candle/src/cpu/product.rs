@@ -174,9 +174,20 @@ fn pack(
         if count < width {
             out.fill(0.0);
         }
-        if stride == 1 {
+        if stride == 1 && count == width && width == TALL {
+            copy_lines::<TALL>(out, from, deep_stride);
+        } else if stride == 1 && count == width && width == 16 {
+            copy_lines::<16>(out, from, deep_stride);
+        } else if stride == 1 {
             for (at, out) in out.chunks_exact_mut(width).enumerate() {
                 out[..count].copy_from_slice(&from[at * deep_stride..][..count]);
+            }
+        } else if deep_stride == 1 && count == width && width == TALL {
+            let [a, b, c, d, e, f]: [&[f32]; TALL] =
+                std::array::from_fn(|line| &from[line * stride..][..depth]);
+            let columns = a.iter().zip(b).zip(c.iter().zip(d)).zip(e.iter().zip(f));
+            for (out, (((a, b), (c, d)), (e, f))) in out.as_chunks_mut::<TALL>().0.iter_mut().zip(columns) {
+                *out = [*a, *b, *c, *d, *e, *f];
             }
         } else if deep_stride == 1 {
             for line in 0..count {
@@ -191,6 +202,16 @@ fn pack(
                     *out = from[at * deep_stride + line * stride];
                 }
             }
+        }
+    }
+}
+
+/// Lines that lie side by side, for each depth `N` numbers: of a length that is known, so that no copy is a call.
+#[inline(always)]
+fn copy_lines<const N: usize>(out: &mut [f32], from: &[f32], deep_stride: usize) {
+    for (out, from) in out.as_chunks_mut::<N>().0.iter_mut().zip(from.chunks(deep_stride)) {
+        if let Some(from) = from.first_chunk::<N>() {
+            *out = *from;
         }
     }
 }
@@ -223,6 +244,16 @@ fn store<S: Simd>(
     add: bool,
 ) {
     let width = 2 * S::F32_LANES;
+    if rows == TALL && columns == width {
+        // Of a size that is known, so that the tile goes from its registers to where it belongs.
+        for i in 0..TALL {
+            let (out, _) = S::as_mut_simd_f32s(&mut out[i * row_stride..][..width]);
+            for j in 0..2 {
+                out[j] = if add { simd.add_f32s(out[j], tile[i][j]) } else { tile[i][j] };
+            }
+        }
+        return;
+    }
     for (i, sums) in tile.iter().enumerate().take(rows) {
         let out = &mut out[i * row_stride..][..columns];
         if columns == width {

@@ -142,7 +142,8 @@ pub fn run(
         if due {
             trainer.save(&model)?;
             if !cancel.is_cancelled() {
-                let measured = held_out.measure(step, &trainer.trainable, &model, cancel)?;
+                let trainable = &trainer.trainable;
+                let measured = rayon::scope(|_| held_out.measure(step, trainable, &model, cancel))?;
                 if let (Some(with), Some(without)) = (measured.perplexity, measured.perplexity_no_api) {
                     curve.measured(step, [with, without]);
                 }
@@ -283,7 +284,12 @@ impl Trainer {
         self.share() >= 1.0
     }
 
+    /// One step, on a thread of the pool: from outside every operation on all threads would wait for one to wake.
     pub fn step(&mut self) -> Result<StepReport> {
+        rayon::scope(|_| self.step_here())
+    }
+
+    fn step_here(&mut self) -> Result<StepReport> {
         let begun = Instant::now();
         let training = &self.config.training;
         let number = self.optimizer.step() + 1;
