@@ -1,15 +1,19 @@
 //! The trainer on a small corpus of its own making: as it is killed, in half precision, in passes, and whether it learns to copy.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use inhouse_candle::{Example, Lesson, LoadOptions, Trainable};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::progress::Silent;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::config::{Config, EvaluationConfig, Precision};
 use super::run::{Report, Trainer, run};
+use crate::optimizer::{AdamW, Optimizer};
 
 /// Writes rows as a shard; its SHA-256.
 fn shard(path: &Path, rows: &[(Vec<u16>, Vec<u8>)]) -> String {
@@ -67,8 +71,8 @@ fn corpus(folder: &Path) {
         })
         .collect();
     std::fs::write(folder.join("tasks.jsonl"), tasks.join("\n")).unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gpt2");
-    let tokenizer = std::fs::read_to_string(fixture.join("../codegen/tokenizer.json")).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/codegen/tokenizer.json");
+    let tokenizer = std::fs::read_to_string(fixture).unwrap();
     let vocab_size = tokenizers::Tokenizer::from_bytes(tokenizer.as_bytes()).unwrap().get_vocab_size(true);
     std::fs::write(folder.join("tokenizer.json"), tokenizer).unwrap();
     let manifest = serde_json::json!({
@@ -305,4 +309,90 @@ fn presets_are_read_and_mistakes_are_named() {
             assert!(error.contains(said) && error.contains("run.toml"), "{said}: {error}");
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    samples: usize,
+    rate: f64,
+    weight_decay: f64,
+    betas: [f64; 2],
+    clip_norm: f64,
+    models: Vec<ModelCase>,
+}
+
+#[derive(Deserialize)]
+struct ModelCase {
+    name: String,
+    texts: Vec<Vec<u32>>,
+    sources: Vec<Vec<u32>>,
+    weights: Vec<Vec<f32>>,
+    sum: f64,
+    weight: f64,
+    norm: f64,
+    tensors: Vec<TensorCase>,
+}
+
+#[derive(Deserialize)]
+struct TensorCase {
+    name: String,
+    norm: f64,
+}
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
+}
+
+/// Every trainable tensor of every trainable model; `make_gradients.py` says what is in the fixture.
+#[test]
+fn gradients_and_a_step_are_pytorch_s() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    let folder = fixtures.join("gradients");
+    let reference: Reference =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("reference.json")).unwrap()).unwrap();
+    let bytes = std::fs::read(folder.join("samples.bin")).unwrap();
+    let mut samples = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    for case in &reference.models {
+        let trainable = Trainable::load(&fixtures.join(&case.name), &LoadOptions::default()).unwrap();
+        let texts = case.texts.iter().zip(&case.sources).zip(&case.weights);
+        let lessons: Vec<Lesson<'_>> = texts
+            .map(|((tokens, source), weights)| Lesson { example: Example { source, tokens }, weights })
+            .collect();
+        let mut gradients = trainable.zero_gradients();
+        let loss = trainable.gradient(&lessons, 1.0 / case.weight, &mut gradients).unwrap();
+        assert!((loss.sum / case.sum - 1.0).abs() < 1e-4, "{}: {} {}", case.name, loss.sum, case.sum);
+        assert!((loss.weight / case.weight - 1.0).abs() < 1e-6);
+        let [beta1, beta2] = reference.betas;
+        let constants = AdamW { weight_decay: reference.weight_decay, beta1, beta2, ..AdamW::default() };
+        let named = trainable.variables().iter().map(|(name, variable)| (name.clone(), variable.clone()));
+        let mut optimizer = Optimizer::new(named, constants).unwrap();
+        let whole = optimizer.update(&gradients, reference.rate, Some(reference.clip_norm)).unwrap();
+        assert!((whole / case.norm - 1.0).abs() < 1e-3, "{}: {whole} {}", case.name, case.norm);
+        let after: BTreeMap<&str, &[f32]> =
+            optimizer.slots().map(|(name, slot)| (name, slot.weights.as_slice())).collect();
+        assert_eq!(gradients.len(), case.tensors.len(), "{}", case.name);
+        for row in &case.tensors {
+            let (got, weights) = (&gradients[&row.name], after[row.name.as_str()]);
+            let at = |i: usize| i * got.len() / reference.samples;
+            let want: Vec<f32> = samples.by_ref().take(reference.samples).collect();
+            let stepped: Vec<f32> = samples.by_ref().take(reference.samples).collect();
+            // What moves all scores of a softmax alike (the keys' biases) has a gradient of nothing but rounding.
+            if row.norm < 1e-6 * case.norm {
+                assert!(norm(got) < 1e-5 * case.norm, "{} {}", case.name, row.name);
+                continue;
+            }
+            let error: Vec<f32> = want.iter().enumerate().map(|(i, want)| got[at(i)] - want).collect();
+            let scale =
+                norm(&want).max(row.norm * (reference.samples as f64 / got.len() as f64).sqrt() * 0.1);
+            assert!(norm(&error) <= 1e-3 * scale, "{} {}: {} of {scale}", case.name, row.name, norm(&error));
+            assert!((norm(got) / row.norm - 1.0).abs() < 1e-3, "{} {}", case.name, row.name);
+            for (i, stepped) in stepped.iter().enumerate() {
+                // The first step of Adam is the gradient over its own size: where that is next to nothing, rounding decides.
+                let tiny = f64::from(want[i].abs()) < 1e-4 * row.norm / (got.len() as f64).sqrt();
+                let error = (weights[at(i)] - stepped).abs();
+                assert!(tiny || error < 1e-5, "{} {} {i}: {error}", case.name, row.name);
+            }
+        }
+    }
+    assert_eq!(samples.next(), None);
 }
