@@ -16,7 +16,7 @@ DESTDIR=$stage/dev PREFIX=/usr scripts/install.sh
 version=$(basename "$stage"/dev/usr/lib/libinhouse.so.*.*.* | sed 's/^libinhouse\.so\.//')
 install -d "$stage/lib/usr/lib"
 mv "$stage/dev/usr/lib/libinhouse.so.$version" "$stage/dev/usr/lib/libinhouse.so.0" "$stage/lib/usr/lib/"
-mv "$stage/dev/usr/libexec" "$stage/lib/usr/"
+mv "$stage/dev/usr/libexec" "$stage/dev/usr/share" "$stage/lib/usr/"
 
 # The oldest C library that has every symbol the library and the worker ask for.
 libc=$(objdump -T "$stage/lib/usr/lib/libinhouse.so.$version" "$stage"/lib/usr/libexec/*/inhouse-worker | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)

@@ -32,6 +32,8 @@ pub struct Options {
     pub out: PathBuf,
     /// How matrices are stored; `None`: as in the checkpoint.
     pub quantization: Option<Quantization>,
+    /// How the token embedding is stored; `None`: as `quantization` has it.
+    pub token_embedding: Option<Quantization>,
     /// `general.name`; `None`: the folder's name.
     pub name: Option<String>,
 }
@@ -72,7 +74,7 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
         None => stored_as(&plan, &checkpoint),
     };
 
-    let (kinds, fallbacks) = choose(&plan, quantization);
+    let (kinds, fallbacks) = choose(&plan, quantization, options.token_embedding);
     let specs: Vec<TensorSpec> = plan
         .tensors
         .iter()
@@ -141,13 +143,21 @@ fn stored_as(plan: &Plan, checkpoint: &Checkpoint) -> Quantization {
 }
 
 /// The type of each tensor, and a line for each group of tensors that cannot have the one asked for.
-fn choose(plan: &Plan, quantization: Quantization) -> (Vec<&'static TensorType>, Vec<String>) {
+fn choose(
+    plan: &Plan,
+    quantization: Quantization,
+    token_embedding: Option<Quantization>,
+) -> (Vec<&'static TensorType>, Vec<String>) {
     let mut fallbacks: std::collections::BTreeMap<(usize, &str, &str), usize> =
         std::collections::BTreeMap::new();
     let model = Model::new(plan.tensors.iter().map(|tensor| tensor.name.as_str()));
     let mut kinds = Vec::with_capacity(plan.tensors.len());
     for tensor in &plan.tensors {
-        let (wanted, kind) = quantization.for_tensor(&tensor.name, &tensor.shape, &model);
+        let chosen = token_embedding.filter(|_| tensor.name == "token_embd.weight");
+        let (wanted, kind) = match chosen {
+            Some(chosen) => chosen.for_matrix(&tensor.shape),
+            None => quantization.for_tensor(&tensor.name, &tensor.shape, &model),
+        };
         if wanted != kind {
             let columns = tensor.shape.last().copied().unwrap_or(0);
             *fallbacks.entry((columns, wanted.name, kind.name)).or_default() += 1;

@@ -38,6 +38,7 @@ enum Command {
         Examples:\n  \
         inhouse-convert gguf --from codegen-350M-mono --out codegen-350m.q8_0.gguf --quantize Q8_0\n  \
         inhouse-convert gguf --from my-model --out my-model.gguf\n  \
+        inhouse-convert gguf --from my-encoder --out encoder.gguf --quantize Q8_0 --token-embedding-type Q5_1\n  \
         inhouse-convert gguf --from codegen-2B-mono --out 2b.gguf --quantize Q4_K_M --progress json"
     )]
     Gguf {
@@ -50,6 +51,9 @@ enum Command {
         /// How to store the weights [default: as in the checkpoint]
         #[arg(long, value_name = "TYPE")]
         quantize: Option<Quantization>,
+        /// How to store the token embedding, where it should differ
+        #[arg(long, value_name = "TYPE")]
+        token_embedding_type: Option<Quantization>,
         /// Name to put into the file [default: the folder's name]
         #[arg(long)]
         name: Option<String>,
@@ -86,9 +90,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Error> {
     match command {
-        Command::Gguf { from, out, quantize, name, progress, json } => {
+        Command::Gguf { from, out, quantize, token_embedding_type, name, progress, json } => {
             let to_stdout = out.as_os_str() == "-";
-            let options = Options { from, out, quantization: quantize, name };
+            let options =
+                Options { from, out, quantization: quantize, token_embedding: token_embedding_type, name };
             let report = convert(&options, &*progress::make(progress))?;
             if json && !to_stdout {
                 print(&to_json(&report)?)

@@ -167,19 +167,12 @@ impl Quantization {
         shape: &[usize],
         model: &Model,
     ) -> (&'static TensorType, &'static TensorType) {
-        let wanted = named(self.wanted(name, shape, model));
-        let columns = shape.last().copied().unwrap_or(1);
-        let fits = |kind: &TensorType| columns.is_multiple_of(kind.block_len);
-        if fits(wanted) {
-            return (wanted, wanted);
-        }
-        let near = named(match wanted.name {
-            "Q2_K" | "Q3_K" => "Q4_0",
-            "Q4_K" => "Q5_0",
-            "Q5_K" => "Q5_1",
-            _ => "Q8_0",
-        });
-        (wanted, if fits(near) { near } else { named("F16") })
+        fitting(named(self.wanted(name, shape, model)), shape)
+    }
+
+    /// As [`Quantization::for_tensor`], for a matrix whose type was chosen by itself.
+    pub fn for_matrix(self, shape: &[usize]) -> (&'static TensorType, &'static TensorType) {
+        fitting(named(self.base()), shape)
     }
 
     /// Vectors stay F32 (llama.cpp adds and multiplies them so), and what is looked up by position, distance or type.
@@ -214,6 +207,22 @@ impl Quantization {
             _ => self.base(),
         }
     }
+}
+
+/// `wanted`, and it or the nearest type in whose blocks the rows of `shape` are whole.
+fn fitting(wanted: &'static TensorType, shape: &[usize]) -> (&'static TensorType, &'static TensorType) {
+    let columns = shape.last().copied().unwrap_or(1);
+    let fits = |kind: &TensorType| columns.is_multiple_of(kind.block_len);
+    if fits(wanted) {
+        return (wanted, wanted);
+    }
+    let near = named(match wanted.name {
+        "Q2_K" | "Q3_K" => "Q4_0",
+        "Q4_K" => "Q5_0",
+        "Q5_K" => "Q5_1",
+        _ => "Q8_0",
+    });
+    (wanted, if fits(near) { near } else { named("F16") })
 }
 
 fn named(name: &str) -> &'static TensorType {

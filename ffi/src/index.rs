@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use inhouse::docs::{self, Documentation, ReadOptions};
 use inhouse::index::{self, BuildOptions, Index, UpdateOptions, UpdateScope};
-use inhouse::{EncoderChoice, api};
+use inhouse::{EncoderChoice, Error, ErrorKind, api};
 use serde_json::{Value, json};
 
 use crate::boundary::{Out, act, create};
@@ -56,8 +56,9 @@ pub struct inhouse_index_params {
     /// Zero.
     pub reserved: u32,
     /// Text encoder of the index, a Hugging Face folder or a GGUF file: the index is then searched by meaning, too.
-    /// inhouse_index_build(): unset: by words alone. inhouse_index_update(): unset: the encoder that the index was built with,
-    /// from where it was then; else where that encoder, or its conversion to another format, is now. Default: unset.
+    /// "default" is the retriever that comes with inhouse. inhouse_index_build(): unset: by words alone.
+    /// inhouse_index_update(): unset: the encoder that the index was built with, from where it was then; else where that
+    /// encoder, or its conversion to another format, is now. Default: unset.
     pub encoder: inhouse_str,
 }
 
@@ -121,9 +122,18 @@ impl Work {
                 params.encoder.read_path("encoder")?,
             )
         };
-        if let Some(path) = &encoder {
-            check_input(path, "encoder")?;
-        }
+        let encoder = match encoder {
+            Some(path) if path == Path::new("default") => {
+                Some(inhouse::shipped_retriever()?.ok_or_else(|| {
+                    Failure::from(Error::new(ErrorKind::NotFound, "`encoder`: no retriever is installed"))
+                })?)
+            }
+            Some(path) => {
+                check_input(&path, "encoder")?;
+                Some(path)
+            }
+            None => None,
+        };
         let mut options = ReadOptions::default();
         options.include_private = flag("include_private", params.include_private)?;
         options.search_paths = search_paths;

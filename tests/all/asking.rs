@@ -57,6 +57,7 @@ fn gguf(dir: &Path) -> PathBuf {
         from: dir.into(),
         out: out.clone(),
         quantization: Some(Quantization::F32),
+        token_embedding: None,
         name: None,
     };
     inhouse_convert::convert(&options, &Silent).unwrap();

@@ -21,6 +21,7 @@ fn convert(from: &Path, out: &Path, quantization: Quantization) {
         from: from.to_path_buf(),
         out: out.to_path_buf(),
         quantization: Some(quantization),
+        token_embedding: None,
         name: None,
     };
     inhouse_convert::convert(&options, &Silent).unwrap();

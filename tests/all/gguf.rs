@@ -34,6 +34,7 @@ fn convert(from: &Path, out: &Path, quantization: Quantization) -> inhouse_core:
         from: from.into(),
         out: out.into(),
         quantization: Some(quantization),
+        token_embedding: None,
         name: Some("fixture".into()),
     };
     inhouse_convert::convert(&options, &Silent).map(drop)

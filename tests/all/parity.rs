@@ -39,6 +39,7 @@ fn converted(quantization: Quantization) -> (tempfile::TempDir, Arc<dyn Model>) 
         from: fixture(),
         out: out.clone(),
         quantization: Some(quantization),
+        token_embedding: None,
         name: None,
     };
     inhouse_convert::convert(&options, &Silent).unwrap();

@@ -113,6 +113,7 @@ fn converted(from: &Path, quantization: Quantization) -> (tempfile::TempDir, Pat
         from: from.into(),
         out: out.clone(),
         quantization: Some(quantization),
+        token_embedding: None,
         name: None,
     };
     inhouse_convert::convert(&options, &Silent).unwrap();

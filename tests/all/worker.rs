@@ -78,6 +78,7 @@ fn completions_on_llama_are_those_of_this_process() {
         from: repository().join("tests/fixtures/t5"),
         out: t5.clone(),
         quantization: Some(inhouse_convert::quantize::Quantization::F32),
+        token_embedding: None,
         name: None,
     };
     inhouse_convert::convert(&conversion, &inhouse_core::progress::Silent).unwrap();

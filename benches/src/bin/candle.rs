@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use inhouse_candle::{DType, LoadOptions, load};
+use inhouse_benches::cpu_seconds;
 use inhouse_core::decode::{CancelToken, Decoder, DecoderOptions, Feed, TokenId};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Readings of the prompt that count; one before them finds nothing in the caches.
 const READINGS: usize = 2;
-/// Ticks a second of /proc/self/stat on Linux, whatever the kernel's own clock.
-const TICKS: f64 = 100.0;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -61,19 +60,6 @@ fn main() -> Result<()> {
         "{{\"prefill_cpu\": {prefill}, \"decode_cpu\": {cpu}, \"decode_wall\": {wall}, \"texts\": {texts:?}}}"
     );
     Ok(())
-}
-
-/// User and system time of this process.
-fn cpu_seconds() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/self/stat")?;
-    // The name in brackets may hold spaces; user and system time are the 14th and 15th of all fields.
-    let fields = text
-        .rsplit_once(')')
-        .map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>())
-        .unwrap_or_default();
-    let ticks =
-        |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).ok_or("/proc/self/stat");
-    Ok((ticks(11)? + ticks(12)?) / TICKS)
 }
 
 fn usage() -> Box<dyn std::error::Error> {

@@ -20,6 +20,7 @@ pub mod files;
 mod fingerprint;
 pub mod gguf;
 pub mod index;
+pub mod installation;
 pub mod progress;
 pub mod prompt;
 

@@ -17,7 +17,7 @@ use crate::model::threads_for;
 use crate::raw::{Context, ContextOptions, EncoderText, ModelHandle, Outcome};
 
 /// Tokens of one pass. llama.cpp computes the attention of each token to all of them, whichever text they belong to.
-const PASS_TOKENS: usize = 512;
+const PASS_TOKENS: usize = 128;
 /// Texts of one pass.
 const PASS_TEXTS: usize = 64;
 

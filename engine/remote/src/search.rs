@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use inhouse_core::{Error, ErrorKind, Result};
+use inhouse_core::{Error, ErrorKind, Result, installation};
 
 /// Names the program for every engine of a process that does not name one itself.
 const VARIABLE: &str = "INHOUSE_WORKER";
@@ -18,10 +18,9 @@ pub(crate) fn find() -> Result<PathBuf> {
         return checked(Path::new(&named), VARIABLE);
     }
     let installed = Path::new("..").join("libexec").join(concat!("inhouse-", env!("CARGO_PKG_VERSION")));
-    let own: Vec<PathBuf> = [own_object(), std::env::current_exe().ok()].into_iter().flatten().collect();
-    let folders: Vec<&Path> = own.iter().filter_map(|file| file.parent()).collect();
+    let folders = installation::folders();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let beside = folders.iter().flat_map(|folder| [folder.to_path_buf(), folder.join(&installed)]);
+    let beside = folders.iter().flat_map(|folder| [folder.clone(), folder.join(&installed)]);
     let on_path = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
     let found = beside.chain(on_path).map(|folder| folder.join(PROGRAM)).find(|file| is_program(file));
     found.ok_or_else(|| {
@@ -57,34 +56,9 @@ fn is_program(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// The file that this code was loaded from: a shared library of some name, or the executable.
-fn own_object() -> Option<PathBuf> {
-    let address = find as *const () as usize;
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines().find_map(|line| mapped_file(line, address))
-}
-
-/// The file of a line of `/proc/PID/maps` that covers `address`: `5581e000-55820000 r-xp 00000000 fe:00 12 /usr/lib/a.so`.
-fn mapped_file(line: &str, address: usize) -> Option<PathBuf> {
-    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
-    let number = |text| usize::from_str_radix(text, 16).ok();
-    let file = &line[line.find('/')?..];
-    (number(start)?..number(end)?).contains(&address).then(|| file.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn this_code_knows_its_file() {
-        let own = own_object().unwrap().canonicalize().unwrap();
-        assert_eq!(own, std::env::current_exe().unwrap().canonicalize().unwrap());
-        let line = "7f00-7fff r-xp 00000000 fe:00 12                         /opt/a b/lib.so";
-        assert_eq!(mapped_file(line, 0x7f80), Some("/opt/a b/lib.so".into()));
-        assert_eq!(mapped_file(line, 0x7fff), None);
-        assert_eq!(mapped_file("7f00-7fff rw-p 00000000 00:00 0 [heap]", 0x7f80), None);
-    }
 
     #[test]
     fn what_is_no_program_is_refused() {

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use inhouse::{
-    ApiChoice, Chat, CompletionRequest, Engine, EngineOptions, Event, SamplingParams, StopRules,
-    WorkerProgram,
+    ApiChoice, Chat, CompletionRequest, EncoderChoice, Engine, EngineOptions, Event, SamplingParams,
+    StopRules, WorkerProgram,
 };
 use inhouse_core::files;
 use serde_json::json;
 
 use super::cursor::Cursor;
-use super::number;
 use super::on_interrupt;
+use super::{encoder, number};
 use super::retrieve::listing;
 use crate::term::{self, Usage};
 
@@ -107,6 +107,10 @@ pub struct ModelArguments {
     /// the Jinja template in FILE. The code as it stands goes to the model with none
     #[arg(long, default_value = "none", value_name = "none|auto|FILE")]
     chat: String,
+
+    /// Text encoder to search the index with: `none`, or its folder or file [default: the one that the index names]
+    #[arg(long, value_name = "PATH|none", value_parser = encoder::parse)]
+    encoder: Option<EncoderChoice>,
 }
 
 impl ModelArguments {
@@ -129,6 +133,7 @@ impl ModelArguments {
         Engine::open(&EngineOptions {
             prefix_tokens,
             index: index.map(Path::to_path_buf),
+            encoder: self.encoder.clone().unwrap_or_default(),
             model: Some(self.model.clone()),
             gpu_layers: self.gpu_layers,
             worker: self.worker.then(WorkerProgram::default),

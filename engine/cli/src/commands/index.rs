@@ -29,9 +29,9 @@ enum Action {
         #[arg(long)]
         out: PathBuf,
         /// Text encoder: its folder or file, or `none`. With one the index is searched by meaning too; it names the encoder,
-        /// which is needed again for updates and searches
-        #[arg(long, value_name = "PATH|none", default_value = "none", value_parser = encoder::parse)]
-        encoder: EncoderChoice,
+        /// which is needed again for updates and searches [default: the retriever that comes with inhouse]
+        #[arg(long, value_name = "PATH|none", value_parser = encoder::parse)]
+        encoder: Option<EncoderChoice>,
     },
     /// Add, replace and remove what changed in the given libraries; readers keep working meanwhile
     #[command(
@@ -67,8 +67,16 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     match &arguments.action {
         Action::Build { source, out, encoder } => {
             let encoder = match encoder {
-                EncoderChoice::At(path) => Some(inhouse::index_encoder(path)?),
-                _ => None,
+                Some(EncoderChoice::At(path)) => Some(inhouse::index_encoder(path)?),
+                Some(_) => None,
+                None => {
+                    let retriever = inhouse::shipped_retriever()?;
+                    if retriever.is_none() {
+                        let what = "no retriever is installed or can run in this build: the index is searched by words alone";
+                        progress.note(what);
+                    }
+                    retriever.map(|path| inhouse::index_encoder(&path)).transpose()?
+                }
             };
             let documentation = source::read(source, progress)?;
             let options = BuildOptions { encoder, ..BuildOptions::default() };
