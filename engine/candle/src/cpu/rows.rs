@@ -19,6 +19,7 @@ pub(crate) struct RowNorm<'a> {
 }
 
 impl RowNorm<'_> {
+    /// Mean, and one over the standard deviation.
     #[inline(always)]
     fn moments(&self, x: &[f32]) -> (f32, f32) {
         let n = x.len();
