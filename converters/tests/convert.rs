@@ -25,7 +25,13 @@ fn copy(names: &[&str]) -> tempfile::TempDir {
 }
 
 fn options(from: &Path, out: &Path, quantization: Option<Quantization>) -> Options {
-    Options { from: from.into(), out: out.into(), quantization, token_embedding: None, name: Some("fixture".into()) }
+    Options {
+        from: from.into(),
+        out: out.into(),
+        quantization,
+        token_embedding: None,
+        name: Some("fixture".into()),
+    }
 }
 
 fn command(arguments: &[&str]) -> Output {

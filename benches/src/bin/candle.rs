@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use inhouse_candle::{DType, LoadOptions, load};
 use inhouse_benches::cpu_seconds;
+use inhouse_candle::{DType, LoadOptions, load};
 use inhouse_core::decode::{CancelToken, Decoder, DecoderOptions, Feed, TokenId};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -21,7 +21,9 @@ fn main() -> Result<()> {
     let (file, rounds) = match words[..] {
         ["texts", _, file, _, rounds] | ["queries", _, file, rounds] => (file, rounds.parse::<usize>()?),
         _ => {
-            return Err("usage: encode texts ENCODER FILE BATCH ROUNDS | encode queries INDEX FILE ROUNDS".into());
+            return Err(
+                "usage: encode texts ENCODER FILE BATCH ROUNDS | encode queries INDEX FILE ROUNDS".into()
+            );
         }
     };
     let content = std::fs::read_to_string(file)?;

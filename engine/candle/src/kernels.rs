@@ -10,6 +10,8 @@ use candle_core::{
 };
 use rayon::prelude::*;
 
+use crate::cpu::rows::RowNorm;
+
 /// Runs `work` with the widest instructions that the processor has of those known here. What `work` calls must be inlined
 /// into it.
 #[inline]
@@ -30,20 +32,20 @@ pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
 }
 
 /// Read access to a CPU tensor's elements.
-pub(crate) struct Values<'a, G> {
-    storage: G,
+pub(crate) struct Values<'a> {
+    storage: Box<dyn Deref<Target = Storage> + 'a>,
     layout: &'a Layout,
 }
 
 /// Read access to `tensor`.
-pub(crate) fn values(tensor: &Tensor) -> Values<'_, impl Deref<Target = Storage>> {
+pub(crate) fn values(tensor: &Tensor) -> Values<'_> {
     let (storage, layout) = tensor.storage_and_layout();
-    Values { storage, layout }
+    Values { storage: Box::new(storage), layout }
 }
 
-impl<G: Deref<Target = Storage>> Values<'_, G> {
+impl Values<'_> {
     pub fn slice(&self) -> Result<&[f32]> {
-        match &*self.storage {
+        match &**self.storage {
             Storage::Cpu(storage) => slice(storage, self.layout),
             _ => bail!("expected a tensor on the CPU"),
         }
@@ -96,7 +98,7 @@ fn erf(x: f32) -> f32 {
 const PIECE: usize = 1 << 14;
 
 /// Rows of `width` that a thread takes at a time, in elements.
-fn piece(width: usize) -> usize {
+pub(crate) fn piece(width: usize) -> usize {
     width * (PIECE / width.max(1)).max(1)
 }
 
@@ -145,7 +147,7 @@ impl CustomOp1 for Gelu {
 }
 
 /// The sum of the rows of a matrix of `width` columns.
-fn sum_of_rows(matrix: &[f32], width: usize) -> Vec<f32> {
+pub(crate) fn sum_of_rows(matrix: &[f32], width: usize) -> Vec<f32> {
     let add = |mut sum: Vec<f32>, row: &[f32]| {
         sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         sum
@@ -208,8 +210,9 @@ pub(crate) struct LayerNorm {
 /// Sums that are kept apart, so that additions need not wait for each other.
 const LANES: usize = 16;
 
+/// The sum of `n` numbers.
 #[inline(always)]
-fn sum(values: impl Fn(usize) -> f32, n: usize) -> f32 {
+pub(crate) fn lane_sum(values: impl Fn(usize) -> f32, n: usize) -> f32 {
     let mut sums = [0f32; LANES];
     let whole = n - n % LANES;
     for begin in (0..whole).step_by(LANES) {
@@ -218,17 +221,6 @@ fn sum(values: impl Fn(usize) -> f32, n: usize) -> f32 {
         }
     }
     (whole..n).fold(sums.iter().sum(), |total, i| total + values(i))
-}
-
-impl LayerNorm {
-    /// Mean, and one over the standard deviation.
-    #[inline(always)]
-    fn moments(&self, x: &[f32]) -> (f32, f32) {
-        let n = x.len();
-        let mean = sum(|i| x[i], n) / n as f32;
-        let variance = sum(|i| (x[i] - mean) * (x[i] - mean), n) / n as f32;
-        (mean, 1.0 / (variance + self.epsilon).sqrt())
-    }
 }
 
 impl CustomOp3 for LayerNorm {
@@ -246,22 +238,11 @@ impl CustomOp3 for LayerNorm {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, weight, bias) = (slice(x, layout)?, slice(weight, weight_layout)?, slice(bias, bias_layout)?);
-        let width = weight.len();
-        if layout.dims().last() != Some(&width) || bias.len() != width {
-            bail!("a layer norm of {width} over {:?}", layout.shape());
+        if layout.dims().last() != Some(&weight.len()) || bias.len() != weight.len() {
+            bail!("a layer norm of {} over {:?}", weight.len(), layout.shape());
         }
         let mut y = vec![0f32; x.len()];
-        let size = piece(width);
-        y.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(y, x)| {
-            vectorized(|| {
-                for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let (mean, rate) = self.moments(x);
-                    for i in 0..width {
-                        y[i] = (x[i] - mean) * rate * weight[i] + bias[i];
-                    }
-                }
-            });
-        });
+        RowNorm { weight, bias, epsilon: self.epsilon }.forward(x, &mut y);
         Ok(result(y, layout))
     }
 
@@ -269,42 +250,18 @@ impl CustomOp3 for LayerNorm {
         &self,
         x: &Tensor,
         weight: &Tensor,
-        _bias: &Tensor,
+        bias: &Tensor,
         _y: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (input, weights, gradients) = (values(x), values(weight), values(gradient));
-        let (input, weights, gradients) = (input.slice()?, weights.slice()?, gradients.slice()?);
-        let width = weights.len();
-        let size = piece(width);
+        let [input, weights, biases, gradients] = [x, weight, bias, gradient].map(values);
+        let (input, weights) = (input.slice()?, weights.slice()?);
+        let norm = RowNorm { weight: weights, bias: biases.slice()?, epsilon: self.epsilon };
         let mut d_x = vec![0f32; input.len()];
-        let rows = d_x.par_chunks_mut(size).zip(input.par_chunks(size)).zip(gradients.par_chunks(size));
-        let (d_weight, d_bias): (Vec<Vec<f32>>, Vec<Vec<f32>>) = rows
-            .map(|((d_x, x), gradient)| {
-                let (mut d_weight, mut d_bias) = (vec![0f32; width], vec![0f32; width]);
-                vectorized(|| {
-                    let rows = d_x.chunks_exact_mut(width).zip(x.chunks_exact(width));
-                    for ((d_x, x), gradient) in rows.zip(gradient.chunks_exact(width)) {
-                        let (mean, rate) = self.moments(x);
-                        let normed = |i: usize| (x[i] - mean) * rate;
-                        let direct = |i: usize| gradient[i] * weights[i];
-                        let level = sum(direct, width) / width as f32;
-                        let slope = sum(|i| direct(i) * normed(i), width) / width as f32;
-                        for i in 0..width {
-                            d_x[i] = rate * (direct(i) - level - normed(i) * slope);
-                            d_weight[i] += gradient[i] * normed(i);
-                            d_bias[i] += gradient[i];
-                        }
-                    }
-                });
-                (d_weight, d_bias)
-            })
-            .unzip();
-        let total = |parts: &[Vec<f32>]| {
-            Tensor::from_vec(sum_of_rows(&parts.concat(), width), width, x.device()).map(Some)
-        };
-        let d_x = Tensor::from_vec(d_x, x.shape(), x.device())?;
-        Ok((Some(d_x), total(&d_weight)?, total(&d_bias)?))
+        let (mut d_weight, mut d_bias) = (vec![0f32; weights.len()], vec![0f32; weights.len()]);
+        norm.backward(input, gradients.slice()?, &mut d_x, &mut d_weight, &mut d_bias);
+        let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device()).map(Some);
+        Ok((tensor(d_x, x)?, tensor(d_weight, weight)?, tensor(d_bias, bias)?))
     }
 }
 

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::cursor::Cursor;
 use super::on_interrupt;
-use super::{encoder, number};
 use super::retrieve::listing;
+use super::{encoder, number};
 use crate::term::{self, Usage};
 
 /// Tokens of the prompts in a `--prefix-cache` file.
