@@ -1,0 +1,27 @@
+//! The coder's corpus: packages in, rows of tokens out (Section 4.2 and Appendix B of arXiv 2210.17236, and what small models need).
+//!
+//! Reading order: [`config`] (what is asked for) -> `blocks` (code and the APIs it calls), `dedup` (what repeats) and `library` (the APIs
+//! that tasks are made of) -> `code` (blocks below API lines, renamed twins) and `tasks` (documentation to calls; `names`, `parameters`,
+//! `values`, `wording` are their words) -> `document` and `tokenizer` (text to weighted tokens) -> `rows` (packing, files) -> `build`
+//! (the pipeline, restartable) and `card` (what it says of itself).
+
+mod blocks;
+mod build;
+mod card;
+mod code;
+mod config;
+mod dedup;
+mod document;
+mod library;
+mod names;
+mod parameters;
+mod rows;
+mod tasks;
+mod tokenizer;
+mod values;
+mod wording;
+
+pub use build::{Evaluation, Manifest, Statistics, TaskRow, build};
+pub use config::{DataConfig, PartConfig, Resampling, Resolution};
+pub use rows::Shard;
+pub use tokenizer::END;
