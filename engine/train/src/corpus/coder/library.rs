@@ -12,6 +12,9 @@ use crate::pairs::{ApiTable, Origin, Pair, prose};
 const MAX_SIGNATURE_BYTES: usize = 180;
 const MAX_REQUIRED: usize = 4;
 const MAX_WORDS: usize = 24;
+/// Lines that many of fit into a short row.
+const MAX_SMALL_DESCRIPTION: usize = 70;
+const MAX_SMALL_SIGNATURE: usize = 36;
 /// APIs of one library with the very same description.
 const MAX_ALIKE: usize = 2;
 /// Other wordings kept of each API.
@@ -31,6 +34,8 @@ pub(super) struct Api {
     pub queries: Vec<String>,
     /// Stems of the description's words.
     pub stems: FxHashSet<u64>,
+    /// Whether its line is short.
+    pub is_small: bool,
 }
 
 /// The APIs of one library.
@@ -38,6 +43,8 @@ pub(super) struct Shelf {
     /// Its top-level name.
     pub library: String,
     pub apis: Vec<Api>,
+    /// Those with short lines.
+    pub small: Vec<u32>,
     /// Stem -> the APIs whose description has it, where they are few.
     near: FxHashMap<u64, Vec<u32>>,
 }
@@ -51,7 +58,8 @@ impl Shelf {
             }
         }
         near.retain(|_, apis| (2..=40).contains(&apis.len()));
-        Self { library: library.to_owned(), apis, near }
+        let small = (0..apis.len()).filter(|&i| apis[i].is_small).map(|i| i as u32).collect();
+        Self { library: library.to_owned(), apis, small, near }
     }
 
     /// Without the APIs that `keep` refuses.
@@ -175,7 +183,10 @@ pub(super) fn shelves(
         let queries = said.get(&(library, api.name.as_str())).into_iter().flatten().map(|q| (*q).to_owned()).collect();
         let order = stable_hash(&[&api.qualified_name]);
         let name = api.name.clone();
-        let made = Api { name, kind, owner, parameters, description, queries, stems };
+        let is_small = description.len() <= MAX_SMALL_DESCRIPTION
+            && parameters.list.len() <= 3
+            && parameters.render(false, &mut str::to_owned).len() <= MAX_SMALL_SIGNATURE;
+        let made = Api { name, kind, owner, parameters, description, queries, stems, is_small };
         of_library.entry(library).or_default().push((order, made));
     }
     let mut shelves: Vec<Shelf> = of_library

@@ -35,10 +35,20 @@ pub(super) fn wish(api: &Api, distance: Distance, rng: &mut impl Rng) -> String 
     format!("{text}{end}")
 }
 
+/// Words that no sentence ends with.
+const OPEN_ENDS: &[&str] = &[
+    "a", "an", "the", "of", "to", "in", "on", "for", "and", "or", "is", "are", "be", "by", "with", "from", "that", "this", "as", "at",
+    "into", "if", "which", "using", "its", "their", "was", "where", "when", "than", "between", "given", "each", "any", "all",
+];
+
 fn shortened(text: &str, rng: &mut impl Rng) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     if words.len() > 9 && rng.random_bool(0.35) {
-        let kept = rng.random_range(7..=words.len());
+        let mut kept = rng.random_range(7..=words.len());
+        // Not in the middle of a phrase.
+        while kept > 4 && OPEN_ENDS.contains(&words[kept - 1].to_ascii_lowercase().as_str()) {
+            kept -= 1;
+        }
         return words[..kept].join(" ");
     }
     words.join(" ")
