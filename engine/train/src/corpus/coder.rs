@@ -17,6 +17,8 @@ mod names;
 mod parameters;
 mod rows;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
 mod values;
 mod wording;

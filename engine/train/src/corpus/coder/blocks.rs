@@ -23,7 +23,7 @@ const MAX_DOCSTRING_BYTES: usize = 160;
 const MAX_LINE_BYTES: usize = 120;
 
 /// One block, dedented.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct CodeBlock {
     /// The file in its package.
     pub path: String,
@@ -34,6 +34,17 @@ pub(super) struct CodeBlock {
     pub imports: Vec<(String, String)>,
     /// Calls of documented APIs: the byte of the name that is called, and the API's dotted name.
     pub calls: Vec<(usize, String)>,
+    /// Documented APIs of the libraries that the file imports which have the name of one that is called.
+    pub candidates: usize,
+    /// Share of its functions that are tests.
+    pub tests: f64,
+}
+
+impl CodeBlock {
+    /// The top-level name that its file is imported by.
+    pub fn library(&self) -> &str {
+        self.path.split('/').next().unwrap_or_default().trim_end_matches(".py")
+    }
 }
 
 /// The APIs of every library by their bare names: the paper's way to tell what is called.
@@ -99,8 +110,16 @@ pub(super) fn blocks(
                 imports.push((bound.clone(), full.clone()));
             }
         }
+        let mut called: Vec<&str> = calls.iter().map(|(_, full)| full.rsplit('.').next().unwrap_or_default()).collect();
+        called.sort_unstable();
+        called.dedup();
+        let has = |library: &&str, name: &str| bare.get(&(*library, name)).map_or(0, Vec::len);
+        let candidates =
+            called.iter().map(|name| resolver.libraries().iter().map(|library| has(library, name)).sum::<usize>()).sum();
+        let functions = clean.matches("def ").count();
+        let tests = clean.matches("def test").count() as f64 / functions.max(1) as f64;
         let line = text[..region.start].bytes().filter(|&byte| byte == b'\n').count() + 1;
-        blocks.push(CodeBlock { path: file.path.clone(), line, text: clean, imports, calls });
+        blocks.push(CodeBlock { path: file.path.clone(), line, text: clean, imports, calls, candidates, tests });
     }
     blocks
 }

@@ -23,14 +23,14 @@ use super::document::{Document, weight};
 use super::library::{self, Shelf, stable_hash};
 use super::rows::{Packer, Row, Shard, write_shard};
 use super::tasks::{Maker, Size};
-use super::tokenizer;
+use super::tokenizer::{self, Encoder};
 use crate::corpus::{SourceFile, read_wheel};
 use crate::pairs::make::{STACK_BYTES, Steps, key};
 use crate::pairs::{ApiTable, Benchmarks, MakeOptions, Pair, make};
 use crate::sources::{Package, SourceList, fetch};
 
 /// Of the code here: another number makes everything anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of code that one token stands for, at most: longer blocks are not looked at.
 const BYTES_PER_TOKEN: usize = 4;
 /// Documents that are made by one source of randomness.
@@ -166,17 +166,21 @@ struct Made {
 enum Outcome {
     Made(Made),
     Overlapping(String, String),
+    /// Longer than a row for sure.
+    TooLong,
     None,
 }
 
 /// What the documents of a part are made from.
 struct Source<'a> {
-    tokenizer: &'a Tokenizer,
-    end: u16,
+    encoder: &'a Encoder,
     maker: &'a Maker<'a>,
     coder: &'a Coder<'a>,
     blocks: &'a [CodeBlock],
-    with_calls: &'a [u32],
+    /// Chances of the blocks, and of those that call APIs.
+    chances: Chances,
+    chances_with_calls: Chances,
+    coder_merges: bool,
     benchmarks: Option<&'a Benchmarks>,
 }
 
@@ -254,26 +258,33 @@ impl<'a> Pipeline<'a> {
         self.statistics.blocks_with_calls = with_calls.len();
         self.statistics.held_out_blocks = held_out.len();
 
+        let weight_of = |block: &CodeBlock| {
+            let stars = config.stars.get(block.library()).copied().unwrap_or_default();
+            let mut apis: Vec<&str> = block.calls.iter().map(|(_, full)| full.as_str()).collect();
+            apis.sort_unstable();
+            apis.dedup();
+            config.resampling.weight(stars, block.tests, apis.len(), block.candidates)
+        };
         let partial = partial_of(&config.out);
         std::fs::create_dir_all(&partial).map_err(|cause| Error::io("create", &partial, cause))?;
         let everything = self.everything()?;
         let tokenizer = self.tokenizer(&partial, &everything, &maker, &training)?;
-        let end = tokenizer::end_of(&tokenizer)?;
+        let encoder = Encoder::new(tokenizer, config.tokenizer.is_none())?;
         let source = Source {
-            tokenizer: &tokenizer,
-            end,
+            encoder: &encoder,
             maker: &maker,
             coder: &coder,
             blocks: &training,
-            with_calls: &with_calls,
+            chances: Chances::new((0..training.len()).map(|i| (i, weight_of(&training[i])))),
+            chances_with_calls: Chances::new(with_calls.iter().map(|&i| (i as usize, weight_of(&training[i as usize])))),
+            coder_merges: config.merged,
             benchmarks: benchmarks.as_ref(),
         };
         let mut shards = Vec::new();
         for part in &config.part {
             shards.extend(self.part(&partial, &everything, part, &source)?);
         }
-        let evaluation =
-            self.evaluation(&partial, &tokenizer, end, &held_shelves, &words, &held_out, &table)?;
+        let evaluation = self.evaluation(&partial, &encoder, &held_shelves, &words, &held_out, &table)?;
         let mut hasher = Sha256::new();
         hasher.update(files::read_text(&partial.join("tokenizer.json"))?.as_bytes());
         for shard in shards.iter().chain(&evaluation) {
@@ -281,7 +292,7 @@ impl<'a> Pipeline<'a> {
         }
         let manifest = Manifest {
             version: 1,
-            vocab_size: tokenizer.get_vocab_size(true),
+            vocab_size: encoder.vocab_size(),
             tokenizer: "tokenizer.json".into(),
             block_tokens: config.block_tokens,
             digest: hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -422,7 +433,7 @@ impl<'a> Pipeline<'a> {
                 self.removed(&block.text, problem);
                 continue;
             }
-            let own = block.path.split('/').next().unwrap_or_default().trim_end_matches(".py");
+            let own = block.library();
             let library = |full: &str| full.split('.').next().unwrap_or_default().to_owned();
             let mut named: Vec<String> = block.imports.iter().map(|(_, full)| library(full)).collect();
             named.extend(block.calls.iter().filter_map(|(_, full)| table.id(full)).map(|id| table.api(id).library().to_owned()));
@@ -523,6 +534,7 @@ impl<'a> Pipeline<'a> {
                     }
                     match outcome {
                         Outcome::None => {}
+                        Outcome::TooLong => statistics.too_long += 1,
                         Outcome::Overlapping(text, problem) => {
                             statistics.overlapping += 1;
                             removed.push((text, problem));
@@ -591,8 +603,7 @@ impl<'a> Pipeline<'a> {
     fn evaluation(
         &self,
         partial: &Path,
-        tokenizer: &Tokenizer,
-        end: u16,
+        encoder: &Encoder,
         shelves: &[Shelf],
         words: &[String],
         blocks: &[CodeBlock],
@@ -612,7 +623,7 @@ impl<'a> Pipeline<'a> {
             // The same tokens count in both.
             sheet.code = vec![(sheet.code.iter().map(|(text, _)| text.as_str()).collect(), weight::CALL)];
             let row = |with_apis| -> Result<Row> {
-                let (tokens, mut weights) = sheet.document(with_apis).encode(tokenizer, end)?;
+                let (tokens, mut weights) = sheet.document(with_apis).encode(encoder)?;
                 weights.iter_mut().for_each(|weight| *weight = if *weight == weight::CALL { weight::CALL } else { 0 });
                 Ok(Row { tokens, weights })
             };
@@ -637,7 +648,7 @@ impl<'a> Pipeline<'a> {
                         break;
                     }
                     let Some(task) = maker.task(n_apis, Size::Full, &mut rng) else { continue };
-                    let length = task.document.encode(tokenizer, end)?.0.len();
+                    let length = task.document.encode(encoder)?.0.len();
                     if length <= config.block_tokens {
                         found += 1;
                         rows.push(TaskRow {
@@ -659,8 +670,8 @@ impl<'a> Pipeline<'a> {
 
 impl Source<'_> {
     fn document(&self, kind: &str, part: &PartConfig, rng: &mut ChaCha8Rng) -> Result<Outcome> {
-        let small = part.row_tokens <= 160;
-        let size = if rng.random_bool(if small { 0.85 } else { 0.15 }) { Size::Small } else { Size::Full };
+        let small = part.row_tokens <= 192;
+        let size = if rng.random_bool(if small { 0.96 } else { 0.15 }) { Size::Small } else { Size::Full };
         let mut code = None;
         let document: Option<Document> = match kind {
             "repeats" => {
@@ -676,32 +687,64 @@ impl Source<'_> {
                 let n_apis = several(small, rng);
                 self.maker.script(n_apis, size, rng)
             }
-            "code" => self.with_calls.choose(rng).and_then(|&i| {
-                let sheet = self.coder.sheet(&self.blocks[i as usize], rng)?;
+            "code" if self.coder_merges => return self.merged(part, rng),
+            "code" => self.chances_with_calls.draw(rng).and_then(|i| {
+                let sheet = self.coder.sheet(&self.blocks[i], rng)?;
                 code = Some((sheet.n_apis, sheet.n_noise, sheet.is_twin));
                 Some(sheet.document(true))
             }),
-            _ => self.blocks.choose(rng).map(|block| {
-                let mut document = Document::default();
-                document.push(&block.text, weight::PLAIN);
-                document
-            }),
+            _ => self.chances.draw(rng).map(|i| plain(&self.blocks[i])),
         };
         let Some(document) = document else { return Ok(Outcome::None) };
+        if document.text().len() > part.row_tokens * BYTES_PER_TOKEN {
+            return Ok(Outcome::TooLong);
+        }
         if let Some(problem) = self.benchmarks.and_then(|benchmarks| benchmarks.overlap(document.text())) {
             return Ok(Outcome::Overlapping(document.text().to_owned(), problem.to_owned()));
         }
-        let (tokens, weights) = document.encode(self.tokenizer, self.end)?;
+        let (tokens, weights) = document.encode(self.encoder)?;
         Ok(Outcome::Made(Made { tokens, weights, code }))
+    }
+
+    /// As many blocks of one file as a row holds, each below its API lines (A1, d1, A2, d2, ...).
+    fn merged(&self, part: &PartConfig, rng: &mut ChaCha8Rng) -> Result<Outcome> {
+        let Some(first) = self.chances_with_calls.draw(rng) else { return Ok(Outcome::None) };
+        let path = &self.blocks[first].path;
+        let (mut tokens, mut weights): (Vec<u16>, Vec<u8>) = (Vec::new(), Vec::new());
+        let mut counts = (0, 0, true);
+        for block in self.blocks[first..].iter().take_while(|block| block.path == *path) {
+            let sheet = self.coder.sheet(block, rng);
+            let document = match &sheet {
+                Some(sheet) => sheet.document(true),
+                None => plain(block),
+            };
+            if let Some(problem) = self.benchmarks.and_then(|benchmarks| benchmarks.overlap(document.text())) {
+                return Ok(Outcome::Overlapping(document.text().to_owned(), problem.to_owned()));
+            }
+            let (more, their) = document.encode(self.encoder)?;
+            // The end token of a block gives way to the next one.
+            let kept = tokens.len().saturating_sub(1);
+            if kept + more.len() > part.row_tokens {
+                break;
+            }
+            tokens.truncate(kept);
+            weights.truncate(kept);
+            tokens.extend(more);
+            weights.extend(their);
+            if let Some(sheet) = &sheet {
+                counts = (counts.0 + sheet.n_apis, counts.1 + sheet.n_noise, counts.2 && sheet.is_twin);
+            }
+        }
+        Ok(if tokens.is_empty() { Outcome::None } else { Outcome::Made(Made { tokens, weights, code: Some(counts) }) })
     }
 
     /// Random tokens said over and over: all that can be learned from it is to copy.
     fn repeats(&self, row_tokens: usize, rng: &mut ChaCha8Rng) -> (Vec<u16>, Vec<u8>) {
-        let size = self.tokenizer.get_vocab_size(true).min(usize::from(u16::MAX)) as u16;
+        let size = self.encoder.vocab_size().min(usize::from(u16::MAX)) as u16;
         let run: Vec<u16> = (0..rng.random_range(3..=16))
             .map(|_| loop {
                 let token = rng.random_range(0..size);
-                if token != self.end {
+                if token != self.encoder.end {
                     break token;
                 }
             })
@@ -711,15 +754,45 @@ impl Source<'_> {
         let mut tokens = run.repeat(times);
         let mut weights = vec![weight::NONE; run.len()];
         weights.resize(tokens.len(), weight::CALL);
-        tokens.push(self.end);
+        tokens.push(self.encoder.end);
         weights.push(weight::FREE);
         (tokens, weights)
     }
 }
 
+/// A block alone.
+fn plain(block: &CodeBlock) -> Document {
+    let mut document = Document::default();
+    document.push(&block.text, weight::PLAIN);
+    document
+}
+
+/// Sums of weights, to draw by.
+struct Chances {
+    sums: Vec<f64>,
+    what: Vec<usize>,
+}
+
+impl Chances {
+    fn new(weights: impl Iterator<Item = (usize, f64)>) -> Self {
+        let (mut sums, mut what, mut sum) = (Vec::new(), Vec::new(), 0.0);
+        for (i, weight) in weights.filter(|(_, weight)| *weight > 0.0) {
+            sum += weight;
+            sums.push(sum);
+            what.push(i);
+        }
+        Self { sums, what }
+    }
+
+    fn draw(&self, rng: &mut impl Rng) -> Option<usize> {
+        let at = rng.random_range(0.0..*self.sums.last()?);
+        self.what.get(self.sums.partition_point(|sum| *sum <= at)).copied()
+    }
+}
+
 fn several(small: bool, rng: &mut impl Rng) -> usize {
     match rng.random_range(0..100) {
-        _ if small => rng.random_range(2..=3),
+        _ if small => if rng.random_bool(0.75) { 2 } else { 3 },
         0..35 => 2,
         35..65 => 3,
         65..85 => 4,

@@ -288,3 +288,74 @@ impl<'a> Visitor<'a> for KeywordFinder<'_> {
         walk_expr(self, expr);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use inhouse_core::api::ApiKind;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn twins_are_one_with_themselves() {
+        let api = |full: &str, kind, signature: &str| ApiDoc {
+            name: full.rsplit('.').next().unwrap().into(),
+            qualified_name: full.into(),
+            module: full.split('.').next().unwrap().into(),
+            kind: Some(kind),
+            signature: signature.into(),
+            description: "Works on a Cloth as weave_all does.".into(),
+            ..ApiDoc::default()
+        };
+        let table = ApiTable::new(vec![
+            api("loom.weave_all", ApiKind::Function, "(threads, pattern_name=None) -> Cloth"),
+            api("loom.Cloth.hem", ApiKind::Method, "(width)"),
+            api("loom.other", ApiKind::Function, "(x)"),
+        ]);
+        let text = "def shirt(threads):\n    cloth = lm.weave_all(threads, pattern_name=3)\n    print(weave_all)\n    return cloth.hem(2)\n";
+        let at = |what: &str| text.find(what).unwrap();
+        let block = CodeBlock {
+            path: "shop/a.py".into(),
+            line: 1,
+            text: text.into(),
+            imports: vec![("lm".into(), "loom".into()), ("weave_all".into(), "loom.weave_all".into())],
+            calls: vec![(at("weave_all"), "loom.weave_all".into()), (at("hem"), "loom.Cloth.hem".into())],
+            candidates: 2,
+            tests: 0.0,
+        };
+        let words = ["red".to_owned()];
+        let coder = Coder::new(&table, &words, 0.0, 1.0, false);
+        let mut renamed_keywords = 0;
+        for seed in 0..60 {
+            let sheet = coder.sheet(&block, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
+            let document = sheet.document(true);
+            let text = document.text();
+            for old in ["loom", "weave_all", "hem", "Cloth", "lm."] {
+                assert!(!text.contains(old), "{old}: {text}");
+            }
+            let name_of = |n: usize| {
+                let mut lines = text.lines().filter(|line| line.starts_with("# ") && line.contains("): ") || line.contains(") -> "));
+                lines.nth(n).unwrap()[2..].split('(').next().unwrap().to_owned()
+            };
+            for n in 0..2 {
+                let name = name_of(n);
+                assert!(sheet.code.iter().any(|(piece, weight)| *piece == name && *weight == weight::NAME), "{name}: {text}");
+            }
+            // A keyword is the one of the line.
+            let keyword = text.split("(threads, ").nth(1).or_else(|| text.split(", ").nth(1)).is_some();
+            assert!(keyword);
+            if !text.contains("pattern_name") {
+                renamed_keywords += 1;
+                let given = sheet.code.iter().map(|(piece, _)| piece.as_str()).collect::<String>();
+                let given = given.split("(threads, ").nth(1).unwrap().split('=').next().unwrap().to_owned();
+                assert!(sheet.block.contains(&format!("{given}=None")), "{text}");
+            }
+            assert!(docs::parse_source(text).is_some());
+            assert_eq!(sheet.document(false).text(), text.split_once("# [end]\n").unwrap().1);
+        }
+        assert!(renamed_keywords > 10);
+        let plain = Coder::new(&table, &words, 0.0, 0.0, false).sheet(&block, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        assert!(plain.document(true).text().contains("# weave_all(threads, pattern_name=None) -> Cloth: Works on a Cloth as weave_all does.\n"));
+        assert!(plain.imports.contains("import loom as lm\nfrom loom import weave_all\n"));
+    }
+}

@@ -1,5 +1,6 @@
 //! The `[data]` part of a coder's TOML file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use inhouse_core::{Error, ErrorKind, Result, files};
@@ -43,9 +44,16 @@ pub struct DataConfig {
     /// For every API that a block calls, the chance that another one of its library is put beside it.
     #[serde(default = "noise")]
     pub noise: f64,
+    /// Whether documents of code are files (A1, d1, A2, d2, ...: each block below its API lines), as many blocks as a row holds; else
+    /// single blocks.
+    #[serde(default)]
+    pub merged: bool,
     /// How often a block of code is taken.
     #[serde(default)]
     pub resampling: Resampling,
+    /// Stars of packages, for `resampling`; 0 where they are not known.
+    #[serde(default)]
+    pub stars: BTreeMap<String, f64>,
     /// Share of the blocks with API lines in which the library has other names.
     #[serde(default = "twins")]
     pub twins: f64,
@@ -90,6 +98,20 @@ pub enum Resampling {
     PaperText,
     /// As the paper's code has it.
     PaperCode,
+}
+
+impl Resampling {
+    /// The weight of code from a package with so many `stars`, of whose functions the share `tests` are tests, and which calls
+    /// `apis` APIs whose names `candidates` APIs have. The paper's data has no share of tests and takes it for 1.
+    pub(super) fn weight(self, stars: f64, tests: f64, apis: usize, candidates: usize) -> f64 {
+        let ambiguity = if apis == 0 { 5.0 } else { (candidates.max(apis) as f64 / apis as f64).ln().clamp(0.0, 5.0) };
+        let tests = (1.5 - tests).clamp(0.0, 1.0);
+        match self {
+            Self::None => 1.0,
+            Self::PaperText => (1.0 + 0.2 * (stars + 1.0).ln().clamp(0.0, 5.0)) * tests * (5.0 - 0.2 * ambiguity),
+            Self::PaperCode => (1.0 + (stars + 1.0).log10().clamp(0.0, 5.0) / 5.0) * tests * (1.0 - ambiguity / 5.0),
+        }
+    }
 }
 
 /// One part of the corpus: shares are of tokens.
@@ -199,7 +221,7 @@ fn vocabulary() -> usize {
 }
 
 fn block_tokens() -> usize {
-    320
+    384
 }
 
 fn noise() -> f64 {
@@ -224,4 +246,47 @@ fn evaluation_tasks() -> usize {
 
 fn evaluation_rows() -> usize {
     400
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_appendix_b() {
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        near(Resampling::None.weight(9.0, 1.0, 1, 50), 1.0);
+        // No star, no test, names that are the APIs' own.
+        near(Resampling::PaperText.weight(0.0, 0.0, 3, 3), 5.0);
+        near(Resampling::PaperCode.weight(0.0, 0.0, 3, 3), 1.0);
+        // 99 stars, nothing but tests, e candidates for each.
+        near(Resampling::PaperCode.weight(99.0, 1.0, 1000, 2718), 1.4 * 0.5 * (1.0 - 2.718_f64.ln() / 5.0));
+        near(Resampling::PaperText.weight(1e9, 1.0, 1000, 2718), 2.0 * 0.5 * (5.0 - 0.2 * 2.718_f64.ln()));
+        // Code without APIs is never taken by the code's rule.
+        near(Resampling::PaperCode.weight(0.0, 0.0, 0, 0), 0.0);
+    }
+
+    #[test]
+    fn senseless_values_are_refused() {
+        let text = |change: &str| {
+            let (from, to) = change.split_once(" -> ").unwrap();
+            let text = "[data]\nfolders = [\"a\"]\ncache = \"c\"\nout = \"o\"\nnoise = 0.1\n[[data.part]]\nname = \"full\"\ntokens = 10\nrow_tokens = 64\none = 1.0\n";
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("coder.toml");
+            std::fs::write(&path, text.replace(from, to)).unwrap();
+            DataConfig::read(&path).map_err(|error| error.to_string())
+        };
+        assert!(text("0.1 -> 0.2").is_ok());
+        for (change, said) in [
+            ("0.1 -> 1.5", "noise = 1.5"),
+            ("\"full\" -> \"a/b\"", "plain word"),
+            ("one = 1.0 -> one = 0.0", "shares"),
+            ("row_tokens = 64 -> row_tokens = 4096", "row_tokens = 4096"),
+            ("noise -> nois", "unknown field"),
+            ("[\"a\"] -> []", "nothing to read"),
+        ] {
+            let error = text(change).unwrap_err();
+            assert!(error.contains(said), "{change}: {error}");
+        }
+    }
 }

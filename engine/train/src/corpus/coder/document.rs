@@ -1,7 +1,8 @@
 //! One document of the corpus: its text, how much each part of it counts, and where a cursor may stand.
 
-use inhouse_core::{Error, ErrorKind, Result};
-use tokenizers::Tokenizer;
+use inhouse_core::Result;
+
+use super::tokenizer::Encoder;
 
 /// Loss weights in hundredths.
 pub(super) mod weight {
@@ -49,29 +50,29 @@ impl Document {
         &self.text
     }
 
-    /// Its tokens, `end` after them, and the weight of predicting each; the first is never predicted.
-    pub fn encode(&self, tokenizer: &Tokenizer, end: u16) -> Result<(Vec<u16>, Vec<u8>)> {
+    /// Its tokens, the end token after them, and the weight of predicting each; the first is never predicted.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn encode(&self, encoder: &Encoder) -> Result<(Vec<u16>, Vec<u8>)> {
         let mut tokens = Vec::new();
         let mut weights = Vec::new();
+        let bytes = self.text.as_bytes();
         let mut begin = 0;
         for &cut in self.cuts.iter().chain([&self.text.len()]) {
-            let piece = &self.text[begin..cut];
-            let encoded = tokenizer.encode(piece, false).map_err(|cause| {
-                Error::new(ErrorKind::Backend, format!("tokenizer: {cause}"))
-            })?;
-            for (id, (from, to)) in encoded.get_ids().iter().zip(encoded.get_offsets()) {
-                let id = u16::try_from(*id)
-                    .map_err(|_| Error::new(ErrorKind::Unsupported, format!("token {id} does not fit into 16 bits")))?;
+            for (id, from) in encoder.encode(&self.text[begin..cut])? {
                 // A token counts as its first letter does, whatever space it brings along.
-                let blank = piece.get(*from..*to).map_or(0, |text| text.len() - text.trim_start().len());
-                let at = begin + if from + blank < *to { from + blank } else { *from };
+                let mut at = begin + from;
+                if bytes[at] == b' ' && at + 1 < cut {
+                    at += 1;
+                }
                 let i = self.weights.partition_point(|(start, _)| *start <= at);
                 tokens.push(id);
                 weights.push(i.checked_sub(1).map_or(weight::NONE, |i| self.weights[i].1));
             }
             begin = cut;
         }
-        tokens.push(end);
+        tokens.push(encoder.end);
         weights.push(self.weights.last().map_or(weight::NONE, |(_, last)| *last).min(weight::CALL));
         weights[0] = weight::NONE;
         Ok((tokens, weights))

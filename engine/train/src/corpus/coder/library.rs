@@ -13,8 +13,8 @@ const MAX_SIGNATURE_BYTES: usize = 180;
 const MAX_REQUIRED: usize = 4;
 const MAX_WORDS: usize = 24;
 /// Lines that many of fit into a short row.
-const MAX_SMALL_DESCRIPTION: usize = 70;
-const MAX_SMALL_SIGNATURE: usize = 36;
+const MAX_SMALL_DESCRIPTION: usize = 56;
+const MAX_SMALL_SIGNATURE: usize = 24;
 /// APIs of one library with the very same description.
 const MAX_ALIKE: usize = 2;
 /// Other wordings kept of each API.

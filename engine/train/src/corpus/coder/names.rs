@@ -56,6 +56,11 @@ impl Names<'_> {
 
     /// A name as a function has it, or (`camel`) a class.
     pub fn name(&self, camel: bool, rng: &mut impl Rng) -> String {
+        self.name_of(camel, 24, rng)
+    }
+
+    /// A name of at most so many letters, from about ten on.
+    pub fn name_of(&self, camel: bool, most: usize, rng: &mut impl Rng) -> String {
         loop {
             let n_parts = match rng.random_range(0..100) {
                 0..35 => 1,
@@ -64,7 +69,7 @@ impl Names<'_> {
             };
             let parts: Vec<String> = (0..n_parts).map(|_| self.part(rng)).collect();
             let name = if camel { parts.iter().map(|part| capitalized(part)).collect() } else { parts.join("_") };
-            if (4..=24).contains(&name.len()) && !is_keyword(&name) && reserved(&name) == self.held_out {
+            if (4..=most).contains(&name.len()) && !is_keyword(&name) && reserved(&name) == self.held_out {
                 return name;
             }
         }

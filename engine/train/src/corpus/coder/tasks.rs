@@ -161,7 +161,7 @@ impl<'a> Maker<'a> {
         let mut apis = self.with_others(shelf, first, n_apis, size, rng)?;
         apis.shuffle(rng);
         let cast = self.cast(shelf, &apis, size, rng);
-        let n_steps = rng.random_range(2..=(n_apis + 1).min(5));
+        let n_steps = if size == Size::Small { 2 } else { rng.random_range(2..=(n_apis + 1).min(5)) };
         let mut steps: Vec<usize> = (0..cast.entries.len()).collect();
         steps.shuffle(rng);
         while steps.len() < n_steps {
@@ -263,6 +263,7 @@ impl<'a> Maker<'a> {
     fn cast(&self, shelf: &'a Shelf, apis: &[&'a Api], size: Size, rng: &mut impl Rng) -> Cast<'a> {
         // Names that mean something are real libraries' way, so some tasks keep theirs.
         let keeps = !self.names.held_out && rng.random_bool(0.12);
+        let most = if size == Size::Small { 14 } else { 24 };
         let mut names: FxHashMap<String, String> = FxHashMap::default();
         let mut taken: FxHashSet<String> = FxHashSet::default();
         let mut invent = |old: &str, names: &mut FxHashMap<String, String>, rng: &mut _| {
@@ -270,9 +271,9 @@ impl<'a> Maker<'a> {
                 return name.clone();
             }
             let camel = old.starts_with(|c: char| c.is_ascii_uppercase());
-            let mut name = if keeps { old.to_owned() } else { self.names.name(camel, rng) };
+            let mut name = if keeps { old.to_owned() } else { self.names.name_of(camel, most, rng) };
             while !keeps && !taken.insert(name.clone()) {
-                name = self.names.name(camel, rng);
+                name = self.names.name_of(camel, most, rng);
             }
             names.insert(old.to_owned(), name.clone());
             name
@@ -591,4 +592,85 @@ fn named_after(comment: &str) -> String {
         .collect();
     let name = words.join("_");
     if name.is_empty() || super::names::is_keyword(&name) { "solve".into() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::coder::library::shelves;
+    use crate::pairs::ApiTable;
+    use inhouse_core::ApiDoc;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    fn table() -> ApiTable {
+        let verbs = ["gather", "split", "paint", "carry", "mend", "weigh", "polish", "stack", "rinse", "fold", "label", "trace"];
+        let things = ["threads", "pots", "letters", "wheels"];
+        let apis = (0..48).map(|i| {
+            let (verb, thing) = (verbs[i % 12], things[i / 12]);
+            let kind = [ApiKind::Function, ApiKind::Method][i % 2];
+            let owner = if kind == ApiKind::Method { "Cart." } else { "" };
+            ApiDoc {
+                name: format!("{verb}_{thing}"),
+                qualified_name: format!("loom.{owner}{verb}_{thing}"),
+                module: "loom".into(),
+                kind: Some(kind),
+                signature: "(rows, limit: int = 3, *, soft=False) -> Cart".into(),
+                description: format!("{} the {thing} of {verb}_{thing} beside river {i}.", super::super::names::capitalized(verb)),
+                ..ApiDoc::default()
+            }
+        });
+        ApiTable::new(apis.collect())
+    }
+
+    #[test]
+    fn the_block_alone_has_the_name_and_the_comment_decides() {
+        let table = table();
+        let shelves = shelves(&table, &[], 100, &|_| true);
+        let words = vec!["red".to_owned(), "tree".to_owned()];
+        let maker = Maker::new(&shelves, &words, true);
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let mut places = [0; 3];
+        let mut made = 0;
+        for _ in 0..600 {
+            let Some(task) = maker.task(3, Size::Full, &mut rng) else { continue };
+            made += 1;
+            assert!(!task.prompt_no_api.contains(&task.name) && task.line.contains(&task.name), "{task:?}");
+            assert!(task.document.text().starts_with(&format!("{}{}", task.prompt, task.line)));
+            // No old name is left, neither in the block nor below it.
+            assert!(!task.prompt.contains("_threads") && !task.prompt.contains("_pots"), "{}", task.prompt);
+            let lines: Vec<&str> = task.prompt.lines().skip(1).take(3).collect();
+            let place = lines.iter().position(|line| line.starts_with(&format!("# {}(", task.name))).unwrap();
+            places[place] += 1;
+            let words = stems(&task.prompt_no_api);
+            let shared = |line: &str| stems(line.split_once("): ").or_else(|| line.split_once("Cart: ")).map_or("", |(_, says)| says)).intersection(&words).count();
+            let best = (0..3).max_by_key(|&i| (shared(lines[i]), i == place)).unwrap();
+            assert_eq!(best, place, "{}", task.prompt);
+        }
+        assert!(made > 200, "{made}");
+        assert!(places.iter().all(|&count| count * 5 > made), "the right one is at any place: {places:?}");
+    }
+
+    #[test]
+    fn names_weigh_and_prompts_end_at_cuts() {
+        let table = table();
+        let shelves = shelves(&table, &[], 100, &|_| true);
+        let maker = Maker::new(&shelves, &[], false);
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        let texts: Vec<String> = (0..400)
+            .filter_map(|_| maker.script(3, Size::Full, &mut rng))
+            .map(|document| document.text().to_owned())
+            .collect();
+        assert!(texts.len() > 100 && texts.iter().any(|text| text.matches("\n# ").count() > 6));
+        let tokenizer = crate::corpus::coder::tokenizer::train(&texts, 500).unwrap();
+        let task = (0..50).find_map(|_| maker.task(1, Size::Small, &mut rng)).unwrap();
+        let encoder = crate::corpus::coder::tokenizer::Encoder::new(tokenizer.clone(), true).unwrap();
+        let (tokens, weights) = task.document.encode(&encoder).unwrap();
+        assert_eq!((tokens.len(), *tokens.last().unwrap(), weights[0]), (weights.len(), 0, 0));
+        let prompt = tokenizer.encode(task.prompt.as_str(), false).unwrap();
+        let ids: Vec<u16> = prompt.get_ids().iter().map(|id| *id as u16).collect();
+        assert_eq!(tokens[..ids.len()], ids, "what is generated goes on from the prompt's own tokens");
+        let named: Vec<u32> = tokens.iter().zip(&weights).filter(|(_, w)| **w == weight::NAME).map(|(id, _)| u32::from(*id)).collect();
+        assert_eq!(tokenizer.decode(&named, false).unwrap().trim(), task.name);
+    }
 }

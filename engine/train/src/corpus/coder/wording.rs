@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn identifiers_are_renamed_and_words_are_not() {
         let names: FxHashMap<String, String> =
-            [("DataFrame", "Zib"), ("drop", "mol"), ("read_csv", "ged")].map(|(a, b)| (a.into(), b.into())).into();
+            [("DataFrame", "Zib"), ("drop", "mol"), ("read_csv", "ged")].map(|(a, b)| (a.to_owned(), b.to_owned())).into_iter().collect();
         let text = "Drop or drop() rows of the DataFrame, as read_csv and obj.drop do; drop them.";
         let expected = "Drop or mol() rows of the Zib, as ged and obj.mol do; drop them.";
         assert_eq!(renamed(text, &names), expected);
