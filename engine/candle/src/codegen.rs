@@ -3,7 +3,10 @@
 //! A decoder with one layer norm per block that feeds attention and feed-forward side by side, rotary embedding in GPT-J's
 //! interleaved order on the first `rotary_dim` dimensions of each head, tanh-GELU, and an output projection with a bias.
 
+mod gradient;
+
 use std::ops::Range;
+use std::sync::Mutex;
 
 use candle_core::{DType, Device, Tensor};
 use inhouse_core::decode::TokenId;
@@ -15,6 +18,7 @@ use crate::config::ConfigFile;
 use crate::layers::{Linear, Loader, Norm};
 use crate::model::Network;
 use crate::ops::{Activation, Ops, Pairs, Rotary, Turns};
+use crate::trainable::{Batch, Gradient, Loss};
 
 /// Blocks of the fused qkv projection: CodeGen was trained on TPU v4 with four-way model parallelism, and its
 /// checkpoints keep that layout whatever runs them (`mp_num` in transformers' `modeling_codegen.py`).
@@ -156,6 +160,8 @@ pub(crate) struct CodeGen {
     final_norm: Norm,
     output: Linear,
     rotary: Rotary,
+    /// What the written-out gradient computes in, kept from one batch to the next.
+    room: Mutex<gradient::Room>,
 }
 
 impl CodeGen {
@@ -183,7 +189,8 @@ impl CodeGen {
         };
         let rotary = Rotary::new(config.rotary_dim, ROTARY_BASE, Pairs::Neighbours);
         let (dtype, device) = (loader.dtype, loader.device.clone());
-        Ok(Self { config, dtype, device, embedding, blocks, final_norm, output, rotary })
+        let room = Mutex::default();
+        Ok(Self { config, dtype, device, embedding, blocks, final_norm, output, rotary, room })
     }
 
     /// `[rows, n_embd]` to queries, keys and values, each `[n_head, rows, head_dim]`.
@@ -243,5 +250,14 @@ impl Network for CodeGen {
         let x = x.index_select(&Tensor::new(wanted, &self.device)?, 0)?;
         let x = self.final_norm.apply(&x, ops)?;
         self.output.apply(&x, ops)?.to_dtype(DType::F32)
+    }
+
+    fn written_out(
+        &self,
+        batch: &Batch<'_>,
+        gradient: Option<Gradient<'_>>,
+    ) -> Option<candle_core::Result<Loss>> {
+        let here = self.device.is_cpu() && self.dtype == DType::F32;
+        here.then(|| self.loss_written_out(batch, gradient))
     }
 }

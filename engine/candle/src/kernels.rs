@@ -30,20 +30,20 @@ pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
 }
 
 /// Read access to a CPU tensor's elements.
-pub(crate) struct Values<'a, G> {
-    storage: G,
+pub(crate) struct Values<'a> {
+    storage: Box<dyn Deref<Target = Storage> + 'a>,
     layout: &'a Layout,
 }
 
 /// Read access to `tensor`.
-pub(crate) fn values(tensor: &Tensor) -> Values<'_, impl Deref<Target = Storage>> {
+pub(crate) fn values(tensor: &Tensor) -> Values<'_> {
     let (storage, layout) = tensor.storage_and_layout();
-    Values { storage, layout }
+    Values { storage: Box::new(storage), layout }
 }
 
-impl<G: Deref<Target = Storage>> Values<'_, G> {
+impl Values<'_> {
     pub fn slice(&self) -> Result<&[f32]> {
-        match &*self.storage {
+        match &**self.storage {
             Storage::Cpu(storage) => slice(storage, self.layout),
             _ => bail!("expected a tensor on the CPU"),
         }
@@ -96,7 +96,7 @@ fn erf(x: f32) -> f32 {
 const PIECE: usize = 1 << 14;
 
 /// Rows of `width` that a thread takes at a time, in elements.
-fn piece(width: usize) -> usize {
+pub(crate) fn piece(width: usize) -> usize {
     width * (PIECE / width.max(1)).max(1)
 }
 
@@ -145,7 +145,7 @@ impl CustomOp1 for Gelu {
 }
 
 /// The sum of the rows of a matrix of `width` columns.
-fn sum_of_rows(matrix: &[f32], width: usize) -> Vec<f32> {
+pub(crate) fn sum_of_rows(matrix: &[f32], width: usize) -> Vec<f32> {
     let add = |mut sum: Vec<f32>, row: &[f32]| {
         sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         sum
@@ -208,8 +208,9 @@ pub(crate) struct LayerNorm {
 /// Sums that are kept apart, so that additions need not wait for each other.
 const LANES: usize = 16;
 
+/// The sum of `n` numbers.
 #[inline(always)]
-fn sum(values: impl Fn(usize) -> f32, n: usize) -> f32 {
+pub(crate) fn lane_sum(values: impl Fn(usize) -> f32, n: usize) -> f32 {
     let mut sums = [0f32; LANES];
     let whole = n - n % LANES;
     for begin in (0..whole).step_by(LANES) {
@@ -225,8 +226,8 @@ impl LayerNorm {
     #[inline(always)]
     fn moments(&self, x: &[f32]) -> (f32, f32) {
         let n = x.len();
-        let mean = sum(|i| x[i], n) / n as f32;
-        let variance = sum(|i| (x[i] - mean) * (x[i] - mean), n) / n as f32;
+        let mean = lane_sum(|i| x[i], n) / n as f32;
+        let variance = lane_sum(|i| (x[i] - mean) * (x[i] - mean), n) / n as f32;
         (mean, 1.0 / (variance + self.epsilon).sqrt())
     }
 }
@@ -288,8 +289,8 @@ impl CustomOp3 for LayerNorm {
                         let (mean, rate) = self.moments(x);
                         let normed = |i: usize| (x[i] - mean) * rate;
                         let direct = |i: usize| gradient[i] * weights[i];
-                        let level = sum(direct, width) / width as f32;
-                        let slope = sum(|i| direct(i) * normed(i), width) / width as f32;
+                        let level = lane_sum(direct, width) / width as f32;
+                        let slope = lane_sum(|i| direct(i) * normed(i), width) / width as f32;
                         for i in 0..width {
                             d_x[i] = rate * (direct(i) - level - normed(i) * slope);
                             d_weight[i] += gradient[i] * normed(i);

@@ -20,6 +20,16 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
+    /// `[out, in]`, or `[in, out]` for GPT-2.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// `[out]`, where there is one.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
     /// A projection that shares the weight `[out, in]` of an embedding.
     pub fn tied(weight: &Tensor, bias: Option<Tensor>) -> Self {
         Self { weight: weight.clone(), inputs_first: false, bias }
@@ -45,6 +55,11 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
+    /// Weight, bias where there is one, and epsilon.
+    pub fn parts(&self) -> (&Tensor, Option<&Tensor>, f64) {
+        (&self.weight, self.bias.as_ref(), self.epsilon)
+    }
+
     pub fn apply(&self, x: &Tensor, ops: Ops) -> candle_core::Result<Tensor> {
         match &self.bias {
             Some(bias) => ops.layer_norm(x, &self.weight, bias, self.epsilon),

@@ -51,7 +51,7 @@ pub use encoder::{
     EncoderSettings, Pooling, SETTINGS_FILE, Towers, TrainableEncoder, encoder_fingerprint, load_encoder,
 };
 pub use tokenizer::HfTokenizer;
-pub use trainable::{Example, Trainable};
+pub use trainable::{Example, Gradients, Lesson, Loss, Trainable};
 pub use wordpiece::WordPiece;
 
 /// Element type that a model computes in.

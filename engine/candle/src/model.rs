@@ -15,6 +15,7 @@ use crate::decoder::CellDecoder;
 use crate::encoder_decoder::EncoderDecoder;
 use crate::ops::Ops;
 use crate::tokenizer::HfTokenizer;
+use crate::trainable::{Batch, Gradient, Loss};
 
 /// The weights and the forward pass of an architecture.
 ///
@@ -39,6 +40,12 @@ pub(crate) trait Network: Send + Sync {
         wanted: &[u32],
         ops: Ops,
     ) -> CandleResult<Tensor>;
+
+    /// The loss of a batch, and its gradient where it is asked for, by code that is written out for the network instead of derived
+    /// from its forward pass: faster, where there is such code for where the weights are.
+    fn written_out(&self, _batch: &Batch<'_>, _gradient: Option<Gradient<'_>>) -> Option<CandleResult<Loss>> {
+        None
+    }
 
     /// The encoder, where the prompt goes to one.
     fn encoder(&self) -> Option<&dyn Encoder> {

@@ -164,6 +164,11 @@ impl Rotary {
         Self { frequencies, pairs }
     }
 
+    /// One for each pair of dimensions, in radians per position.
+    pub fn frequencies(&self) -> &[f32] {
+        &self.frequencies
+    }
+
     /// Changes each frequency, for models whose context was stretched after training.
     pub fn map(mut self, change: impl Fn(f64) -> f64) -> Self {
         for frequency in &mut self.frequencies {

@@ -1,12 +1,14 @@
 //! `inhouse-train`: training data from public packages, and the trainers.
 //!
 //! Reading order: [`sources`] (the pinned packages) -> [`corpus`] (their files and blocks) -> [`pairs`] (what is said of code,
-//! and the APIs it calls) -> [`retriever`] (the dual encoder's trainer), on [`optimizer`] (AdamW, schedule, clipping) and
-//! [`snapshot`] (what a killed run goes on from). Nothing of a package is ever run.
+//! and the APIs it calls) -> [`retriever`] (the dual encoder's trainer) and [`coder`] (the language model's), on [`optimizer`] (AdamW,
+//! schedule, clipping) and [`snapshot`] (what a killed run goes on from). Nothing of a package is ever run.
 
 #![forbid(unsafe_code)]
 
+pub mod coder;
 pub mod corpus;
+mod journal;
 pub mod optimizer;
 pub mod pairs;
 pub mod retriever;

@@ -3,8 +3,10 @@
 //! Weights and moments are kept here in f32, whatever the network computes in; the network's variables are copies.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
+use inhouse_candle::checkpoint::Checkpoint;
 use inhouse_core::{Error, ErrorKind, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -97,6 +99,18 @@ impl Optimizer {
             return Err(Error::new(ErrorKind::InvalidArgument, "nothing to train"));
         }
         Ok(Self { constants, slots, step: 0 })
+    }
+
+    /// Takes the weights out of a checkpoint in f32: the variables of a network in half precision are rounded copies.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or lacks a tensor.
+    pub fn master_weights(&mut self, dir: &Path) -> Result<()> {
+        let checkpoint = Checkpoint::open(dir)?;
+        for (name, (_, slot)) in &mut self.slots {
+            slot.weights = values(&checkpoint.tensor(name, &slot.shape, DType::F32, &Device::Cpu)?)?;
+        }
+        Ok(())
     }
 
     /// Steps done.
@@ -218,7 +232,6 @@ fn write(variable: &Var, slot: &Slot) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn rates_go_up_and_down() {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use inhouse_candle::checkpoint::{Checkpoint, write_safetensors};
 use inhouse_core::{Error, ErrorKind, Result, files};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{Optimizer, Slot, values};
@@ -24,13 +25,18 @@ struct State {
     step: u64,
     /// Of everything that the steps depend on: a run with other data or settings is another run.
     run: String,
+    /// What the trainer keeps beside the optimizer.
+    #[serde(default)]
+    rest: serde_json::Value,
 }
 
-/// Writes the state of `optimizer` below `folder`; older snapshots are removed, the two newest stay.
+/// Writes the state of `optimizer`, and `rest` of the trainer's own, below `folder`; older snapshots are removed, the two newest stay.
 ///
 /// # Errors
 /// A file cannot be written; older snapshots are then as they were.
-pub fn write(folder: &Path, optimizer: &Optimizer, run: &str) -> Result<()> {
+pub fn write(folder: &Path, optimizer: &Optimizer, run: &str, rest: &impl Serialize) -> Result<()> {
+    let rest = serde_json::to_value(rest)
+        .map_err(|cause| Error::new(ErrorKind::Internal, format!("cannot write the state: {cause}")))?;
     std::fs::create_dir_all(folder).map_err(|cause| Error::io("create", folder, cause))?;
     let partial = folder.join(".partial");
     if partial.exists() {
@@ -46,7 +52,7 @@ pub fn write(folder: &Path, optimizer: &Optimizer, run: &str) -> Result<()> {
     let tensors =
         names.iter().map(|(name, slot, of)| (name.as_str(), (slot.shape.clone(), of(slot).clone())));
     write_safetensors(&partial.join("model.safetensors"), &tensors.collect())?;
-    let state = State { version: 1, step: optimizer.step(), run: run.to_owned() };
+    let state = State { version: 1, step: optimizer.step(), run: run.to_owned(), rest };
     files::write_atomic(&partial.join("state.json"), |file| Ok(serde_json::to_writer(file, &state)?))?;
     let whole = folder.join(format!("{PREFIX}{}", optimizer.step()));
     if whole.exists() {
@@ -90,12 +96,16 @@ pub fn exists(folder: &Path) -> Result<bool> {
     Ok(!list(folder)?.is_empty())
 }
 
-/// Puts `optimizer` into the newest state below `folder`; false: there is none.
+/// Puts `optimizer` into the newest state below `folder`, and gives what else the trainer kept; `None`: there is none.
 ///
 /// # Errors
 /// A snapshot is damaged, or is of another run.
-pub fn restore(folder: &Path, optimizer: &mut Optimizer, run: &str) -> Result<bool> {
-    let Some((_, newest)) = list(folder)?.pop() else { return Ok(false) };
+pub fn restore<T: DeserializeOwned>(
+    folder: &Path,
+    optimizer: &mut Optimizer,
+    run: &str,
+) -> Result<Option<T>> {
+    let Some((_, newest)) = list(folder)?.pop() else { return Ok(None) };
     let path = newest.join("state.json");
     let state: State =
         serde_json::from_str(&files::read_text(&path)?).map_err(|cause| Error::data(&path, cause))?;
@@ -121,6 +131,7 @@ pub fn restore(folder: &Path, optimizer: &mut Optimizer, run: &str) -> Result<bo
             [PARTS[0].0, PARTS[1].0, PARTS[2].0].map(|part| read(part, name, &shape));
         slots.insert(name.to_owned(), Slot { weights: weights?, mean: mean?, square: square?, shape });
     }
+    let rest = serde_json::from_value(state.rest).map_err(|cause| Error::data(&path, cause))?;
     optimizer.restore(state.step, slots)?;
-    Ok(true)
+    Ok(Some(rest))
 }

@@ -5,8 +5,11 @@
 //! those known to `pulp`, chosen at run time.
 
 mod activation;
+pub(crate) mod causal;
 mod few_rows;
 mod one_query;
+pub(crate) mod product;
+pub(crate) mod rows;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 use half::{bf16, f16};

@@ -1,9 +1,10 @@
-//! `inhouse train`: trains the retriever's encoder.
+//! `inhouse train`: trains the retriever's encoder and the language model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use inhouse_core::progress::Progress;
+use inhouse_train::coder;
 use inhouse_train::retriever::{self, Config, Report};
 
 /// Train the models of this engine on public packages
@@ -32,14 +33,103 @@ enum What {
         #[arg(long)]
         resume: bool,
     },
+    /// Train a language model on a corpus of code with API information: a new small one, or a checkpoint further
+    #[command(
+        long_about = "Train a language model on a corpus of code with API information.\n\nA new model of a given shape, or a Hugging \
+            Face folder to go on from. Checkpoints, log.jsonl, curve.csv, curve.svg and the model (a Hugging Face folder, written \
+            at every evaluation) go to the run's folder; what was killed goes on with --resume, to the same weights. Ctrl-C ends \
+            after the step.",
+        after_help = "Examples:\n  inhouse train coder --config engine/train/coder.toml\n  \
+            inhouse train coder --config engine/train/coder.toml --resume\n  \
+            inhouse-convert gguf --from ../inhouse-coder-run/model --out coder.Q8_0.gguf --quantize Q8_0"
+    )]
+    Coder {
+        /// TOML file; engine/train/coder.toml is one with comments, engine/train/codegenapi.toml has the paper's settings
+        #[arg(long)]
+        config: PathBuf,
+        /// Go on from the newest checkpoint
+        #[arg(long)]
+        resume: bool,
+    },
 }
 
 pub fn run(arguments: &Arguments, json: bool, progress: &dyn Progress) -> Result<()> {
-    let What::Retriever { config, resume } = &arguments.what;
+    match &arguments.what {
+        What::Retriever { config, resume } => train_retriever(config, *resume, json, progress),
+        What::Coder { config, resume } => train_coder(config, *resume, json, progress),
+    }
+}
+
+fn train_coder(config: &Path, resume: bool, json: bool, progress: &dyn Progress) -> Result<()> {
+    let config = coder::Config::read(config)?;
+    let cancel = super::on_interrupt()?;
+    let outcome =
+        coder::run(&config, resume, &cancel, progress, &mut |report| tell_coder(report, json, progress))?;
+    progress.finish();
+    let state = if outcome.finished { "finished" } else { "stopped; go on with --resume" };
+    eprintln!(
+        "{state} after {} steps and {:.2} M tokens, loss {:.3}, {:.0} tokens/s -> {}",
+        outcome.steps,
+        outcome.tokens as f64 / 1e6,
+        outcome.loss,
+        outcome.tokens as f64 / outcome.training_seconds.max(1e-9),
+        outcome.model.display()
+    );
+    Ok(())
+}
+
+fn tell_coder(report: &coder::Report, json: bool, progress: &dyn Progress) {
+    if json {
+        if let Ok(line) = serde_json::to_string(report) {
+            eprintln!("{line}");
+        }
+        return;
+    }
+    match report {
+        coder::Report::Model { parameters, vocab_size, steps } => progress.note(&format!(
+            "{:.2} M parameters, {vocab_size} tokens in the vocabulary, {steps} steps",
+            *parameters as f64 / 1e6
+        )),
+        coder::Report::Step(step) if step.step.is_multiple_of(20) || step.step == 1 => {
+            progress.note(&format!(
+                "step {}: loss {:.3}, right {:.0} %, rate {:.2e}, {:.0} tokens/s, {} MiB",
+                step.step,
+                step.loss,
+                100.0 * step.accuracy,
+                step.rate,
+                step.tokens_per_second,
+                step.memory_mib.unwrap_or(0)
+            ))
+        }
+        coder::Report::Measured(measured) => {
+            let perplexity = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+            progress.note(&format!(
+                "step {}: perplexity {} with API lines, {} without",
+                measured.step,
+                perplexity(measured.perplexity),
+                perplexity(measured.perplexity_no_api)
+            ));
+            let kinds = measured.tasks.iter().map(|(kind, score)| (kind.as_str(), score));
+            for (kind, score) in kinds.chain([("no API", &measured.no_api)]).filter(|(_, score)| score.n > 0)
+            {
+                progress.note(&format!(
+                    "step {}: {kind}: name {:.1} %, line {:.1} % of {}",
+                    measured.step,
+                    100.0 * score.name,
+                    100.0 * score.line,
+                    score.n
+                ));
+            }
+        }
+        coder::Report::Step(_) => {}
+    }
+}
+
+fn train_retriever(config: &Path, resume: bool, json: bool, progress: &dyn Progress) -> Result<()> {
     let config = Config::read(config)?;
     let cancel = super::on_interrupt()?;
     let outcome =
-        retriever::run(&config, *resume, &cancel, progress, &mut |report| tell(report, json, progress))?;
+        retriever::run(&config, resume, &cancel, progress, &mut |report| tell(report, json, progress))?;
     progress.finish();
     let state = if outcome.finished { "finished" } else { "stopped; go on with --resume" };
     eprintln!(

@@ -69,12 +69,14 @@ pub(super) enum SetKey {
     Any,
 }
 
+type TopLevelNames = FxHashMap<(NodeId, Box<str>), Option<NodeId>>;
+
 /// The names of an index, as code refers to them. Made once per index and shared.
 #[derive(Debug)]
 pub struct Library {
     nodes: Vec<Node>,
     /// What stands in a module, by top-level package and name; `None` where several things have the name.
-    by_name: OnceLock<FxHashMap<(NodeId, Box<str>), Option<NodeId>>>,
+    by_name: OnceLock<TopLevelNames>,
     sets: Mutex<FxHashMap<SetKey, Arc<NameSet>>>,
 }
 
@@ -216,7 +218,7 @@ impl Library {
     /// The class or function `name` in the top-level package of the dotted name `module`, where there is only one.
     pub(super) fn only_one_named(&self, module: &str, name: &str) -> Option<NodeId> {
         let by_name = self.by_name.get_or_init(|| {
-            let mut found: FxHashMap<(NodeId, Box<str>), Option<NodeId>> = FxHashMap::default();
+            let mut found = TopLevelNames::default();
             for (id, node) in self.nodes.iter().enumerate().skip(1) {
                 let callable = matches!(node.kind, Some(Kind::Class | Kind::Callable));
                 if callable && self.kind(node.parent) == Kind::Module {

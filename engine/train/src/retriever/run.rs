@@ -1,6 +1,5 @@
 //! The run: data, steps, checkpoints, evaluation, and the trained encoder's folder.
 
-use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -16,6 +15,7 @@ use super::distil;
 use super::evaluation::{self, Pool, Recall};
 use super::examples::Examples;
 use super::step::{self, Tokens};
+use crate::journal::{Log, memory_mib, write_json};
 use crate::optimizer::{AdamW, Optimizer, Schedule};
 use crate::pairs::{MakeOptions, Statistics, make};
 use crate::snapshot;
@@ -112,7 +112,7 @@ pub fn run(
     let (examples, pools) = data(config, progress, report)?;
     let encoder = load(config, &examples, progress)?;
     let mut trainer = Trainer::new(config, &encoder, &examples)?;
-    if resume && snapshot::restore(&snapshots, &mut trainer.optimizer, &trainer.run)? {
+    if resume && snapshot::restore::<()>(&snapshots, &mut trainer.optimizer, &trainer.run)?.is_some() {
         progress.note(&format!("going on after step {}", trainer.optimizer.step()));
     }
     let mut log = Log::open(&out.join("log.jsonl"))?;
@@ -155,7 +155,7 @@ pub fn run(
                 .max_minutes
                 .is_some_and(|minutes| begun.elapsed().as_secs_f64() > minutes * 60.0);
         if step.is_multiple_of(config.training.checkpoint_every) || step == steps || stopped {
-            snapshot::write(&snapshots, &trainer.optimizer, &trainer.run)?;
+            snapshot::write(&snapshots, &trainer.optimizer, &trainer.run, &())?;
         }
         let every = config.evaluation.every;
         if every > 0 && step.is_multiple_of(every) && step < steps && !stopped {
@@ -205,10 +205,6 @@ fn data(
     let examples =
         Examples::new(made.table, &made.pairs, &config.data.cache.join("indexes"), mine, progress)?;
     Ok((examples, pools))
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    files::write_atomic(path, |file| Ok(serde_json::to_writer_pretty(file, value)?))
 }
 
 fn load(config: &Config, examples: &Examples, progress: &dyn Progress) -> Result<TrainableEncoder> {
@@ -326,33 +322,5 @@ impl Trainer {
             tokens_per_second: tokens.count() as f64 / seconds,
             memory_mib: memory_mib(),
         })
-    }
-}
-
-/// Resident memory of this process.
-fn memory_mib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024)
-}
-
-/// `log.jsonl`: what was told, one object a line. A resumed run adds to it.
-struct Log {
-    file: std::fs::File,
-    path: std::path::PathBuf,
-}
-
-impl Log {
-    fn open(path: &Path) -> Result<Self> {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        Ok(Self { file: file.map_err(|cause| Error::io("open", path, cause))?, path: path.to_owned() })
-    }
-
-    fn write(&mut self, what: &Report) -> Result<()> {
-        let mut line = serde_json::to_vec(what)
-            .map_err(|cause| Error::new(ErrorKind::Internal, format!("cannot write the log: {cause}")))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(|cause| Error::io("write", &self.path, cause))
     }
 }

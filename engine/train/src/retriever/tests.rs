@@ -220,7 +220,7 @@ fn a_resumed_run_ends_as_an_undisturbed_one() {
     for step in 1..=4 {
         trainer.step(&config, &first, &examples).unwrap();
         if step == 3 {
-            snapshot::write(&snapshots, &trainer.optimizer, &trainer.run).unwrap();
+            snapshot::write(&snapshots, &trainer.optimizer, &trainer.run, &()).unwrap();
         }
     }
     // Killed while it wrote another: what is not whole is not seen.
@@ -228,7 +228,7 @@ fn a_resumed_run_ends_as_an_undisturbed_one() {
     std::fs::write(snapshots.join(".partial/model.safetensors"), "half").unwrap();
     let second = load(settings());
     let mut trainer = Trainer::new(&config, &second, &examples).unwrap();
-    assert!(snapshot::restore(&snapshots, &mut trainer.optimizer, &trainer.run).unwrap());
+    assert!(snapshot::restore::<()>(&snapshots, &mut trainer.optimizer, &trainer.run).unwrap().is_some());
     for loss in &losses[3..] {
         assert_eq!(trainer.step(&config, &second, &examples).unwrap().loss, *loss);
     }
@@ -238,7 +238,7 @@ fn a_resumed_run_ends_as_an_undisturbed_one() {
     let mut other = config.clone();
     other.training.seed += 1;
     let mut trainer = Trainer::new(&other, &second, &examples).unwrap();
-    let error = snapshot::restore(&snapshots, &mut trainer.optimizer, &trainer.run).unwrap_err();
+    let error = snapshot::restore::<()>(&snapshots, &mut trainer.optimizer, &trainer.run).unwrap_err();
     assert!(error.to_string().contains("another `out`"), "{error}");
 
     let saved = folder.path().join("encoder");
