@@ -28,7 +28,11 @@ fn main() -> ExitCode {
     };
     match DataConfig::read(Path::new(&path)).and_then(|config| build(&config, &Notes)) {
         Ok(manifest) => {
-            println!("{} rows, digest {}", manifest.shards.iter().map(|shard| shard.rows).sum::<usize>(), manifest.digest);
+            println!(
+                "{} rows, digest {}",
+                manifest.shards.iter().map(|shard| shard.rows).sum::<usize>(),
+                manifest.digest
+            );
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -91,7 +91,10 @@ pub fn read_folder(folder: &Path) -> Result<Vec<SourceFile>> {
             }
         }
         if paths.len() > MAX_ENTRIES {
-            return Err(Error::new(ErrorKind::LimitExceeded, format!("{}: too many files", folder.display())));
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("{}: too many files", folder.display()),
+            ));
         }
     }
     paths.sort();
@@ -113,7 +116,8 @@ pub fn read_folder(folder: &Path) -> Result<Vec<SourceFile>> {
             return Err(Error::new(ErrorKind::LimitExceeded, what));
         }
         let (Ok(text), Ok(inside)) = (String::from_utf8(bytes), path.strip_prefix(base)) else { continue };
-        let name = inside.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
+        let name =
+            inside.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
         found.push(source_file(name, text));
     }
     Ok(found)

@@ -75,11 +75,11 @@ pub(super) fn blocks(
     for call in &found.calls {
         let id = match resolution {
             Resolution::Imports => resolver.resolve(call).map(|(id, _)| id),
-            Resolution::BareName => resolver
-                .libraries()
-                .iter()
-                .find_map(|library| bare.get(&(*library, call.name.as_str())))
-                .map(|ids| ids[(stable_hash(&[&file.path, &call.at.to_string()]) % ids.len() as u64) as usize]),
+            Resolution::BareName => {
+                resolver.libraries().iter().find_map(|library| bare.get(&(*library, call.name.as_str()))).map(
+                    |ids| ids[(stable_hash(&[&file.path, &call.at.to_string()]) % ids.len() as u64) as usize],
+                )
+            }
         };
         calls.extend(id.map(|id| (call.at, id)));
     }
@@ -110,16 +110,27 @@ pub(super) fn blocks(
                 imports.push((bound.clone(), full.clone()));
             }
         }
-        let mut called: Vec<&str> = calls.iter().map(|(_, full)| full.rsplit('.').next().unwrap_or_default()).collect();
+        let mut called: Vec<&str> =
+            calls.iter().map(|(_, full)| full.rsplit('.').next().unwrap_or_default()).collect();
         called.sort_unstable();
         called.dedup();
         let has = |library: &&str, name: &str| bare.get(&(*library, name)).map_or(0, Vec::len);
-        let candidates =
-            called.iter().map(|name| resolver.libraries().iter().map(|library| has(library, name)).sum::<usize>()).sum();
+        let candidates = called
+            .iter()
+            .map(|name| resolver.libraries().iter().map(|library| has(library, name)).sum::<usize>())
+            .sum();
         let functions = clean.matches("def ").count();
         let tests = clean.matches("def test").count() as f64 / functions.max(1) as f64;
         let line = text[..region.start].bytes().filter(|&byte| byte == b'\n').count() + 1;
-        blocks.push(CodeBlock { path: file.path.clone(), line, text: clean, imports, calls, candidates, tests });
+        blocks.push(CodeBlock {
+            path: file.path.clone(),
+            line,
+            text: clean,
+            imports,
+            calls,
+            candidates,
+            tests,
+        });
     }
     blocks
 }
@@ -128,7 +139,8 @@ fn has_word(text: &str, word: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     !word.is_empty()
         && text.match_indices(word).any(|(at, _)| {
-            !text[..at].ends_with(|c: char| is_name(c) || c == '.') && !text[at + word.len()..].starts_with(is_name)
+            !text[..at].ends_with(|c: char| is_name(c) || c == '.')
+                && !text[at + word.len()..].starts_with(is_name)
         })
 }
 
@@ -161,7 +173,8 @@ fn split(text: &str, body: &[Stmt], max_bytes: usize, regions: &mut Vec<Range<us
                 // Statements with a blank line between them belong apart, and so do those that are too much together.
                 let joined = group.as_ref().map(|group| group.start..whole.end);
                 let apart = group.as_ref().is_some_and(|group| {
-                    text.get(group.end..whole.start).is_some_and(|gap| gap.matches('\n').count() > 1) && group.len() > MIN_BYTES
+                    text.get(group.end..whole.start).is_some_and(|gap| gap.matches('\n').count() > 1)
+                        && group.len() > MIN_BYTES
                 });
                 match joined {
                     Some(joined) if joined.len() <= max_bytes && !apart => group = Some(joined),
@@ -177,7 +190,11 @@ fn split(text: &str, body: &[Stmt], max_bytes: usize, regions: &mut Vec<Range<us
 }
 
 /// A region without its indentation and without long docstrings, and where a byte of the file is in it.
-fn cleaned(text: &str, region: &Range<usize>, body: &[Stmt]) -> (String, impl Fn(usize) -> Option<usize> + use<>) {
+fn cleaned(
+    text: &str,
+    region: &Range<usize>,
+    body: &[Stmt],
+) -> (String, impl Fn(usize) -> Option<usize> + use<>) {
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
     docstrings(text, body, region, &mut edits);
     let indent = text[region.clone()].len() - text[region.clone()].trim_start_matches(' ').len();
@@ -276,7 +293,8 @@ mod tests {
             description: "Does it.".into(),
             ..ApiDoc::default()
         };
-        let table = ApiTable::new(vec![api("loom.weave", ApiKind::Function), api("loom.cut", ApiKind::Function)]);
+        let table =
+            ApiTable::new(vec![api("loom.weave", ApiKind::Function), api("loom.cut", ApiKind::Function)]);
         let docstring = format!("Weaves a shirt. {}", "It is long. ".repeat(20));
         let text = format!(
             "\
@@ -302,7 +320,11 @@ size = len('some more text to be long enough')
         let bare = bare_names(&table);
         let found = blocks(&file, &table, &bare, Resolution::Imports, 400);
         let shirt = found.iter().find(|block| block.text.starts_with("def shirt")).unwrap();
-        assert!(shirt.text.contains("    \"\"\"Weaves a shirt.\"\"\"\n    cloth = lm.weave(a)\n"), "{}", shirt.text);
+        assert!(
+            shirt.text.contains("    \"\"\"Weaves a shirt.\"\"\"\n    cloth = lm.weave(a)\n"),
+            "{}",
+            shirt.text
+        );
         let called: Vec<(&str, &str)> =
             shirt.calls.iter().map(|(at, full)| (&shirt.text[*at..at + 5], full.as_str())).collect();
         assert_eq!(called, [("weave", "loom.weave"), ("snip(", "loom.cut")]);

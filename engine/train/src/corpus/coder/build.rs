@@ -194,7 +194,9 @@ pub fn build(config: &DataConfig, progress: &dyn Progress) -> Result<Manifest> {
         .stack_size(STACK_BYTES)
         .thread_name(|i| format!("inhouse-corpus-{i}"))
         .build()
-        .map_err(|cause| Error::with_source(ErrorKind::Io, format!("cannot start threads: {cause}"), cause))?;
+        .map_err(|cause| {
+            Error::with_source(ErrorKind::Io, format!("cannot start threads: {cause}"), cause)
+        })?;
     pool.install(|| Pipeline::new(config, progress)?.run())
 }
 
@@ -241,11 +243,15 @@ impl<'a> Pipeline<'a> {
         for shelf in &mut shelves {
             shelf.retain(|api| {
                 !kept_away.contains(api.description.as_str())
-                    && benchmarks.as_ref().is_none_or(|benchmarks| benchmarks.overlap(&api.description).is_none())
+                    && benchmarks
+                        .as_ref()
+                        .is_none_or(|benchmarks| benchmarks.overlap(&api.description).is_none())
             });
         }
         shelves.retain(|shelf| shelf.apis.len() >= 12);
-        let count = |shelves: &[Shelf]| shelves.iter().map(|shelf| (shelf.library.clone(), shelf.apis.len())).collect();
+        let count = |shelves: &[Shelf]| {
+            shelves.iter().map(|shelf| (shelf.library.clone(), shelf.apis.len())).collect()
+        };
         self.statistics.task_apis = count(&shelves);
         self.statistics.held_out_apis = count(&held_shelves);
         self.statistics.apis = table.apis().len();
@@ -276,7 +282,9 @@ impl<'a> Pipeline<'a> {
             coder: &coder,
             blocks: &training,
             chances: Chances::new((0..training.len()).map(|i| (i, weight_of(&training[i])))),
-            chances_with_calls: Chances::new(with_calls.iter().map(|&i| (i as usize, weight_of(&training[i as usize])))),
+            chances_with_calls: Chances::new(
+                with_calls.iter().map(|&i| (i as usize, weight_of(&training[i as usize]))),
+            ),
             coder_merges: config.merged,
             benchmarks: benchmarks.as_ref(),
         };
@@ -348,7 +356,8 @@ impl<'a> Pipeline<'a> {
         };
         let made = make(&self.list, &options, self.progress)?;
         self.statistics.packages =
-            self.list.package.iter().filter(|package| !self.is_left_out(package)).count() + config.folders.len();
+            self.list.package.iter().filter(|package| !self.is_left_out(package)).count()
+                + config.folders.len();
         if config.folders.is_empty() {
             return Ok((made.table, made.pairs));
         }
@@ -372,7 +381,9 @@ impl<'a> Pipeline<'a> {
             // A large package is not to drown the others: what calls APIs comes first, the rest by chance.
             if found.len() > config.blocks_per_package {
                 let place = |block: &CodeBlock| stable_hash(&[&block.path, &block.line.to_string()]);
-                found.sort_by_cached_key(|block| (block.calls.is_empty() && place(block) % 3 > 0, place(block)));
+                found.sort_by_cached_key(|block| {
+                    (block.calls.is_empty() && place(block) % 3 > 0, place(block))
+                });
                 found.truncate(config.blocks_per_package);
             }
             found.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
@@ -397,7 +408,8 @@ impl<'a> Pipeline<'a> {
             self.progress.advance(1);
         }
         for folder in &config.folders {
-            let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let name =
+                folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             found.push((name, of(crate::corpus::read_folder(folder)?)));
             self.progress.advance(1);
         }
@@ -436,7 +448,13 @@ impl<'a> Pipeline<'a> {
             let own = block.library();
             let library = |full: &str| full.split('.').next().unwrap_or_default().to_owned();
             let mut named: Vec<String> = block.imports.iter().map(|(_, full)| library(full)).collect();
-            named.extend(block.calls.iter().filter_map(|(_, full)| table.id(full)).map(|id| table.api(id).library().to_owned()));
+            named.extend(
+                block
+                    .calls
+                    .iter()
+                    .filter_map(|(_, full)| table.id(full))
+                    .map(|id| table.api(id).library().to_owned()),
+            );
             if is_held_out(own) {
                 held_out.push(block);
             } else if !named.iter().any(|name| is_held_out(name) || self.config.left_out.contains(name)) {
@@ -454,7 +472,13 @@ impl<'a> Pipeline<'a> {
     }
 
     /// The tokenizer that is asked for, or one learned from tasks and code.
-    fn tokenizer(&self, partial: &Path, everything: &str, maker: &Maker<'_>, blocks: &[CodeBlock]) -> Result<Tokenizer> {
+    fn tokenizer(
+        &self,
+        partial: &Path,
+        everything: &str,
+        maker: &Maker<'_>,
+        blocks: &[CodeBlock],
+    ) -> Result<Tokenizer> {
         let path = partial.join("tokenizer.json");
         let failed = |cause| Error::new(ErrorKind::InvalidData, format!("{}: {cause}", path.display()));
         if let Some(given) = &self.config.tokenizer {
@@ -483,7 +507,8 @@ impl<'a> Pipeline<'a> {
         let mut rng = self.rng("tokenizer blocks", 0);
         texts.extend(blocks.choose_multiple(&mut rng, TOKENIZER_BLOCKS).map(|block| block.text.clone()));
         let tokenizer = tokenizer::train(&texts, self.config.vocabulary)?;
-        let text = tokenizer.to_string(false).map_err(|cause| Error::new(ErrorKind::Backend, cause.to_string()))?;
+        let text =
+            tokenizer.to_string(false).map_err(|cause| Error::new(ErrorKind::Backend, cause.to_string()))?;
         files::write_atomic(&path, |file| file.write_all(text.as_bytes()))?;
         files::write_atomic(&note, |file| file.write_all(everything.as_bytes()))?;
         self.progress.finish();
@@ -495,7 +520,13 @@ impl<'a> Pipeline<'a> {
     }
 
     /// The rows of a part, made or found made.
-    fn part(&mut self, partial: &Path, everything: &str, part: &PartConfig, source: &Source<'_>) -> Result<Vec<Shard>> {
+    fn part(
+        &mut self,
+        partial: &Path,
+        everything: &str,
+        part: &PartConfig,
+        source: &Source<'_>,
+    ) -> Result<Vec<Shard>> {
         let note = partial.join(note_of(part));
         if let Ok(text) = files::read_text(&note)
             && let Ok(note) = serde_json::from_str::<PartNote>(&text)
@@ -523,7 +554,9 @@ impl<'a> Pipeline<'a> {
                     .into_par_iter()
                     .map(|number| {
                         let mut rng = self.rng(&format!("{} {kind}", part.name), number);
-                        (0..CHUNK).map(|_| source.document(kind, part, &mut rng)).collect::<Result<Vec<Outcome>>>()
+                        (0..CHUNK)
+                            .map(|_| source.document(kind, part, &mut rng))
+                            .collect::<Result<Vec<Outcome>>>()
                     })
                     .collect::<Result<_>>()?;
                 chunk += width;
@@ -539,7 +572,9 @@ impl<'a> Pipeline<'a> {
                             statistics.overlapping += 1;
                             removed.push((text, problem));
                         }
-                        Outcome::Made(made) if made.tokens.len() > part.row_tokens => statistics.too_long += 1,
+                        Outcome::Made(made) if made.tokens.len() > part.row_tokens => {
+                            statistics.too_long += 1
+                        }
                         Outcome::Made(made) => {
                             tokens += made.tokens.len() as u64;
                             *statistics.documents.entry(kind.to_owned()).or_default() += 1;
@@ -582,7 +617,12 @@ impl<'a> Pipeline<'a> {
         statistics.tokens = rows.iter().map(|row| row.tokens.len() as u64).sum();
         let mut shards = Vec::new();
         for (i, rows) in rows.chunks(ROWS_PER_SHARD).enumerate() {
-            shards.push(write_shard(partial, &part.name, &format!("{}-{i:04}.safetensors", part.name), rows)?);
+            shards.push(write_shard(
+                partial,
+                &part.name,
+                &format!("{}-{i:04}.safetensors", part.name),
+                rows,
+            )?);
         }
         self.progress.finish();
         json(
@@ -624,7 +664,9 @@ impl<'a> Pipeline<'a> {
             sheet.code = vec![(sheet.code.iter().map(|(text, _)| text.as_str()).collect(), weight::CALL)];
             let row = |with_apis| -> Result<Row> {
                 let (tokens, mut weights) = sheet.document(with_apis).encode(encoder)?;
-                weights.iter_mut().for_each(|weight| *weight = if *weight == weight::CALL { weight::CALL } else { 0 });
+                weights
+                    .iter_mut()
+                    .for_each(|weight| *weight = if *weight == weight::CALL { weight::CALL } else { 0 });
                 Ok(Row { tokens, weights })
             };
             let (one, other) = (row(true)?, row(false)?);
@@ -640,6 +682,9 @@ impl<'a> Pipeline<'a> {
         let mut rows = Vec::new();
         if !shelves.is_empty() {
             let maker = Maker::new(shelves, words, true);
+            // No name that any library has: code may hold it.
+            let known: FxHashSet<&str> =
+                table.apis().iter().flat_map(|api| [api.name.as_str(), api.library()]).collect();
             for (kind, n_apis) in [("one", 1), ("two", 2), ("three", 3), ("five", 5)] {
                 let mut rng = self.rng("evaluation tasks", n_apis as u64);
                 let mut found = 0;
@@ -649,7 +694,7 @@ impl<'a> Pipeline<'a> {
                     }
                     let Some(task) = maker.task(n_apis, Size::Full, &mut rng) else { continue };
                     let length = task.document.encode(encoder)?.0.len();
-                    if length <= config.block_tokens {
+                    if length <= config.block_tokens && !known.contains(task.name.as_str()) {
                         found += 1;
                         rows.push(TaskRow {
                             kind: kind.into(),
@@ -718,7 +763,8 @@ impl Source<'_> {
                 Some(sheet) => sheet.document(true),
                 None => plain(block),
             };
-            if let Some(problem) = self.benchmarks.and_then(|benchmarks| benchmarks.overlap(document.text())) {
+            if let Some(problem) = self.benchmarks.and_then(|benchmarks| benchmarks.overlap(document.text()))
+            {
                 return Ok(Outcome::Overlapping(document.text().to_owned(), problem.to_owned()));
             }
             let (more, their) = document.encode(self.encoder)?;
@@ -735,17 +781,23 @@ impl Source<'_> {
                 counts = (counts.0 + sheet.n_apis, counts.1 + sheet.n_noise, counts.2 && sheet.is_twin);
             }
         }
-        Ok(if tokens.is_empty() { Outcome::None } else { Outcome::Made(Made { tokens, weights, code: Some(counts) }) })
+        Ok(if tokens.is_empty() {
+            Outcome::None
+        } else {
+            Outcome::Made(Made { tokens, weights, code: Some(counts) })
+        })
     }
 
     /// Random tokens said over and over: all that can be learned from it is to copy.
     fn repeats(&self, row_tokens: usize, rng: &mut ChaCha8Rng) -> (Vec<u16>, Vec<u8>) {
         let size = self.encoder.vocab_size().min(usize::from(u16::MAX)) as u16;
         let run: Vec<u16> = (0..rng.random_range(3..=16))
-            .map(|_| loop {
-                let token = rng.random_range(0..size);
-                if token != self.encoder.end {
-                    break token;
+            .map(|_| {
+                loop {
+                    let token = rng.random_range(0..size);
+                    if token != self.encoder.end {
+                        break token;
+                    }
                 }
             })
             .collect();
@@ -792,7 +844,13 @@ impl Chances {
 
 fn several(small: bool, rng: &mut impl Rng) -> usize {
     match rng.random_range(0..100) {
-        _ if small => if rng.random_bool(0.75) { 2 } else { 3 },
+        _ if small => {
+            if rng.random_bool(0.75) {
+                2
+            } else {
+                3
+            }
+        }
         0..35 => 2,
         35..65 => 3,
         65..85 => 4,

@@ -92,7 +92,8 @@ impl<'a> Coder<'a> {
         let mut n_noise = 0;
         for &id in &called {
             if rng.random_bool(self.noise)
-                && let Some(other) = self.of_library.get(self.table.api(id).library()).and_then(|ids| ids.choose(rng))
+                && let Some(other) =
+                    self.of_library.get(self.table.api(id).library()).and_then(|ids| ids.choose(rng))
                 && !listed.contains(other)
             {
                 listed.push(*other);
@@ -171,12 +172,17 @@ impl<'a> Coder<'a> {
                     if let Some(new) = keywords.get(old) {
                         return new.clone();
                     }
-                    let new = if renames && old.len() > 1 && old != "self" { self.names.parameter(rng) } else { old.to_owned() };
+                    let new = if renames && old.len() > 1 && old != "self" {
+                        self.names.parameter(rng)
+                    } else {
+                        old.to_owned()
+                    };
                     keywords.insert(old.to_owned(), new.clone());
                     new
                 };
                 let signature = parameters.render(true, &mut rename);
-                let gives = parameters.returns.as_ref().map_or_else(String::new, |gives| format!(" -> {gives}"));
+                let gives =
+                    parameters.returns.as_ref().map_or_else(String::new, |gives| format!(" -> {gives}"));
                 let head = renamed(&format!("({signature}){gives}"), names);
                 format!("# {name}{head}: {}\n", renamed(&api.description, names))
             }
@@ -245,7 +251,8 @@ fn rewritten(
         }
     }
     edits.sort_by_key(|(range, _, _)| range.start);
-    let plain: Vec<(Range<usize>, String)> = edits.iter().map(|(range, new, _)| (range.clone(), new.clone())).collect();
+    let plain: Vec<(Range<usize>, String)> =
+        edits.iter().map(|(range, new, _)| (range.clone(), new.clone())).collect();
     let (out, _) = edited(text, &(0..text.len()), plain);
     // The same code, but for names.
     docs::parse_source(&out)?;
@@ -334,12 +341,14 @@ mod tests {
                 let mut words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
                 assert!(words.all(|word| word != old), "{old}: {text}");
             }
-            let name_of = |n: usize| {
-                text.lines().skip(1).nth(n).unwrap()[2..].split('(').next().unwrap().to_owned()
-            };
+            let name_of =
+                |n: usize| text.lines().skip(1).nth(n).unwrap()[2..].split('(').next().unwrap().to_owned();
             for n in 0..2 {
                 let name = name_of(n);
-                assert!(sheet.code.iter().any(|(piece, weight)| *piece == name && *weight == weight::NAME), "{name}: {text}");
+                assert!(
+                    sheet.code.iter().any(|(piece, weight)| *piece == name && *weight == weight::NAME),
+                    "{name}: {text}"
+                );
             }
             // A keyword is the one of the line.
             let code: String = sheet.code.iter().map(|(piece, _)| piece.as_str()).collect();
@@ -350,8 +359,12 @@ mod tests {
             assert_eq!(sheet.document(false).text(), text.split_once("# [end]\n").unwrap().1);
         }
         assert!(renamed_keywords > 10);
-        let plain = Coder::new(&table, &words, 0.0, 0.0, false).sheet(&block, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
-        assert!(plain.document(true).text().contains("# weave_all(threads, pattern_name=None) -> Cloth: Works on a Cloth as weave_all does.\n"));
+        let plain = Coder::new(&table, &words, 0.0, 0.0, false)
+            .sheet(&block, &mut ChaCha8Rng::seed_from_u64(1))
+            .unwrap();
+        assert!(plain.document(true).text().contains(
+            "# weave_all(threads, pattern_name=None) -> Cloth: Works on a Cloth as weave_all does.\n"
+        ));
         assert!(plain.imports.contains("import loom as lm\nfrom loom import weave_all\n"));
     }
 }

@@ -104,12 +104,17 @@ impl Resampling {
     /// The weight of code from a package with so many `stars`, of whose functions the share `tests` are tests, and which calls
     /// `apis` APIs whose names `candidates` APIs have. The paper's data has no share of tests and takes it for 1.
     pub(super) fn weight(self, stars: f64, tests: f64, apis: usize, candidates: usize) -> f64 {
-        let ambiguity = if apis == 0 { 5.0 } else { (candidates.max(apis) as f64 / apis as f64).ln().clamp(0.0, 5.0) };
+        let ambiguity =
+            if apis == 0 { 5.0 } else { (candidates.max(apis) as f64 / apis as f64).ln().clamp(0.0, 5.0) };
         let tests = (1.5 - tests).clamp(0.0, 1.0);
         match self {
             Self::None => 1.0,
-            Self::PaperText => (1.0 + 0.2 * (stars + 1.0).ln().clamp(0.0, 5.0)) * tests * (5.0 - 0.2 * ambiguity),
-            Self::PaperCode => (1.0 + (stars + 1.0).log10().clamp(0.0, 5.0) / 5.0) * tests * (1.0 - ambiguity / 5.0),
+            Self::PaperText => {
+                (1.0 + 0.2 * (stars + 1.0).ln().clamp(0.0, 5.0)) * tests * (5.0 - 0.2 * ambiguity)
+            }
+            Self::PaperCode => {
+                (1.0 + (stars + 1.0).log10().clamp(0.0, 5.0) / 5.0) * tests * (1.0 - ambiguity / 5.0)
+            }
         }
     }
 }
@@ -201,11 +206,16 @@ impl DataConfig {
             }
             if !(32..=self.block_tokens).contains(&part.row_tokens) {
                 let (name, rows, most) = (&part.name, part.row_tokens, self.block_tokens);
-                return bad(format!("part {name:?}: row_tokens = {rows} is not within 32 and block_tokens = {most}"));
+                return bad(format!(
+                    "part {name:?}: row_tokens = {rows} is not within 32 and block_tokens = {most}"
+                ));
             }
             let shares = part.shares();
             if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || shares.iter().sum::<f64>() <= 0.0 {
-                return bad(format!("part {:?}: its shares are not numbers from 0 to 1, one of them above 0", part.name));
+                return bad(format!(
+                    "part {:?}: its shares are not numbers from 0 to 1, one of them above 0",
+                    part.name
+                ));
             }
         }
         Ok(())

@@ -17,8 +17,10 @@ const SAME: f64 = 0.8;
 type Signature = [u32; BANDS * ROWS];
 
 fn shingles(text: &str) -> FxHashSet<u64> {
-    let words: Vec<&str> =
-        text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = text
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| !word.is_empty())
+        .collect();
     let hash = |words: &[&str]| {
         let mut hasher = FxHasher::default();
         for word in words {
@@ -27,7 +29,11 @@ fn shingles(text: &str) -> FxHashSet<u64> {
         }
         hasher.finish()
     };
-    if words.len() < SHINGLE { [hash(&words)].into_iter().collect() } else { words.windows(SHINGLE).map(hash).collect() }
+    if words.len() < SHINGLE {
+        [hash(&words)].into_iter().collect()
+    } else {
+        words.windows(SHINGLE).map(hash).collect()
+    }
 }
 
 fn signature(text: &str) -> Signature {
@@ -72,7 +78,8 @@ pub(super) fn distinct(texts: &[&str]) -> (Vec<bool>, usize) {
                 let equal = signatures[other as usize].iter().zip(signature).filter(|(a, b)| a == b).count();
                 equal as f64 >= SAME * signature.len() as f64
             };
-            let near = bands().any(|key| buckets.get(&key).is_some_and(|others| others.iter().any(|&other| alike(other))));
+            let near = bands()
+                .any(|key| buckets.get(&key).is_some_and(|others| others.iter().any(|&other| alike(other))));
             if !near {
                 for key in bands() {
                     let others = buckets.entry(key).or_default();

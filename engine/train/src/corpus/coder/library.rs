@@ -71,7 +71,8 @@ impl Shelf {
 
     /// APIs that share a word of their description with this one.
     pub fn near(&self, api: &Api) -> Vec<u32> {
-        let mut found: Vec<u32> = api.stems.iter().filter_map(|stem| self.near.get(stem)).flatten().copied().collect();
+        let mut found: Vec<u32> =
+            api.stems.iter().filter_map(|stem| self.near.get(stem)).flatten().copied().collect();
         found.sort_unstable();
         found.dedup();
         found
@@ -80,10 +81,75 @@ impl Shelf {
 
 /// Words that say nothing of what is asked for.
 const EMPTY: &[&str] = &[
-    "the", "a", "an", "of", "to", "in", "on", "for", "and", "or", "is", "are", "be", "by", "with", "from", "this", "that", "it", "its",
-    "as", "at", "into", "if", "all", "given", "specified", "using", "use", "how", "do", "we", "want", "need", "please", "now", "then",
-    "first", "would", "like", "can", "will", "which", "when", "where", "not", "no", "return", "get", "set", "new", "one", "two", "any",
-    "each", "has", "have", "was", "been", "i", "you", "our", "your", "so", "there", "these", "their", "result", "place",
+    "the",
+    "a",
+    "an",
+    "of",
+    "to",
+    "in",
+    "on",
+    "for",
+    "and",
+    "or",
+    "is",
+    "are",
+    "be",
+    "by",
+    "with",
+    "from",
+    "this",
+    "that",
+    "it",
+    "its",
+    "as",
+    "at",
+    "into",
+    "if",
+    "all",
+    "given",
+    "specified",
+    "using",
+    "use",
+    "how",
+    "do",
+    "we",
+    "want",
+    "need",
+    "please",
+    "now",
+    "then",
+    "first",
+    "would",
+    "like",
+    "can",
+    "will",
+    "which",
+    "when",
+    "where",
+    "not",
+    "no",
+    "return",
+    "get",
+    "set",
+    "new",
+    "one",
+    "two",
+    "any",
+    "each",
+    "has",
+    "have",
+    "was",
+    "been",
+    "i",
+    "you",
+    "our",
+    "your",
+    "so",
+    "there",
+    "these",
+    "their",
+    "result",
+    "place",
 ];
 
 /// The words of a text that carry meaning, each by a hash of its stem.
@@ -161,7 +227,10 @@ pub(super) fn shelves(
             continue;
         }
         let Some(description) = prose::sentence(&api.description, MAX_WORDS) else { continue };
-        if description.contains("=") || description.len() > 170 || !seen.insert((library, &api.name, &api.description)) {
+        if description.contains("=")
+            || description.len() > 170
+            || !seen.insert((library, &api.name, &api.description))
+        {
             continue;
         }
         let alike = alike.entry((library, &api.description)).or_default();
@@ -180,7 +249,8 @@ pub(super) fn shelves(
         let owner = (kind == ApiKind::Method)
             .then(|| api.qualified_name.rsplit('.').nth(1).unwrap_or_default().to_owned())
             .filter(|owner| owner.starts_with(|c: char| c.is_ascii_uppercase()));
-        let queries = said.get(&(library, api.name.as_str())).into_iter().flatten().map(|q| (*q).to_owned()).collect();
+        let queries =
+            said.get(&(library, api.name.as_str())).into_iter().flatten().map(|q| (*q).to_owned()).collect();
         let order = stable_hash(&[&api.qualified_name]);
         let name = api.name.clone();
         let is_small = description.len() <= MAX_SMALL_DESCRIPTION

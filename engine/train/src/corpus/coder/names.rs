@@ -5,16 +5,18 @@ use rand::seq::IndexedRandom;
 use sha2::{Digest, Sha256};
 
 const ONSETS: &[&str] = &[
-    "b", "br", "c", "ch", "cl", "d", "dr", "f", "fl", "fr", "g", "gl", "gr", "h", "j", "k", "kl", "kr", "l", "m", "n",
-    "p", "pl", "pr", "qu", "r", "s", "sh", "sk", "sl", "sp", "st", "t", "th", "tr", "v", "w", "y", "z",
+    "b", "br", "c", "ch", "cl", "d", "dr", "f", "fl", "fr", "g", "gl", "gr", "h", "j", "k", "kl", "kr", "l",
+    "m", "n", "p", "pl", "pr", "qu", "r", "s", "sh", "sk", "sl", "sp", "st", "t", "th", "tr", "v", "w", "y",
+    "z",
 ];
 const VOWELS: &[&str] = &["a", "e", "i", "o", "u", "ai", "ea", "ee", "oo", "ou"];
 const CODAS: &[&str] = &["", "", "", "", "n", "r", "l", "m", "t", "k", "p", "s", "nd", "rt", "x", "st"];
 
 const KEYWORDS: &[&str] = &[
-    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del",
-    "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal",
-    "not", "or", "pass", "raise", "return", "try", "while", "with", "yield", "match", "case", "type", "self", "cls",
+    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def",
+    "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is",
+    "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield", "match",
+    "case", "type", "self", "cls",
 ];
 
 /// One name of this many is kept away from training, so that evaluation uses names that were never seen.
@@ -68,7 +70,8 @@ impl Names<'_> {
                 _ => 3,
             };
             let parts: Vec<String> = (0..n_parts).map(|_| self.part(rng)).collect();
-            let name = if camel { parts.iter().map(|part| capitalized(part)).collect() } else { parts.join("_") };
+            let name =
+                if camel { parts.iter().map(|part| capitalized(part)).collect() } else { parts.join("_") };
             if (4..=most).contains(&name.len()) && !is_keyword(&name) && reserved(&name) == self.held_out {
                 return name;
             }

@@ -44,7 +44,9 @@ impl Parameters {
         let source = format!("def f{signature}: pass\n");
         let parsed = docs::parse_source(&source)?;
         let [Stmt::FunctionDef(def)] = parsed.suite().as_slice() else { return None };
-        let text = |range: TextRange| source.get(range.start().to_usize()..range.end().to_usize()).map(str::to_owned);
+        let text = |range: TextRange| {
+            source.get(range.start().to_usize()..range.end().to_usize()).map(str::to_owned)
+        };
         let of = |node: &Node, default: Option<TextRange>, way| {
             Some(Parameter {
                 name: node.name.to_string(),
@@ -120,9 +122,9 @@ impl Parameters {
 
     /// The parameters that a caller must give.
     pub fn required(&self) -> impl Iterator<Item = &Parameter> {
-        self.list
-            .iter()
-            .filter(|parameter| parameter.default.is_none() && matches!(parameter.way, Way::Position | Way::Name))
+        self.list.iter().filter(|parameter| {
+            parameter.default.is_none() && matches!(parameter.way, Way::Position | Way::Name)
+        })
     }
 
     /// The parameters that a caller may give by name.
@@ -145,7 +147,8 @@ mod tests {
             "(x, /)",
         ] {
             let parameters = Parameters::parse(text).unwrap();
-            let returns = parameters.returns.as_ref().map_or_else(String::new, |returns| format!(" -> {returns}"));
+            let returns =
+                parameters.returns.as_ref().map_or_else(String::new, |returns| format!(" -> {returns}"));
             assert_eq!(format!("({}){returns}", parameters.render(true, &mut str::to_owned)), text);
         }
         let parameters = Parameters::parse("(a: int, b: str = 'x', *, c)").unwrap();

@@ -39,7 +39,8 @@ impl Packer {
         self.tokens += tokens.len() as u64;
         let fits = |row: &Row| row.tokens.len() + tokens.len() <= self.length;
         // Best fit: the fullest row that has room.
-        let best = (0..self.open.len()).filter(|&i| fits(&self.open[i])).max_by_key(|&i| self.open[i].tokens.len());
+        let best =
+            (0..self.open.len()).filter(|&i| fits(&self.open[i])).max_by_key(|&i| self.open[i].tokens.len());
         let i = best.unwrap_or_else(|| {
             self.open.push(Row::default());
             self.open.len() - 1
@@ -88,11 +89,13 @@ pub(super) fn write_shard(folder: &Path, part: &str, file: &str, rows: &[Row]) -
     for row in rows {
         tokens.extend(row.tokens.iter().flat_map(|token| token.to_le_bytes()));
         weights.extend_from_slice(&row.weights);
-        let end = u32::try_from(weights.len())
-            .map_err(|_| Error::new(ErrorKind::LimitExceeded, format!("{file}: too many tokens for one file")))?;
+        let end = u32::try_from(weights.len()).map_err(|_| {
+            Error::new(ErrorKind::LimitExceeded, format!("{file}: too many tokens for one file"))
+        })?;
         starts.extend(end.to_le_bytes());
     }
-    let broken = |cause: safetensors::SafeTensorError| Error::new(ErrorKind::Internal, format!("{file}: {cause}"));
+    let broken =
+        |cause: safetensors::SafeTensorError| Error::new(ErrorKind::Internal, format!("{file}: {cause}"));
     let n = weights.len();
     let views = [
         ("starts", TensorView::new(Dtype::U32, vec![rows.len() + 1], &starts).map_err(broken)?),

@@ -109,7 +109,8 @@ impl<'a> Maker<'a> {
         let mut comment = comment(&cast, golden, rng)?;
         let (mut call, mut extra) = call(&cast, golden, &mut scene, rng);
         // A second method on what the first call gives.
-        let second = (0..cast.entries.len()).find(|&i| i != golden && cast.entries[i].api.kind == ApiKind::Method);
+        let second =
+            (0..cast.entries.len()).find(|&i| i != golden && cast.entries[i].api.kind == ApiKind::Method);
         if let Some(second) = second
             && !self.names.held_out
             && cast.entries[golden].api.kind != ApiKind::Class
@@ -175,7 +176,8 @@ impl<'a> Maker<'a> {
         for &step in &steps {
             let comment = comment(&cast, step, rng)?;
             let (call, extra) = call(&cast, step, &mut scene, rng);
-            let lines: String = scene.variables[known..].iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+            let lines: String =
+                scene.variables[known..].iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
             known = scene.variables.len();
             made.push((lines, wrapped(&with_extra(comment, &extra), "# ", rng), call));
         }
@@ -205,7 +207,8 @@ impl<'a> Maker<'a> {
                 document.cut();
             } else {
                 let number = if steps.len() > 1 { (i + 1).to_string() } else { String::new() };
-                document.push(&format!("{}{number} =", ["r", "out", "x", "step_"].choose(rng)?), weight::CONTEXT);
+                document
+                    .push(&format!("{}{number} =", ["r", "out", "x", "step_"].choose(rng)?), weight::CONTEXT);
                 document.cut();
                 document.push(" ", weight::CALL);
             }
@@ -303,7 +306,8 @@ impl<'a> Maker<'a> {
         let returns = size == Size::Full && rng.random_bool(0.5);
         // How the receiver of a method is written: mostly not at all.
         let receiver = rng.random_range(0..20);
-        let source = ["source", "datapipe", "source_datapipe", "obj", "frame"].choose(rng).copied().unwrap_or("obj");
+        let source =
+            ["source", "datapipe", "source_datapipe", "obj", "frame"].choose(rng).copied().unwrap_or("obj");
         let entries = apis
             .iter()
             .map(|api| {
@@ -330,7 +334,8 @@ impl<'a> Maker<'a> {
         let package = if keeps {
             shelf.library.clone()
         } else {
-            let tail = ["", "", "", ".core", ".io", ".tools", ".iter"].choose(rng).copied().unwrap_or_default();
+            let tail =
+                ["", "", "", ".core", ".io", ".tools", ".iter"].choose(rng).copied().unwrap_or_default();
             format!("{}{tail}", self.names.syllables(1, 2, rng))
         };
         Cast { library: &shelf.library, entries, names, parameters, package }
@@ -358,8 +363,12 @@ impl<'a> Maker<'a> {
             _ if sparse => {}
             // All names of the block, so that the import does not tell which is asked for.
             _ => {
-                let mut list: Vec<&str> =
-                    cast.entries.iter().filter(|entry| entry.api.kind != ApiKind::Method).map(|entry| entry.name.as_str()).collect();
+                let mut list: Vec<&str> = cast
+                    .entries
+                    .iter()
+                    .filter(|entry| entry.api.kind != ApiKind::Method)
+                    .map(|entry| entry.name.as_str())
+                    .collect();
                 list.shuffle(rng);
                 if self.names.held_out || list.is_empty() {
                     scene.imports.push(format!("from {package} import *"));
@@ -388,7 +397,14 @@ impl<'a> Maker<'a> {
             scene.object = Some((name, format!("{}{owner}({})", scene.prefix, values::material(rng))));
         }
         if !sparse && rng.random_bool(0.12) {
-            let more = ["import os", "import re", "import math", "import random", "import json", "from datetime import date"];
+            let more = [
+                "import os",
+                "import re",
+                "import math",
+                "import random",
+                "import json",
+                "from datetime import date",
+            ];
             let line = more.choose(rng).copied().unwrap_or_default().to_owned();
             scene.imports.insert(0, line);
         }
@@ -396,7 +412,14 @@ impl<'a> Maker<'a> {
     }
 
     /// (context, what is written before the call, what after it).
-    fn form(&self, scene: &Scene, comment: &str, is_method: bool, size: Size, rng: &mut impl Rng) -> (String, String, String) {
+    fn form(
+        &self,
+        scene: &Scene,
+        comment: &str,
+        is_method: bool,
+        size: Size,
+        rng: &mut impl Rng,
+    ) -> (String, String, String) {
         let mut context = String::new();
         let roll: f64 = rng.random();
         let result = values::result(rng);
@@ -446,7 +469,8 @@ impl<'a> Maker<'a> {
                 context.push('\n');
             }
         }
-        let mut lines: Vec<String> = scene.variables.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+        let mut lines: Vec<String> =
+            scene.variables.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         if let Some((name, value)) = object {
             lines.insert(rng.random_range(0..=lines.len()), format!("{name} = {value}\n"));
         }
@@ -489,7 +513,9 @@ fn comment(cast: &Cast<'_>, golden: usize, rng: &mut impl Rng) -> Option<String>
         let words = stems(&text);
         let shared = |api: &Api| api.stems.intersection(&words).count();
         let own = shared(api);
-        if own == 0 || cast.entries.iter().enumerate().any(|(i, other)| i != golden && shared(other.api) >= own) {
+        if own == 0
+            || cast.entries.iter().enumerate().any(|(i, other)| i != golden && shared(other.api) >= own)
+        {
             continue;
         }
         // A real name that is left in the comment would be another than the block's.
@@ -528,7 +554,8 @@ fn call(cast: &Cast<'_>, entry: usize, scene: &mut Scene, rng: &mut impl Rng) ->
 /// The arguments of a call: variables that the scene gets, and values that the comment tells.
 fn arguments(cast: &Cast<'_>, entry: usize, scene: &mut Scene, rng: &mut impl Rng) -> (String, Vec<String>) {
     let api = cast.entries[entry].api;
-    let name_of = |parameter: &str| cast.parameters.get(parameter).cloned().unwrap_or_else(|| parameter.to_owned());
+    let name_of =
+        |parameter: &str| cast.parameters.get(parameter).cloned().unwrap_or_else(|| parameter.to_owned());
     let (mut given, mut extra) = (Vec::new(), Vec::new());
     let own_names = rng.random_bool(0.6);
     let by_name = rng.random_bool(0.12);
@@ -540,9 +567,14 @@ fn arguments(cast: &Cast<'_>, entry: usize, scene: &mut Scene, rng: &mut impl Rn
             extra.push(values::mention(&name, &value, by_name, rng));
             value
         } else {
-            let mut variable = if own_names { name.trim_matches('_').to_owned() } else { values::variable(rng) };
-            let is_object = |variable: &str| scene.object.as_ref().is_some_and(|(object, _)| object == variable);
-            while is_object(&variable) || given.iter().any(|known| *known == variable) || super::names::is_keyword(&variable) {
+            let mut variable =
+                if own_names { name.trim_matches('_').to_owned() } else { values::variable(rng) };
+            let is_object =
+                |variable: &str| scene.object.as_ref().is_some_and(|(object, _)| object == variable);
+            while is_object(&variable)
+                || given.iter().any(|known| *known == variable)
+                || super::names::is_keyword(&variable)
+            {
                 variable = format!("{}_{}", values::variable(rng), rng.random_range(1..4));
             }
             if !scene.variables.iter().any(|(known, _)| *known == variable) {
@@ -582,7 +614,10 @@ fn uncapitalized(text: &str) -> String {
 
 /// A function's name after what it does.
 fn named_after(comment: &str) -> String {
-    const SKIPPED: &[&str] = &["how", "to", "the", "a", "an", "i", "we", "want", "need", "please", "now", "then", "first", "do", "can", "would", "like", "of"];
+    const SKIPPED: &[&str] = &[
+        "how", "to", "the", "a", "an", "i", "we", "want", "need", "please", "now", "then", "first", "do",
+        "can", "would", "like", "of",
+    ];
     let words: Vec<String> = comment
         .split(|c: char| !c.is_ascii_alphabetic())
         .filter(|word| word.len() > 1)
@@ -604,7 +639,10 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     fn table() -> ApiTable {
-        let verbs = ["gather", "split", "paint", "carry", "mend", "weigh", "polish", "stack", "rinse", "fold", "label", "trace"];
+        let verbs = [
+            "gather", "split", "paint", "carry", "mend", "weigh", "polish", "stack", "rinse", "fold",
+            "label", "trace",
+        ];
         let things = ["threads", "pots", "letters", "wheels"];
         let apis = (0..48).map(|i| {
             let (verb, thing) = (verbs[i % 12], things[i / 12]);
@@ -616,7 +654,10 @@ mod tests {
                 module: "loom".into(),
                 kind: Some(kind),
                 signature: "(rows, limit: int = 3, *, soft=False) -> Cart".into(),
-                description: format!("{} the {thing} of {verb}_{thing} beside river {i}.", super::super::names::capitalized(verb)),
+                description: format!(
+                    "{} the {thing} of deep_water beside river {i}.",
+                    super::super::names::capitalized(verb)
+                ),
                 ..ApiDoc::default()
             }
         });
@@ -638,12 +679,23 @@ mod tests {
             assert!(!task.prompt_no_api.contains(&task.name) && task.line.contains(&task.name), "{task:?}");
             assert!(task.document.text().starts_with(&format!("{}{}", task.prompt, task.line)));
             // No old name is left, neither in the block nor below it.
-            assert!(!task.prompt.contains("_threads") && !task.prompt.contains("_pots"), "{}", task.prompt);
+            let mut words = task.prompt.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            assert!(
+                words.all(|word| word != "deep_water" && table.apis().iter().all(|api| api.name != word)),
+                "{}",
+                task.prompt
+            );
             let lines: Vec<&str> = task.prompt.lines().skip(1).take(3).collect();
             let place = lines.iter().position(|line| line.starts_with(&format!("# {}(", task.name))).unwrap();
             places[place] += 1;
             let words = stems(&task.prompt_no_api);
-            let shared = |line: &str| stems(line.split_once("): ").or_else(|| line.split_once("Cart: ")).map_or("", |(_, says)| says)).intersection(&words).count();
+            let shared = |line: &str| {
+                stems(
+                    line.split_once("): ").or_else(|| line.split_once("Cart: ")).map_or("", |(_, says)| says),
+                )
+                .intersection(&words)
+                .count()
+            };
             let best = (0..3).max_by_key(|&i| (shared(lines[i]), i == place)).unwrap();
             assert_eq!(best, place, "{}", task.prompt);
         }
@@ -663,14 +715,19 @@ mod tests {
             .collect();
         assert!(texts.len() > 100 && texts.iter().any(|text| text.matches("\n# ").count() > 6));
         let tokenizer = crate::corpus::coder::tokenizer::train(&texts, 500).unwrap();
-        let task = (0..50).find_map(|_| maker.task(1, Size::Small, &mut rng)).unwrap();
+        let task = (0..50).find_map(|_| maker.task(1, Size::Full, &mut rng)).unwrap();
         let encoder = crate::corpus::coder::tokenizer::Encoder::new(tokenizer.clone(), true).unwrap();
         let (tokens, weights) = task.document.encode(&encoder).unwrap();
         assert_eq!((tokens.len(), *tokens.last().unwrap(), weights[0]), (weights.len(), 0, 0));
         let prompt = tokenizer.encode(task.prompt.as_str(), false).unwrap();
         let ids: Vec<u16> = prompt.get_ids().iter().map(|id| *id as u16).collect();
         assert_eq!(tokens[..ids.len()], ids, "what is generated goes on from the prompt's own tokens");
-        let named: Vec<u32> = tokens.iter().zip(&weights).filter(|(_, w)| **w == weight::NAME).map(|(id, _)| u32::from(*id)).collect();
+        let named: Vec<u32> = tokens
+            .iter()
+            .zip(&weights)
+            .filter(|(_, w)| **w == weight::NAME)
+            .map(|(id, _)| u32::from(*id))
+            .collect();
         assert_eq!(tokenizer.decode(&named, false).unwrap().trim(), task.name);
     }
 }

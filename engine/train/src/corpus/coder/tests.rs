@@ -14,7 +14,10 @@ use super::*;
 fn package(folder: &Path, name: &str, things: &[&str]) {
     let root = folder.join(name);
     std::fs::create_dir_all(&root).unwrap();
-    let verbs = ["gather", "split", "paint", "carry", "mend", "weigh", "polish", "stack", "rinse", "fold", "label", "trace"];
+    let verbs = [
+        "gather", "split", "paint", "carry", "mend", "weigh", "polish", "stack", "rinse", "fold", "label",
+        "trace",
+    ];
     let mut text = format!("\"\"\"About {name}.\"\"\"\n\n\n");
     for (i, verb) in verbs.iter().enumerate() {
         let thing = things[i % things.len()];
@@ -23,7 +26,10 @@ fn package(folder: &Path, name: &str, things: &[&str]) {
             super::names::capitalized(verb),
         ));
     }
-    text.push_str(&format!("class {}Shelf:\n    \"\"\"Keeps what the {name} makes.\"\"\"\n\n", super::names::capitalized(name)));
+    text.push_str(&format!(
+        "class {}Shelf:\n    \"\"\"Keeps what the {name} makes.\"\"\"\n\n",
+        super::names::capitalized(name)
+    ));
     for verb in &verbs[..6] {
         text.push_str(&format!(
             "    def {verb}_all(self, box, deep=False):\n        \"\"\"{} all boxes with {verb} care, quickly.\"\"\"\n        return box\n\n",
@@ -86,14 +92,25 @@ fn documents(out: &Path, manifest: &Manifest) -> Vec<String> {
         let numbers = |name: &str| -> Vec<u32> {
             let view = read.tensor(name).unwrap();
             let width = view.data().len() / view.shape()[0];
-            view.data().chunks(width).map(|raw| raw.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte))).collect()
+            view.data()
+                .chunks(width)
+                .map(|raw| raw.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte)))
+                .collect()
         };
         let (tokens, weights, starts) = (numbers("tokens"), numbers("weights"), numbers("starts"));
         assert_eq!((tokens.len(), weights.len()), (shard.tokens, shard.tokens));
-        assert_eq!((starts.len(), starts[0], *starts.last().unwrap() as usize), (shard.rows + 1, 0, shard.tokens));
+        assert_eq!(
+            (starts.len(), starts[0], *starts.last().unwrap() as usize),
+            (shard.rows + 1, 0, shard.tokens)
+        );
         for row in starts.windows(2) {
             let row = row[0] as usize..row[1] as usize;
-            assert!(!row.is_empty() && row.len() <= manifest.block_tokens && tokens[row.end - 1] == 0 && weights[row.start] == 0);
+            assert!(
+                !row.is_empty()
+                    && row.len() <= manifest.block_tokens
+                    && tokens[row.end - 1] == 0
+                    && weights[row.start] == 0
+            );
             for document in tokens[row].split(|token| *token == 0).filter(|document| !document.is_empty()) {
                 found.push(tokenizer.decode(document, false).unwrap());
             }
@@ -130,9 +147,16 @@ fn the_same_seed_gives_the_same_corpus_also_after_a_kill() {
         assert!(serde_json::from_str::<Manifest>(&text).is_ok());
     }
     assert!(kills > 2);
-    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".partial")), "{left:?}");
-    assert!(std::fs::read_dir(&config.out).unwrap().all(|entry| !entry.unwrap().file_name().to_string_lossy().starts_with('.')));
+    assert!(
+        std::fs::read_dir(&config.out).unwrap().all(|entry| !entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with('.'))
+    );
 }
 
 #[test]
@@ -155,17 +179,31 @@ fn nothing_of_a_held_out_library_is_learned() {
     for row in &rows {
         assert_eq!(row.library, "kiln");
         assert_eq!(row.prompt.split_once("# [end]\n").unwrap().1, row.prompt_no_api);
-        assert!(row.prompt.contains(&format!("\n# {}(", row.name)) && has_word(&row.line, &row.name), "{row:?}");
+        assert!(
+            row.prompt.contains(&format!("\n# {}(", row.name)) && has_word(&row.line, &row.name),
+            "{row:?}"
+        );
         assert!(!row.prompt_no_api.contains(&row.name), "{row:?}");
         // Names of evaluation are no names of training.
-        assert!(super::names::reserved(&row.name) && found.iter().all(|text| !has_word(text, &row.name)), "{row:?}");
+        assert!(super::names::reserved(&row.name), "{row:?}");
+        assert!(found.iter().all(|text| !has_word(text, &row.name)), "{row:?}");
     }
     let held: Vec<u8> = std::fs::read(config.out.join("eval.safetensors")).unwrap();
     let bare: Vec<u8> = std::fs::read(config.out.join("eval_no_api.safetensors")).unwrap();
     let counted = |bytes: &[u8]| -> usize {
-        SafeTensors::deserialize(bytes).unwrap().tensor("weights").unwrap().data().iter().filter(|weight| **weight > 0).count()
+        SafeTensors::deserialize(bytes)
+            .unwrap()
+            .tensor("weights")
+            .unwrap()
+            .data()
+            .iter()
+            .filter(|weight| **weight > 0)
+            .count()
     };
-    assert!(counted(&held) > 100 && counted(&held) == counted(&bare), "the same tokens count with API lines and without");
+    assert!(
+        counted(&held) > 100 && counted(&held) == counted(&bare),
+        "the same tokens count with API lines and without"
+    );
     let card = files::read_text(&config.out.join("card.md")).unwrap();
     assert!(card.contains("| full | code |") && card.contains("kiln"), "{card}");
 }
@@ -204,8 +242,14 @@ fn rates_of_noise_and_files_merged() {
     assert_eq!((none, twins), (0.0, 0));
     let (half, twins, _) = counts(&|config| (config.noise, config.twins) = (0.5, 1.0));
     assert!((0.3..0.6).contains(&half) && twins > 10, "{half} {twins}");
-    let (_, _, found) = counts(&|config| (config.merged, config.twins) = (true, 0.0));
+    let (_, _, found) = counts(&|config| {
+        (config.merged, config.twins, config.block_tokens) = (true, 0.0, 1024);
+        config.part[1].row_tokens = 1024;
+    });
     let merged = found.iter().find(|text| text.matches("# [start]").count() > 1).unwrap();
     let at = |text: &str| merged.find(text).unwrap();
-    assert!(at("# [start]") < at("def job_") && merged.rfind("# [start]").unwrap() > at("def job_"), "{merged}");
+    assert!(
+        at("# [start]") < at("def job_") && merged.rfind("# [start]").unwrap() > at("def job_"),
+        "{merged}"
+    );
 }

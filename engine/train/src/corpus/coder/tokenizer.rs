@@ -16,13 +16,112 @@ pub const END: &str = "<|endoftext|>";
 /// Words that get a token with the space before them: they seldom begin a name, so that nobody has to copy them from a place with a
 /// space to one without.
 const WITH_SPACE: &[&str] = &[
-    "the", "a", "an", "of", "to", "in", "on", "for", "and", "or", "is", "are", "be", "by", "with", "from", "this", "that", "it", "its",
-    "as", "at", "into", "if", "all", "which", "when", "not", "no", "we", "I", "you", "how", "then", "now", "return", "def", "class",
-    "import", "None", "True", "False", "else", "elif", "while", "try", "except", "raise", "lambda", "yield", "assert", "del", "pass",
-    "given", "whether", "can", "will", "has", "have", "was", "been", "our", "your", "so", "there", "these", "their", "each", "where",
-    "than", "between", "using", "do", "does", "want", "would", "like", "need", "please", "should", "first", "Return", "Returns", "The",
-    "How", "Use", "With", "This", "Get", "Set", "Take", "Now", "We", "Please", "Specifically", "Its", "Here", "used", "current",
-    "otherwise", "such", "other", "only", "same", "any", "self",
+    "the",
+    "a",
+    "an",
+    "of",
+    "to",
+    "in",
+    "on",
+    "for",
+    "and",
+    "or",
+    "is",
+    "are",
+    "be",
+    "by",
+    "with",
+    "from",
+    "this",
+    "that",
+    "it",
+    "its",
+    "as",
+    "at",
+    "into",
+    "if",
+    "all",
+    "which",
+    "when",
+    "not",
+    "no",
+    "we",
+    "I",
+    "you",
+    "how",
+    "then",
+    "now",
+    "return",
+    "def",
+    "class",
+    "import",
+    "None",
+    "True",
+    "False",
+    "else",
+    "elif",
+    "while",
+    "try",
+    "except",
+    "raise",
+    "lambda",
+    "yield",
+    "assert",
+    "del",
+    "pass",
+    "given",
+    "whether",
+    "can",
+    "will",
+    "has",
+    "have",
+    "was",
+    "been",
+    "our",
+    "your",
+    "so",
+    "there",
+    "these",
+    "their",
+    "each",
+    "where",
+    "than",
+    "between",
+    "using",
+    "do",
+    "does",
+    "want",
+    "would",
+    "like",
+    "need",
+    "please",
+    "should",
+    "first",
+    "Return",
+    "Returns",
+    "The",
+    "How",
+    "Use",
+    "With",
+    "This",
+    "Get",
+    "Set",
+    "Take",
+    "Now",
+    "We",
+    "Please",
+    "Specifically",
+    "Its",
+    "Here",
+    "used",
+    "current",
+    "otherwise",
+    "such",
+    "other",
+    "only",
+    "same",
+    "any",
+    "self",
 ];
 
 fn failed(cause: impl std::fmt::Display) -> Error {
@@ -57,8 +156,11 @@ pub(super) fn train(texts: &[String], vocabulary: usize) -> Result<Tokenizer> {
         .show_progress(false)
         .build();
     let mut trainer = trainer.into();
-    learner.train::<tokenizers::models::TrainerWrapper, _, _>(&mut trainer, texts.iter().map(String::as_str)).map_err(failed)?;
-    let mut tree: serde_json::Value = serde_json::from_str(&learner.to_string(false).map_err(failed)?).map_err(failed)?;
+    learner
+        .train::<tokenizers::models::TrainerWrapper, _, _>(&mut trainer, texts.iter().map(String::as_str))
+        .map_err(failed)?;
+    let mut tree: serde_json::Value =
+        serde_json::from_str(&learner.to_string(false).map_err(failed)?).map_err(failed)?;
     let model = &mut tree["model"];
     let mut added = 0;
     for bare in WITH_SPACE {
@@ -127,7 +229,11 @@ impl Encoder {
                 None => {
                     let pieces = self.whole(word)?;
                     let ends = pieces.iter().skip(1).map(|(_, begin)| *begin).chain([word.len()]);
-                    let made: Word = pieces.iter().zip(ends).map(|((id, begin), end)| (*id, (end - begin) as u8)).collect();
+                    let made: Word = pieces
+                        .iter()
+                        .zip(ends)
+                        .map(|((id, begin), end)| (*id, (end - begin) as u8))
+                        .collect();
                     if let Ok(mut known) = known.write()
                         && word.len() < 64
                     {
@@ -154,7 +260,8 @@ impl Encoder {
 
     fn whole(&self, text: &str) -> Result<Vec<(u16, usize)>> {
         let encoded = self.tokenizer.encode(text, false).map_err(failed)?;
-        let number = |id: u32| u16::try_from(id).map_err(|_| failed(format!("token {id} does not fit into 16 bits")));
+        let number =
+            |id: u32| u16::try_from(id).map_err(|_| failed(format!("token {id} does not fit into 16 bits")));
         let offsets = encoded.get_offsets().iter().map(|(begin, _)| *begin);
         encoded.get_ids().iter().zip(offsets).map(|(id, begin)| Ok((number(*id)?, begin))).collect()
     }
@@ -191,7 +298,10 @@ fn first_word(text: &[u8]) -> usize {
 pub(super) fn end_of(tokenizer: &Tokenizer) -> Result<u16> {
     let size = tokenizer.get_vocab_size(true);
     if size > usize::from(u16::MAX) {
-        return Err(Error::new(ErrorKind::Unsupported, format!("a tokenizer of {size} tokens: at most 65535")));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("a tokenizer of {size} tokens: at most 65535"),
+        ));
     }
     let end = tokenizer.token_to_id(END).ok_or_else(|| {
         Error::new(ErrorKind::InvalidData, format!("the tokenizer has no token {END} to end documents with"))
@@ -214,7 +324,10 @@ mod tests {
         let (bare, spaced) = (cut(".gather_rows("), cut(" gather_rows("));
         assert_eq!(bare[1..], spaced[1..], "{bare:?} {spaced:?}");
         // An indentation is one token with its line break.
-        assert!(cut("\n        return").contains(&"\u{10a}\u{120}\u{120}\u{120}\u{120}\u{120}\u{120}\u{120}".to_owned()));
+        assert!(
+            cut("\n        return")
+                .contains(&"\u{10a}\u{120}\u{120}\u{120}\u{120}\u{120}\u{120}\u{120}".to_owned())
+        );
         let text = "x = 'é' # ü\n\tdone";
         let ids = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
         assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
@@ -229,14 +342,25 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 8) % n
         };
-        let alphabet = [" ", "  ", "\n", "\t", "'", "s", "'re", "ll", "ab", "X", "12", "_", "(", ").", "é", "\r\n", "\u{1c}"];
+        let alphabet = [
+            " ", "  ", "\n", "\t", "'", "s", "'re", "ll", "ab", "X", "12", "_", "(", ").", "é", "\r\n",
+            "\u{1c}",
+        ];
         for _ in 0..400 {
             let n = draw(14);
             let text: String = (0..n).map(|_| alphabet[draw(alphabet.len() as u32) as usize]).collect();
             let expected = tokenizer.encode(text.as_str(), false).unwrap();
             let (ids, begins): (Vec<u16>, Vec<usize>) = encoder.encode(&text).unwrap().into_iter().unzip();
-            assert_eq!(ids.iter().map(|id| u32::from(*id)).collect::<Vec<_>>(), expected.get_ids(), "{text:?}");
-            assert_eq!(begins, expected.get_offsets().iter().map(|(begin, _)| *begin).collect::<Vec<_>>(), "{text:?}");
+            assert_eq!(
+                ids.iter().map(|id| u32::from(*id)).collect::<Vec<_>>(),
+                expected.get_ids(),
+                "{text:?}"
+            );
+            assert_eq!(
+                begins,
+                expected.get_offsets().iter().map(|(begin, _)| *begin).collect::<Vec<_>>(),
+                "{text:?}"
+            );
         }
         let long = "a".repeat(1000);
         assert_eq!(encoder.encode(&long).unwrap().len(), tokenizer.encode(long, false).unwrap().len());

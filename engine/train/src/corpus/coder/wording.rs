@@ -37,8 +37,9 @@ pub(super) fn wish(api: &Api, distance: Distance, rng: &mut impl Rng) -> String 
 
 /// Words that no sentence ends with.
 const OPEN_ENDS: &[&str] = &[
-    "a", "an", "the", "of", "to", "in", "on", "for", "and", "or", "is", "are", "be", "by", "with", "from", "that", "this", "as", "at",
-    "into", "if", "which", "using", "its", "their", "was", "where", "when", "than", "between", "given", "each", "any", "all",
+    "a", "an", "the", "of", "to", "in", "on", "for", "and", "or", "is", "are", "be", "by", "with", "from",
+    "that", "this", "as", "at", "into", "if", "which", "using", "its", "their", "was", "where", "when",
+    "than", "between", "given", "each", "any", "all",
 ];
 
 fn shortened(text: &str, rng: &mut impl Rng) -> String {
@@ -54,7 +55,8 @@ fn shortened(text: &str, rng: &mut impl Rng) -> String {
     words.join(" ")
 }
 
-/// The text with the identifiers in it under the names that `names` gives them; plain words stay, also where they are names.
+/// The text with the identifiers in it, and names of classes, under the names that `names` gives them; plain words stay, also
+/// where they are names.
 pub(super) fn renamed(text: &str, names: &FxHashMap<String, String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -64,7 +66,13 @@ pub(super) fn renamed(text: &str, names: &FxHashMap<String, String>) -> String {
         let end = tail.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(tail.len());
         let (word, after) = tail.split_at(end);
         match names.get(word) {
-            Some(name) if is_identifier(word) || after.starts_with('(') || rest[..begin].ends_with(['.', '`']) => {
+            // A capital within a sentence is a class's.
+            Some(name)
+                if is_identifier(word)
+                    || after.starts_with('(')
+                    || rest[..begin].ends_with(['.', '`'])
+                    || (!out.is_empty() && word.starts_with(|c: char| c.is_ascii_uppercase())) =>
+            {
                 out.push_str(name);
             }
             _ => out.push_str(word),
@@ -117,9 +125,12 @@ mod tests {
     #[test]
     fn identifiers_are_renamed_and_words_are_not() {
         let names: FxHashMap<String, String> =
-            [("DataFrame", "Zib"), ("drop", "mol"), ("read_csv", "ged")].map(|(a, b)| (a.to_owned(), b.to_owned())).into_iter().collect();
-        let text = "Drop or drop() rows of the DataFrame, as read_csv and obj.drop do; drop them.";
-        let expected = "Drop or mol() rows of the Zib, as ged and obj.mol do; drop them.";
+            [("DataFrame", "Zib"), ("drop", "mol"), ("read_csv", "ged"), ("Drop", "Vol"), ("Row", "Bim")]
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+                .into_iter()
+                .collect();
+        let text = "Drop or drop() rows of the DataFrame, as read_csv and obj.drop do; drop them: a Row.";
+        let expected = "Drop or mol() rows of the Zib, as ged and obj.mol do; drop them: a Bim.";
         assert_eq!(renamed(text, &names), expected);
         assert_eq!(identifiers(text).collect::<Vec<_>>(), ["DataFrame", "read_csv"]);
     }
