@@ -196,7 +196,7 @@ fn cleaned(
     body: &[Stmt],
 ) -> (String, impl Fn(usize) -> Option<usize> + use<>) {
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
-    docstrings(text, body, region, &mut edits);
+    docstrings(body, region, &mut edits);
     let indent = text[region.clone()].len() - text[region.clone()].trim_start_matches(' ').len();
     let mut start = region.start;
     while start < region.end {
@@ -249,7 +249,7 @@ pub(super) fn edited(
     (out, place)
 }
 
-fn docstrings(text: &str, body: &[Stmt], region: &Range<usize>, edits: &mut Vec<(Range<usize>, String)>) {
+fn docstrings(body: &[Stmt], region: &Range<usize>, edits: &mut Vec<(Range<usize>, String)>) {
     for stmt in body {
         let inner = match stmt {
             Stmt::FunctionDef(def) => &def.body,
@@ -272,7 +272,7 @@ fn docstrings(text: &str, body: &[Stmt], region: &Range<usize>, edits: &mut Vec<
                 edits.push((range, new));
             }
         }
-        docstrings(text, inner, region, edits);
+        docstrings(inner, region, edits);
     }
 }
 

@@ -1,6 +1,5 @@
 //! The pipeline: packages to rows. What was read of a package and what was made of a part is kept, so that a killed run goes on.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use inhouse_core::progress::Silent;
@@ -19,9 +18,11 @@ use super::card;
 use super::code::Coder;
 use super::config::{DataConfig, PartConfig};
 use super::dedup;
-use super::document::{Document, weight};
+use super::held_out::HeldOut;
 use super::library::{self, Shelf, stable_hash};
-use super::rows::{Packer, Row, Shard, write_shard};
+use super::report::{Evaluation, Manifest, Overlap, PartStatistics, Statistics};
+use super::rows::{Packer, Shard, write_shard};
+use super::source::{BYTES_PER_TOKEN, Chances, KINDS, Outcome, Source};
 use super::tasks::{Maker, Size};
 use super::tokenizer::{self, Encoder};
 use crate::corpus::{SourceFile, read_wheel};
@@ -31,8 +32,6 @@ use crate::sources::{Package, SourceList, fetch};
 
 /// Of the code here: another number makes everything anew.
 const VERSION: u32 = 2;
-/// Bytes of code that one token stands for, at most: longer blocks are not looked at.
-const BYTES_PER_TOKEN: usize = 4;
 /// Documents that are made by one source of randomness.
 const CHUNK: usize = 64;
 /// Rows of one file.
@@ -42,147 +41,6 @@ const TOKENIZER_TASKS: usize = 12_000;
 const TOKENIZER_BLOCKS: usize = 8_000;
 /// Overlaps that are listed one by one; all are counted.
 const MAX_LISTED: usize = 1_000;
-const KINDS: [&str; 6] = ["repeats", "one", "choice", "script", "code", "plain"];
-
-/// `manifest.json`: what a trainer reads first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Of the format: 1.
-    pub version: u32,
-    /// Tokens of the tokenizer.
-    pub vocab_size: usize,
-    /// The tokenizer's file.
-    pub tokenizer: String,
-    /// The longest row.
-    pub block_tokens: usize,
-    /// Of everything in it: a run with another corpus is another run.
-    pub digest: String,
-    /// Files of rows; a curriculum takes those of one part after the other's.
-    pub shards: Vec<Shard>,
-    /// Held-out data.
-    pub evaluation: Evaluation,
-}
-
-/// The files of held-out data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Code of held-out libraries below its API lines.
-    pub perplexity: String,
-    /// The same code, row by row, without them.
-    pub perplexity_no_api: String,
-    /// Rows of [`TaskRow`].
-    pub tasks: String,
-}
-
-/// One line of `tasks.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskRow {
-    /// How many APIs the block holds: `one`, `two`, `three`, `five`.
-    pub kind: String,
-    /// All up to the cursor.
-    pub prompt: String,
-    /// The same without the block.
-    pub prompt_no_api: String,
-    /// The API that the comment asks for, as it is called here.
-    pub name: String,
-    /// What the rest of the line should be.
-    pub line: String,
-    /// The library, by its public name.
-    pub library: String,
-}
-
-/// `statistics.json`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Statistics {
-    /// Packages that were read.
-    pub packages: usize,
-    /// Documented APIs in them.
-    pub apis: usize,
-    /// APIs that tasks are made of, by library.
-    pub task_apis: BTreeMap<String, usize>,
-    /// The same of held-out libraries.
-    pub held_out_apis: BTreeMap<String, usize>,
-    /// Blocks of code that were read.
-    pub blocks: usize,
-    /// Those that are the same as another.
-    pub repeated_blocks: usize,
-    /// Those that are nearly the same.
-    pub similar_blocks: usize,
-    /// Those that repeat a benchmark.
-    pub overlapping_blocks: usize,
-    /// Those that are left, of libraries to learn from.
-    pub training_blocks: usize,
-    /// Those of them that call a documented API.
-    pub blocks_with_calls: usize,
-    /// Those of held-out libraries.
-    pub held_out_blocks: usize,
-    /// Of every part.
-    pub parts: BTreeMap<String, PartStatistics>,
-}
-
-/// What one part consists of.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct PartStatistics {
-    /// Training sequences.
-    pub rows: usize,
-    /// Their tokens.
-    pub tokens: u64,
-    /// Documents by kind.
-    pub documents: BTreeMap<String, usize>,
-    /// Tokens by kind.
-    pub tokens_by_kind: BTreeMap<String, u64>,
-    /// Documents that were longer than a row.
-    pub too_long: usize,
-    /// Documents that share words with a benchmark problem and were left out.
-    pub overlapping: usize,
-    /// Documents of code in which the library has other names.
-    pub twins: usize,
-    /// APIs that blocks of code call, and others put beside them.
-    pub called_apis: usize,
-    /// Those others.
-    pub noise_apis: usize,
-}
-
-/// `overlap.json`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overlap {
-    /// Words of an n-gram.
-    pub ngram_words: usize,
-    /// Whether there were benchmarks to look for.
-    pub looked_for: bool,
-    /// Texts that were left out, with the problem that they share words with; the first thousand.
-    pub removed: Vec<(String, String)>,
-    /// All of them.
-    pub n_removed: usize,
-}
-
-/// One document that was made.
-struct Made {
-    tokens: Vec<u16>,
-    weights: Vec<u8>,
-    code: Option<(usize, usize, bool)>,
-}
-
-enum Outcome {
-    Made(Made),
-    Overlapping(String, String),
-    /// Longer than a row for sure.
-    TooLong,
-    None,
-}
-
-/// What the documents of a part are made from.
-struct Source<'a> {
-    encoder: &'a Encoder,
-    maker: &'a Maker<'a>,
-    coder: &'a Coder<'a>,
-    blocks: &'a [CodeBlock],
-    /// Chances of the blocks, and of those that call APIs.
-    chances: Chances,
-    chances_with_calls: Chances,
-    coder_merges: bool,
-    benchmarks: Option<&'a Benchmarks>,
-}
 
 /// Makes the corpus that `config` asks for in its folder `out`, which holds a whole corpus or none.
 ///
@@ -292,7 +150,15 @@ impl<'a> Pipeline<'a> {
         for part in &config.part {
             shards.extend(self.part(&partial, &everything, part, &source)?);
         }
-        let evaluation = self.evaluation(&partial, &encoder, &held_shelves, &words, &held_out, &table)?;
+        let held = HeldOut {
+            config,
+            encoder: &encoder,
+            shelves: &held_shelves,
+            words: &words,
+            blocks: &held_out,
+            table: &table,
+        };
+        let evaluation = held.write(&partial)?;
         let mut hasher = Sha256::new();
         hasher.update(files::read_text(&partial.join("tokenizer.json"))?.as_bytes());
         for shard in shards.iter().chain(&evaluation) {
@@ -494,7 +360,7 @@ impl<'a> Pipeline<'a> {
         let chunks: Vec<Vec<String>> = (0..TOKENIZER_TASKS / CHUNK)
             .into_par_iter()
             .map(|chunk| {
-                let mut rng = self.rng("tokenizer", chunk as u64);
+                let mut rng = rng_of(self.config, "tokenizer", chunk as u64);
                 let mut texts = Vec::new();
                 for _ in 0..CHUNK {
                     let task = maker.task(rng.random_range(1..4), Size::Full, &mut rng);
@@ -504,7 +370,7 @@ impl<'a> Pipeline<'a> {
             })
             .collect();
         let mut texts = chunks.concat();
-        let mut rng = self.rng("tokenizer blocks", 0);
+        let mut rng = rng_of(self.config, "tokenizer blocks", 0);
         texts.extend(blocks.choose_multiple(&mut rng, TOKENIZER_BLOCKS).map(|block| block.text.clone()));
         let tokenizer = tokenizer::train(&texts, self.config.vocabulary)?;
         let text =
@@ -513,10 +379,6 @@ impl<'a> Pipeline<'a> {
         files::write_atomic(&note, |file| file.write_all(everything.as_bytes()))?;
         self.progress.finish();
         Ok(tokenizer)
-    }
-
-    fn rng(&self, what: &str, number: u64) -> ChaCha8Rng {
-        ChaCha8Rng::seed_from_u64(stable_hash(&[what, &self.config.seed.to_string(), &number.to_string()]))
     }
 
     /// The rows of a part, made or found made.
@@ -553,7 +415,7 @@ impl<'a> Pipeline<'a> {
                 let made: Vec<Vec<Outcome>> = (chunk..chunk + width)
                     .into_par_iter()
                     .map(|number| {
-                        let mut rng = self.rng(&format!("{} {kind}", part.name), number);
+                        let mut rng = rng_of(self.config, &format!("{} {kind}", part.name), number);
                         (0..CHUNK)
                             .map(|_| source.document(kind, part, &mut rng))
                             .collect::<Result<Vec<Outcome>>>()
@@ -601,7 +463,7 @@ impl<'a> Pipeline<'a> {
                 statistics.tokens_by_kind.insert(kind.to_owned(), tokens);
             }
         }
-        let mut rng = self.rng(&format!("{} rows", part.name), 0);
+        let mut rng = rng_of(self.config, &format!("{} rows", part.name), 0);
         documents.shuffle(&mut rng);
         let mut packer = Packer::new(part.row_tokens);
         for (tokens, weights) in &documents {
@@ -637,224 +499,6 @@ impl<'a> Pipeline<'a> {
         removed.into_iter().for_each(|(text, problem)| self.removed(&text, problem));
         self.statistics.parts.insert(part.name.clone(), statistics);
         Ok(shards)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what evaluation is made of, each once")]
-    fn evaluation(
-        &self,
-        partial: &Path,
-        encoder: &Encoder,
-        shelves: &[Shelf],
-        words: &[String],
-        blocks: &[CodeBlock],
-        table: &ApiTable,
-    ) -> Result<Vec<Shard>> {
-        let config = self.config;
-        let coder = Coder::new(table, words, config.noise, 1.0, true);
-        let (mut with, mut without) = (Vec::new(), Vec::new());
-        let mut rng = self.rng("evaluation code", 0);
-        let mut order: Vec<&CodeBlock> = blocks.iter().filter(|block| !block.calls.is_empty()).collect();
-        order.shuffle(&mut rng);
-        for block in order {
-            if with.len() >= config.evaluation_rows {
-                break;
-            }
-            let Some(mut sheet) = coder.sheet(block, &mut rng) else { continue };
-            // The same tokens count in both.
-            sheet.code = vec![(sheet.code.iter().map(|(text, _)| text.as_str()).collect(), weight::CALL)];
-            let row = |with_apis| -> Result<Row> {
-                let (tokens, mut weights) = sheet.document(with_apis).encode(encoder)?;
-                weights
-                    .iter_mut()
-                    .for_each(|weight| *weight = if *weight == weight::CALL { weight::CALL } else { 0 });
-                Ok(Row { tokens, weights })
-            };
-            let (one, other) = (row(true)?, row(false)?);
-            if one.tokens.len() <= config.block_tokens {
-                with.push(one);
-                without.push(other);
-            }
-        }
-        let shards = vec![
-            write_shard(partial, "evaluation", "eval.safetensors", &with)?,
-            write_shard(partial, "evaluation", "eval_no_api.safetensors", &without)?,
-        ];
-        let mut rows = Vec::new();
-        if !shelves.is_empty() {
-            let maker = Maker::new(shelves, words, true);
-            // No name that any library has: code may hold it.
-            let known: FxHashSet<&str> =
-                table.apis().iter().flat_map(|api| [api.name.as_str(), api.library()]).collect();
-            for (kind, n_apis) in [("one", 1), ("two", 2), ("three", 3), ("five", 5)] {
-                let mut rng = self.rng("evaluation tasks", n_apis as u64);
-                let mut found = 0;
-                for _ in 0..config.evaluation_tasks * 400 {
-                    if found == config.evaluation_tasks {
-                        break;
-                    }
-                    let Some(task) = maker.task(n_apis, Size::Full, &mut rng) else { continue };
-                    let length = task.document.encode(encoder)?.0.len();
-                    if length <= config.block_tokens && !known.contains(task.name.as_str()) {
-                        found += 1;
-                        rows.push(TaskRow {
-                            kind: kind.into(),
-                            prompt: task.prompt,
-                            prompt_no_api: task.prompt_no_api,
-                            name: task.name,
-                            line: task.line,
-                            library: task.library,
-                        });
-                    }
-                }
-            }
-        }
-        files::write_json_lines(&partial.join("tasks.jsonl"), rows.iter())?;
-        Ok(shards)
-    }
-}
-
-impl Source<'_> {
-    fn document(&self, kind: &str, part: &PartConfig, rng: &mut ChaCha8Rng) -> Result<Outcome> {
-        let small = part.row_tokens <= 192;
-        let size = if rng.random_bool(if small { 0.96 } else { 0.15 }) { Size::Small } else { Size::Full };
-        let mut code = None;
-        let document: Option<Document> = match kind {
-            "repeats" => {
-                let (tokens, weights) = self.repeats(part.row_tokens, rng);
-                return Ok(Outcome::Made(Made { tokens, weights, code }));
-            }
-            "one" => self.maker.task(1, size, rng).map(|task| task.document),
-            "choice" => {
-                let n_apis = several(small, rng);
-                self.maker.task(n_apis, size, rng).map(|task| task.document)
-            }
-            "script" => {
-                let n_apis = several(small, rng);
-                self.maker.script(n_apis, size, rng)
-            }
-            "code" if self.coder_merges => return self.merged(part, rng),
-            "code" => self.chances_with_calls.draw(rng).and_then(|i| {
-                let sheet = self.coder.sheet(&self.blocks[i], rng)?;
-                code = Some((sheet.n_apis, sheet.n_noise, sheet.is_twin));
-                Some(sheet.document(true))
-            }),
-            _ => self.chances.draw(rng).map(|i| plain(&self.blocks[i])),
-        };
-        let Some(document) = document else { return Ok(Outcome::None) };
-        if document.text().len() > part.row_tokens * BYTES_PER_TOKEN {
-            return Ok(Outcome::TooLong);
-        }
-        if let Some(problem) = self.benchmarks.and_then(|benchmarks| benchmarks.overlap(document.text())) {
-            return Ok(Outcome::Overlapping(document.text().to_owned(), problem.to_owned()));
-        }
-        let (tokens, weights) = document.encode(self.encoder)?;
-        Ok(Outcome::Made(Made { tokens, weights, code }))
-    }
-
-    /// As many blocks of one file as a row holds, each below its API lines (A1, d1, A2, d2, ...).
-    fn merged(&self, part: &PartConfig, rng: &mut ChaCha8Rng) -> Result<Outcome> {
-        let Some(first) = self.chances_with_calls.draw(rng) else { return Ok(Outcome::None) };
-        let path = &self.blocks[first].path;
-        let (mut tokens, mut weights): (Vec<u16>, Vec<u8>) = (Vec::new(), Vec::new());
-        let mut counts = (0, 0, true);
-        for block in self.blocks[first..].iter().take_while(|block| block.path == *path) {
-            let sheet = self.coder.sheet(block, rng);
-            let document = match &sheet {
-                Some(sheet) => sheet.document(true),
-                None => plain(block),
-            };
-            if let Some(problem) = self.benchmarks.and_then(|benchmarks| benchmarks.overlap(document.text()))
-            {
-                return Ok(Outcome::Overlapping(document.text().to_owned(), problem.to_owned()));
-            }
-            let (more, their) = document.encode(self.encoder)?;
-            // The end token of a block gives way to the next one.
-            let kept = tokens.len().saturating_sub(1);
-            if kept + more.len() > part.row_tokens {
-                break;
-            }
-            tokens.truncate(kept);
-            weights.truncate(kept);
-            tokens.extend(more);
-            weights.extend(their);
-            if let Some(sheet) = &sheet {
-                counts = (counts.0 + sheet.n_apis, counts.1 + sheet.n_noise, counts.2 && sheet.is_twin);
-            }
-        }
-        Ok(if tokens.is_empty() {
-            Outcome::None
-        } else {
-            Outcome::Made(Made { tokens, weights, code: Some(counts) })
-        })
-    }
-
-    /// Random tokens said over and over: all that can be learned from it is to copy.
-    fn repeats(&self, row_tokens: usize, rng: &mut ChaCha8Rng) -> (Vec<u16>, Vec<u8>) {
-        let size = self.encoder.vocab_size().min(usize::from(u16::MAX)) as u16;
-        let run: Vec<u16> = (0..rng.random_range(3..=16))
-            .map(|_| {
-                loop {
-                    let token = rng.random_range(0..size);
-                    if token != self.encoder.end {
-                        break token;
-                    }
-                }
-            })
-            .collect();
-        let length = rng.random_range(24..=64).min(row_tokens - 1);
-        let times = (length / run.len()).max(2);
-        let mut tokens = run.repeat(times);
-        let mut weights = vec![weight::NONE; run.len()];
-        weights.resize(tokens.len(), weight::CALL);
-        tokens.push(self.encoder.end);
-        weights.push(weight::FREE);
-        (tokens, weights)
-    }
-}
-
-/// A block alone.
-fn plain(block: &CodeBlock) -> Document {
-    let mut document = Document::default();
-    document.push(&block.text, weight::PLAIN);
-    document
-}
-
-/// Sums of weights, to draw by.
-struct Chances {
-    sums: Vec<f64>,
-    what: Vec<usize>,
-}
-
-impl Chances {
-    fn new(weights: impl Iterator<Item = (usize, f64)>) -> Self {
-        let (mut sums, mut what, mut sum) = (Vec::new(), Vec::new(), 0.0);
-        for (i, weight) in weights.filter(|(_, weight)| *weight > 0.0) {
-            sum += weight;
-            sums.push(sum);
-            what.push(i);
-        }
-        Self { sums, what }
-    }
-
-    fn draw(&self, rng: &mut impl Rng) -> Option<usize> {
-        let at = rng.random_range(0.0..*self.sums.last()?);
-        self.what.get(self.sums.partition_point(|sum| *sum <= at)).copied()
-    }
-}
-
-fn several(small: bool, rng: &mut impl Rng) -> usize {
-    match rng.random_range(0..100) {
-        _ if small => {
-            if rng.random_bool(0.75) {
-                2
-            } else {
-                3
-            }
-        }
-        0..35 => 2,
-        35..65 => 3,
-        65..85 => 4,
-        _ => 5,
     }
 }
 
@@ -900,4 +544,9 @@ fn replace_folder(from: &Path, to: &Path) -> Result<()> {
         return std::fs::remove_dir_all(&old).map_err(|cause| Error::io("remove", &old, cause));
     }
     std::fs::rename(from, to).map_err(|cause| Error::io("rename", from, cause))
+}
+
+/// The randomness of one piece of work, whatever was done before it.
+pub(super) fn rng_of(config: &DataConfig, what: &str, number: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(stable_hash(&[what, &config.seed.to_string(), &number.to_string()]))
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::build::{Manifest, Overlap, Statistics};
 use super::config::DataConfig;
+use super::report::{Manifest, Overlap, Statistics};
 use crate::sources::SourceList;
 
 /// The text of `card.md`.

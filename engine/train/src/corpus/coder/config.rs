@@ -270,8 +270,8 @@ mod tests {
         near(Resampling::PaperText.weight(0.0, 0.0, 3, 3), 5.0);
         near(Resampling::PaperCode.weight(0.0, 0.0, 3, 3), 1.0);
         // 99 stars, nothing but tests, e candidates for each.
-        near(Resampling::PaperCode.weight(99.0, 1.0, 1000, 2718), 1.4 * 0.5 * (1.0 - 2.718_f64.ln() / 5.0));
-        near(Resampling::PaperText.weight(1e9, 1.0, 1000, 2718), 2.0 * 0.5 * (5.0 - 0.2 * 2.718_f64.ln()));
+        near(Resampling::PaperCode.weight(99.0, 1.0, 1000, 2500), 1.4 * 0.5 * (1.0 - 2.5_f64.ln() / 5.0));
+        near(Resampling::PaperText.weight(1e9, 1.0, 1000, 2500), 2.0 * 0.5 * (5.0 - 0.2 * 2.5_f64.ln()));
         // Code without APIs is never taken by the code's rule.
         near(Resampling::PaperCode.weight(0.0, 0.0, 0, 0), 0.0);
     }

@@ -571,10 +571,7 @@ fn arguments(cast: &Cast<'_>, entry: usize, scene: &mut Scene, rng: &mut impl Rn
                 if own_names { name.trim_matches('_').to_owned() } else { values::variable(rng) };
             let is_object =
                 |variable: &str| scene.object.as_ref().is_some_and(|(object, _)| object == variable);
-            while is_object(&variable)
-                || given.iter().any(|known| *known == variable)
-                || super::names::is_keyword(&variable)
-            {
+            while is_object(&variable) || given.contains(&variable) || super::names::is_keyword(&variable) {
                 variable = format!("{}_{}", values::variable(rng), rng.random_range(1..4));
             }
             if !scene.variables.iter().any(|(known, _)| *known == variable) {

@@ -222,7 +222,7 @@ impl Encoder {
         let mut tokens = Vec::with_capacity(text.len() / 2);
         let mut at = 0;
         while at < text.len() {
-            let word = &text[at..at + first_word(text[at..].as_bytes())];
+            let word = &text[at..at + first_word(&text.as_bytes()[at..])];
             let found = known.read().ok().and_then(|known| known.get(word).cloned());
             let found = match found {
                 Some(found) => found,
