@@ -4,7 +4,8 @@
 //! functions with their docstrings, and groups of statements under a comment.
 
 mod blocks;
+pub mod coder;
 mod wheel;
 
 pub use blocks::{Block, BlockKind, blocks};
-pub use wheel::{SourceFile, read_wheel};
+pub use wheel::{SourceFile, read_folder, read_wheel};

@@ -4,19 +4,19 @@
 //! docstrings with the calls below them) and `documentation` (examples, cross references, further sentences) -> `overlap` (what
 //! repeats a benchmark) -> `make` (the pipeline over packages, restartable) ; `wording` and `twins` vary the texts of a batch.
 
-mod code;
+pub(crate) mod code;
 mod documentation;
-mod make;
+pub(crate) mod make;
 mod overlap;
-mod prose;
-mod table;
+pub(crate) mod prose;
+pub(crate) mod table;
 mod twins;
 mod wording;
 
 use serde::{Deserialize, Serialize};
 
 pub use make::{Made, MakeOptions, Statistics, make};
-pub use overlap::{Benchmarks, OverlapReport};
+pub use overlap::{Benchmarks, NGRAM_WORDS, OverlapReport};
 pub use table::{ApiTable, api_text};
 pub use twins::Twin;
 pub use wording::{ask, vary};

@@ -1,10 +1,11 @@
-//! `inhouse train`: trains the retriever's encoder and the language model.
+//! `inhouse train`: trains the retriever's encoder and the language model, and makes the corpus of the latter.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use inhouse_core::progress::Progress;
 use inhouse_train::coder;
+use inhouse_train::corpus::{self, coder::DataConfig};
 use inhouse_train::retriever::{self, Config, Report};
 
 /// Train the models of this engine on public packages
@@ -33,6 +34,20 @@ enum What {
         #[arg(long)]
         resume: bool,
     },
+    /// Make the corpus that `train coder` reads: packages to blocks of code below API lines, tasks from documentation, and a tokenizer
+    #[command(
+        long_about = "Make the corpus that `train coder` reads.\n\nPackages (or folders of your own code) are read and never run: blocks \
+            of code with the APIs they call, tasks made of documentation under invented names, a tokenizer, held-out tasks, \
+            statistics and a data card. What was read of a package and what was made of a part is kept: a killed run goes on \
+            where it was, to the same corpus. The folder holds a whole corpus or none.",
+        after_help = "Examples:\n  inhouse train corpus --config engine/train/coder.toml\n  \
+            inhouse train coder --config engine/train/coder.toml"
+    )]
+    Corpus {
+        /// TOML file with a [data] part; engine/train/coder.toml is one with comments
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Train a language model on a corpus of code with API information: a new small one, or a checkpoint further
     #[command(
         long_about = "Train a language model on a corpus of code with API information.\n\nA new model of a given shape, or a Hugging \
@@ -56,8 +71,22 @@ enum What {
 pub fn run(arguments: &Arguments, json: bool, progress: &dyn Progress) -> Result<()> {
     match &arguments.what {
         What::Retriever { config, resume } => train_retriever(config, *resume, json, progress),
+        What::Corpus { config } => make_corpus(config, json, progress),
         What::Coder { config, resume } => train_coder(config, *resume, json, progress),
     }
+}
+
+fn make_corpus(config: &Path, json: bool, progress: &dyn Progress) -> Result<()> {
+    let config = DataConfig::read(config)?;
+    let manifest = corpus::coder::build(&config, progress)?;
+    progress.finish();
+    if json {
+        println!("{}", serde_json::to_string(&manifest)?);
+    }
+    let rows: usize = manifest.shards.iter().map(|shard| shard.rows).sum();
+    let tokens: usize = manifest.shards.iter().map(|shard| shard.tokens).sum();
+    eprintln!("{:.2} M tokens in {rows} rows -> {}", tokens as f64 / 1e6, config.out.display());
+    Ok(())
 }
 
 fn train_coder(config: &Path, resume: bool, json: bool, progress: &dyn Progress) -> Result<()> {

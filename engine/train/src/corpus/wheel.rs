@@ -46,7 +46,9 @@ pub fn read_wheel(path: &Path, exclude: &[String]) -> Result<Vec<SourceFile>> {
     let mut total = 0;
     for i in 0..archive.len() {
         let Some(name) = archive.name_for_index(i).map(str::to_owned) else { continue };
-        let Some(stem) = name.strip_suffix(".py") else { continue };
+        if !name.ends_with(".py") {
+            continue;
+        }
         let skipped = name.split('/').any(|part| FOREIGN.contains(&part) || part.ends_with(".data"))
             || exclude.iter().any(|prefix| name.starts_with(prefix.as_str()));
         if skipped {
@@ -65,12 +67,68 @@ pub fn read_wheel(path: &Path, exclude: &[String]) -> Result<Vec<SourceFile>> {
             continue;
         }
         let Ok(text) = String::from_utf8(bytes) else { continue };
-        let is_package = stem == "__init__" || stem.ends_with("/__init__");
-        let module = stem.strip_suffix("/__init__").unwrap_or(stem).replace('/', ".");
-        let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
-        found.push(SourceFile { path: name, module, is_package, text });
+        found.push(source_file(name, text));
     }
     Ok(found)
+}
+
+/// The `.py` files of a folder and its folders, in the order of their paths, with the same ones passed over as of a wheel.
+///
+/// # Errors
+/// The folder or a file in it cannot be read, or they exceed the bounds.
+pub fn read_folder(folder: &Path) -> Result<Vec<SourceFile>> {
+    let mut open = vec![folder.to_path_buf()];
+    let mut paths = Vec::new();
+    while let Some(at) = open.pop() {
+        for entry in std::fs::read_dir(&at).map_err(|cause| Error::io("read", &at, cause))? {
+            let entry = entry.map_err(|cause| Error::io("read", &at, cause))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let kind = entry.file_type().map_err(|cause| Error::io("read", &at, cause))?;
+            if kind.is_dir() && !FOREIGN.contains(&name.as_str()) && !name.starts_with('.') {
+                open.push(entry.path());
+            } else if kind.is_file() && name.ends_with(".py") {
+                paths.push(entry.path());
+            }
+        }
+        if paths.len() > MAX_ENTRIES {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("{}: too many files", folder.display()),
+            ));
+        }
+    }
+    paths.sort();
+    // What a folder `loom` with an `__init__.py` holds is imported as `loom.x`.
+    let is_package = folder.join("__init__.py").exists();
+    let base = if is_package { folder.parent().unwrap_or(folder) } else { folder };
+    let mut found = Vec::new();
+    let mut total = 0;
+    for path in paths {
+        let bytes = match files::read_bounded(&path, MAX_FILE_BYTES) {
+            Ok(bytes) => bytes,
+            // A longer file is data.
+            Err(cause) if cause.kind() == std::io::ErrorKind::FileTooLarge => continue,
+            Err(cause) => return Err(Error::io("read", &path, cause)),
+        };
+        total += bytes.len() as u64;
+        if total > MAX_TOTAL_BYTES {
+            let what = format!("{}: too large to be read", folder.display());
+            return Err(Error::new(ErrorKind::LimitExceeded, what));
+        }
+        let (Ok(text), Ok(inside)) = (String::from_utf8(bytes), path.strip_prefix(base)) else { continue };
+        let name =
+            inside.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
+        found.push(source_file(name, text));
+    }
+    Ok(found)
+}
+
+fn source_file(path: String, text: String) -> SourceFile {
+    let stem = path.strip_suffix(".py").unwrap_or(&path);
+    let is_package = stem == "__init__" || stem.ends_with("/__init__");
+    let module = stem.strip_suffix("/__init__").unwrap_or(stem).replace('/', ".");
+    let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
+    SourceFile { path, module, is_package, text }
 }
 
 #[cfg(test)]

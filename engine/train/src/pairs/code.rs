@@ -1,6 +1,6 @@
 //! Pairs from code: a comment or docstring, and the APIs that the block below it really calls.
 
-use inhouse_core::constrain::{self, Call};
+use inhouse_core::constrain::{self, Call, Calls};
 use inhouse_core::docs;
 
 use super::table::ApiTable;
@@ -12,40 +12,61 @@ const MAX_APIS: usize = 4;
 /// The same for the docstring of a whole function.
 const MAX_APIS_OF_FUNCTION: usize = 3;
 
+/// Says which documented API a call of one file is of.
+pub(crate) struct Resolver<'f> {
+    table: &'f ApiTable,
+    found: &'f Calls,
+    /// Libraries that the file has names of: a method on a value of unknown type is looked for there.
+    libraries: Vec<&'f str>,
+}
+
+impl<'f> Resolver<'f> {
+    /// Of a file whose calls were found.
+    pub fn new(file: &'f SourceFile, table: &'f ApiTable, found: &'f Calls) -> Self {
+        let own = file.module.split('.').next().unwrap_or_default();
+        let mut libraries: Vec<&str> = vec![own];
+        for (_, full) in &found.imports {
+            let top = full.split('.').next().unwrap_or_default();
+            if !libraries.contains(&top) && table.has_library(top) {
+                libraries.push(top);
+            }
+        }
+        Self { table, found, libraries }
+    }
+
+    /// The libraries that the file has names of, its own first.
+    pub fn libraries(&self) -> &[&'f str] {
+        &self.libraries
+    }
+
+    /// The API's number, and whether it is known by its bare name alone.
+    pub fn resolve(&self, call: &Call) -> Option<(u32, bool)> {
+        if let Some(target) = &call.target {
+            return self.table.callable(target).map(|id| (id, false));
+        }
+        let root = call.root.as_deref()?;
+        if matches!(root, "self" | "cls" | "super")
+            || self.found.imports.iter().any(|(bound, _)| bound == root)
+            || constrain::is_builtin_member(&call.name)
+        {
+            return None;
+        }
+        self.table.method_named(&call.name, &self.libraries).map(|id| (id, true))
+    }
+}
+
 /// The pairs of one file; none where it does not parse.
 pub(super) fn pairs(file: &SourceFile, table: &ApiTable) -> Vec<Pair> {
     let Some(parsed) = docs::parse_source(&file.text) else { return Vec::new() };
     let body = parsed.suite();
     let found = constrain::calls(table.names(), &file.module, file.is_package, &file.text, body);
-    // Libraries that the file has names of: a method on a value of unknown type is looked for there.
-    let own = file.module.split('.').next().unwrap_or_default();
-    let mut libraries: Vec<&str> = vec![own];
-    for (_, full) in &found.imports {
-        let top = full.split('.').next().unwrap_or_default();
-        if !libraries.contains(&top) && table.has_library(top) {
-            libraries.push(top);
-        }
-    }
-    let imported = |name: &str| found.imports.iter().any(|(bound, _)| bound == name);
-    let resolve = |call: &Call| -> Option<(u32, bool)> {
-        if let Some(target) = &call.target {
-            return table.callable(target).map(|id| (id, false));
-        }
-        let root = call.root.as_deref()?;
-        if matches!(root, "self" | "cls" | "super")
-            || imported(root)
-            || constrain::is_builtin_member(&call.name)
-        {
-            return None;
-        }
-        table.method_named(&call.name, &libraries).map(|id| (id, true))
-    };
+    let resolver = Resolver::new(file, table, &found);
     let mut pairs = Vec::new();
     for block in blocks(&file.text, body, parsed.tokens()) {
         let first = found.calls.partition_point(|call| call.at < block.code.start);
         let called = found.calls[first..].iter().take_while(|call| call.at < block.code.end);
         let mut apis: Vec<(u32, bool)> = Vec::new();
-        for (id, guessed) in called.filter_map(resolve) {
+        for (id, guessed) in called.filter_map(|call| resolver.resolve(call)) {
             if !apis.iter().any(|(known, _)| *known == id) {
                 apis.push((id, guessed));
             }

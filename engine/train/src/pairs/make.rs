@@ -17,7 +17,7 @@ use crate::sources::{Package, SourceList};
 /// Of the code here: another number makes every step anew.
 const VERSION: u32 = 2;
 /// Visitors of syntax trees need it; see `inhouse_core::docs::parse_source`.
-const STACK_BYTES: usize = 256 << 20;
+pub(crate) const STACK_BYTES: usize = 256 << 20;
 /// Different APIs that one query may be found with before it says nothing ("create the model").
 const MAX_MEANINGS: usize = 4;
 
@@ -81,17 +81,19 @@ pub struct Made {
     pub overlap: Option<OverlapReport>,
 }
 
-struct Steps<'a> {
-    work: &'a Path,
+/// What was made of every package, kept in a folder.
+pub(crate) struct Steps<'a> {
+    pub work: &'a Path,
 }
 
 impl Steps<'_> {
-    fn path(&self, kind: &str, package: &Package, key: &str) -> PathBuf {
+    /// Where a step of a package is kept; `key` is of all that it depends on.
+    pub fn path(&self, kind: &str, package: &Package, key: &str) -> PathBuf {
         self.work.join(kind).join(format!("{}-{}-{key}.jsonl.gz", package.name, package.version))
     }
 
     /// The rows of a step: read where it is kept, else made and kept.
-    fn rows<T: Serialize + serde::de::DeserializeOwned>(
+    pub fn rows<T: Serialize + serde::de::DeserializeOwned>(
         &self,
         path: &Path,
         make: impl FnOnce() -> Result<Vec<T>>,
@@ -111,7 +113,8 @@ impl Steps<'_> {
     }
 }
 
-fn key(parts: &[&str]) -> String {
+/// A short name for everything that a step depends on.
+pub(crate) fn key(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(VERSION.to_le_bytes());
     for part in parts {

@@ -87,7 +87,7 @@ impl ApiTable {
 }
 
 /// Whether a record can answer a query: it is called, and documented.
-pub(super) fn is_answer(api: &ApiDoc) -> bool {
+pub(crate) fn is_answer(api: &ApiDoc) -> bool {
     matches!(api.kind, Some(ApiKind::Function | ApiKind::Method | ApiKind::Class))
         && !api.description.is_empty()
         && !api.name.starts_with('_')

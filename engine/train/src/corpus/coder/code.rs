@@ -1,0 +1,370 @@
+//! Documents from code: a block below the lines of the APIs that it calls, under its own names or in a renamed twin.
+
+use std::ops::Range;
+
+use inhouse_core::{ApiDoc, docs};
+use rand::Rng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use ruff_python_ast::token::TokenKind;
+use ruff_python_ast::visitor::{Visitor, walk_expr};
+use ruff_python_ast::{Expr, Stmt};
+use ruff_text_size::Ranged;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::blocks::{CodeBlock, edited};
+use super::document::{Document, weight};
+use super::names::{Names, is_keyword};
+use super::parameters::Parameters;
+use super::wording::renamed;
+use crate::pairs::ApiTable;
+use crate::pairs::table::is_answer;
+
+/// A block that calls more has no room for all their lines.
+const MAX_APIS: usize = 8;
+const MAX_LINE_BYTES: usize = 260;
+
+/// Makes documents of blocks.
+pub(super) struct Coder<'a> {
+    table: &'a ApiTable,
+    /// Library -> its documented APIs, for noise.
+    of_library: FxHashMap<&'a str, Vec<u32>>,
+    names: Names<'a>,
+    /// Chance, for every API that is called, of another of its library beside it.
+    noise: f64,
+    /// Share of twins.
+    twins: f64,
+}
+
+/// What a document of code is made of.
+pub(super) struct Sheet {
+    /// The API lines; empty where the block calls none.
+    pub block: String,
+    /// The imports that the code needs.
+    pub imports: String,
+    /// The code, in pieces of different weight.
+    pub code: Vec<(String, u8)>,
+    /// APIs that are called, and others beside them.
+    pub n_apis: usize,
+    pub n_noise: usize,
+    pub is_twin: bool,
+}
+
+impl Sheet {
+    /// As one document, with the API lines or without.
+    pub fn document(&self, with_apis: bool) -> Document {
+        let mut document = Document::default();
+        if with_apis && !self.block.is_empty() {
+            document.push(&self.block, weight::BLOCK);
+        }
+        document.push(&self.imports, weight::CONTEXT);
+        document.cut();
+        for (text, weight) in &self.code {
+            document.push(text, *weight);
+        }
+        document
+    }
+}
+
+impl<'a> Coder<'a> {
+    pub fn new(table: &'a ApiTable, words: &'a [String], noise: f64, twins: f64, held_out: bool) -> Self {
+        let mut of_library: FxHashMap<&str, Vec<u32>> = FxHashMap::default();
+        for (id, api) in table.apis().iter().enumerate() {
+            if is_answer(api) && api.prompt_line().len() <= MAX_LINE_BYTES {
+                of_library.entry(api.library()).or_default().push(id as u32);
+            }
+        }
+        Self { table, of_library, names: Names { words, held_out }, noise, twins }
+    }
+
+    /// The block with its API lines; `None` where it calls nothing that is documented, or too much.
+    pub fn sheet(&self, block: &CodeBlock, rng: &mut impl Rng) -> Option<Sheet> {
+        let mut called: Vec<u32> = Vec::new();
+        for (_, full) in &block.calls {
+            let id = self.table.id(full)?;
+            if !called.contains(&id) {
+                called.push(id);
+            }
+        }
+        if called.is_empty() || called.len() > MAX_APIS {
+            return None;
+        }
+        let mut listed: Vec<u32> = called.clone();
+        let mut n_noise = 0;
+        for &id in &called {
+            if rng.random_bool(self.noise)
+                && let Some(other) =
+                    self.of_library.get(self.table.api(id).library()).and_then(|ids| ids.choose(rng))
+                && !listed.contains(other)
+            {
+                listed.push(*other);
+                n_noise += 1;
+            }
+        }
+        listed.shuffle(rng);
+        let is_twin = rng.random_bool(self.twins);
+        let names = if is_twin { self.twin(block, &listed, rng) } else { FxHashMap::default() };
+        let mut lines = String::new();
+        let mut keywords: FxHashMap<String, String> = FxHashMap::default();
+        for &id in &listed {
+            lines.push_str(&self.line(self.table.api(id), &names, is_twin, &mut keywords, rng)?);
+        }
+        let code = rewritten(block, self.table, &names, &keywords)?;
+        Some(Sheet {
+            block: format!("# [start]\n{lines}# [end]\n"),
+            imports: imports(block, &names),
+            code,
+            n_apis: called.len(),
+            n_noise,
+            is_twin,
+        })
+    }
+
+    /// New names for all that comes from a library: APIs, their classes, and what imports bind.
+    fn twin(&self, block: &CodeBlock, listed: &[u32], rng: &mut impl Rng) -> FxHashMap<String, String> {
+        let mut names: FxHashMap<String, String> = FxHashMap::default();
+        let mut taken: FxHashSet<String> = FxHashSet::default();
+        let mut invent = |old: &str, names: &mut FxHashMap<String, String>, rng: &mut _| {
+            if old.len() < 2 && !old.is_empty() || old.is_empty() || names.contains_key(old) {
+                return;
+            }
+            let camel = old.starts_with(|c: char| c.is_ascii_uppercase());
+            let mut name = self.names.name(camel, rng);
+            while block.text.contains(&name) || !taken.insert(name.clone()) {
+                name = self.names.name(camel, rng);
+            }
+            names.insert(old.to_owned(), name);
+        };
+        for &id in listed {
+            let api = self.table.api(id);
+            invent(&api.name, &mut names, rng);
+            let owner = api.qualified_name.rsplit('.').nth(1).unwrap_or_default();
+            if owner.starts_with(|c: char| c.is_ascii_uppercase()) {
+                invent(owner, &mut names, rng);
+            }
+            invent(api.library(), &mut names, rng);
+        }
+        let libraries: FxHashSet<&str> = listed.iter().map(|&id| self.table.api(id).library()).collect();
+        for (bound, full) in &block.imports {
+            let library = full.split('.').next().unwrap_or_default();
+            if libraries.contains(library) {
+                invent(bound, &mut names, rng);
+                // `from a.b import name as other`: the name itself.
+                invent(full.rsplit('.').next().unwrap_or_default(), &mut names, rng);
+            }
+        }
+        names
+    }
+
+    fn line(
+        &self,
+        api: &ApiDoc,
+        names: &FxHashMap<String, String>,
+        is_twin: bool,
+        keywords: &mut FxHashMap<String, String>,
+        rng: &mut impl Rng,
+    ) -> Option<String> {
+        let name = names.get(&api.name).cloned().unwrap_or_else(|| api.name.clone());
+        let renames = is_twin && rng.random_bool(0.4);
+        let line = match Parameters::parse(&api.signature) {
+            None => format!("# {name}{}: {}\n", api.signature, renamed(&api.description, names)),
+            Some(parameters) => {
+                let mut rename = |old: &str| {
+                    if let Some(new) = keywords.get(old) {
+                        return new.clone();
+                    }
+                    let new = if renames && old.len() > 1 && old != "self" {
+                        self.names.parameter(rng)
+                    } else {
+                        old.to_owned()
+                    };
+                    keywords.insert(old.to_owned(), new.clone());
+                    new
+                };
+                let signature = parameters.render(true, &mut rename);
+                let gives =
+                    parameters.returns.as_ref().map_or_else(String::new, |gives| format!(" -> {gives}"));
+                let head = renamed(&format!("({signature}){gives}"), names);
+                format!("# {name}{head}: {}\n", renamed(&api.description, names))
+            }
+        };
+        let folded = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        (folded.len() <= MAX_LINE_BYTES && folded.is_ascii()).then(|| format!("{folded}\n"))
+    }
+}
+
+/// The import lines of a block.
+fn imports(block: &CodeBlock, names: &FxHashMap<String, String>) -> String {
+    let new = |part: &str| names.get(part).cloned().unwrap_or_else(|| part.to_owned());
+    let mut lines = String::new();
+    for (bound, full) in &block.imports {
+        let full_new = full.split('.').map(new).collect::<Vec<_>>().join(".");
+        let bound_new = new(bound);
+        let line = match full_new.rsplit_once('.') {
+            _ if bound == full => format!("import {bound_new}\n"),
+            Some((module, last)) if last == bound_new => format!("from {module} import {last}\n"),
+            // `import a.b` binds `a`.
+            _ if full.starts_with(&format!("{bound}.")) => format!("import {full_new}\n"),
+            _ => format!("import {full_new} as {bound_new}\n"),
+        };
+        if !lines.contains(&line) {
+            lines.push_str(&line);
+        }
+    }
+    if !lines.is_empty() {
+        lines.push('\n');
+    }
+    lines
+}
+
+/// The code under the names of a twin; the names of called APIs weigh more there, since the block alone gives them.
+fn rewritten(
+    block: &CodeBlock,
+    table: &ApiTable,
+    names: &FxHashMap<String, String>,
+    keywords: &FxHashMap<String, String>,
+) -> Option<Vec<(String, u8)>> {
+    if names.is_empty() {
+        return Some(vec![(block.text.clone(), weight::CODE)]);
+    }
+    let text = &block.text;
+    let parsed = docs::parse_source(text)?;
+    let called: FxHashMap<usize, &str> = block.calls.iter().map(|(at, full)| (*at, full.as_str())).collect();
+    // A name counts as the API's where it is called or imported; everywhere else a variable or attribute of that name is too, so that
+    // the code stays one with itself.
+    let mut edits: Vec<(Range<usize>, String, bool)> = Vec::new();
+    for token in parsed.tokens().iter().filter(|token| token.kind() == TokenKind::Name) {
+        let range = token.start().to_usize()..token.end().to_usize();
+        if let Some(new) = names.get(&text[range.clone()]) {
+            let is_api = called.contains_key(&range.start);
+            edits.push((range, new.clone(), is_api));
+        }
+    }
+    let mut finder = KeywordFinder { called: &called, found: Vec::new() };
+    for stmt in parsed.suite() {
+        finder.visit_stmt(stmt);
+    }
+    for (range, full) in finder.found {
+        let takes = table.id(full).is_some_and(|id| table.api(id).signature.contains(&text[range.clone()]));
+        if let Some(new) = keywords.get(&text[range.clone()]).filter(|_| takes) {
+            edits.retain(|(other, _, _)| *other != range);
+            edits.push((range, new.clone(), false));
+        }
+    }
+    edits.sort_by_key(|(range, _, _)| range.start);
+    let plain: Vec<(Range<usize>, String)> =
+        edits.iter().map(|(range, new, _)| (range.clone(), new.clone())).collect();
+    let (out, _) = edited(text, &(0..text.len()), plain);
+    // The same code, but for names.
+    docs::parse_source(&out)?;
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    for (range, new, is_api) in &edits {
+        pieces.push((text[at..range.start].to_owned(), weight::CODE));
+        pieces.push((new.clone(), if *is_api { weight::NAME } else { weight::CODE }));
+        at = range.end;
+    }
+    pieces.push((text[at..].to_owned(), weight::CODE));
+    Some(pieces)
+}
+
+/// The keywords of calls of APIs.
+struct KeywordFinder<'b> {
+    called: &'b FxHashMap<usize, &'b str>,
+    found: Vec<(Range<usize>, &'b str)>,
+}
+
+impl<'a> Visitor<'a> for KeywordFinder<'_> {
+    fn visit_stmt(&mut self, stmt: &'a Stmt) {
+        ruff_python_ast::visitor::walk_stmt(self, stmt);
+    }
+
+    fn visit_expr(&mut self, expr: &'a Expr) {
+        if let Expr::Call(call) = expr {
+            let at = match &*call.func {
+                Expr::Attribute(attribute) => attribute.attr.start().to_usize(),
+                other => other.start().to_usize(),
+            };
+            if let Some(full) = self.called.get(&at) {
+                for keyword in &call.arguments.keywords {
+                    if let Some(name) = keyword.arg.as_ref().filter(|name| !is_keyword(name)) {
+                        self.found.push((name.start().to_usize()..name.end().to_usize(), full));
+                    }
+                }
+            }
+        }
+        walk_expr(self, expr);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use inhouse_core::api::ApiKind;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn twins_are_one_with_themselves() {
+        let api = |full: &str, kind, signature: &str| ApiDoc {
+            name: full.rsplit('.').next().unwrap().into(),
+            qualified_name: full.into(),
+            module: full.split('.').next().unwrap().into(),
+            kind: Some(kind),
+            signature: signature.into(),
+            description: "Works on a Cloth as weave_all does.".into(),
+            ..ApiDoc::default()
+        };
+        let table = ApiTable::new(vec![
+            api("loom.weave_all", ApiKind::Function, "(threads, pattern_name=None) -> Cloth"),
+            api("loom.Cloth.hem", ApiKind::Method, "(width)"),
+            api("loom.other", ApiKind::Function, "(x)"),
+        ]);
+        let text = "def shirt(threads):\n    cloth = lm.weave_all(threads, pattern_name=3)\n    print(weave_all)\n    return cloth.hem(2)\n";
+        let at = |what: &str| text.find(what).unwrap();
+        let block = CodeBlock {
+            path: "shop/a.py".into(),
+            line: 1,
+            text: text.into(),
+            imports: vec![("lm".into(), "loom".into()), ("weave_all".into(), "loom.weave_all".into())],
+            calls: vec![(at("weave_all"), "loom.weave_all".into()), (at("hem"), "loom.Cloth.hem".into())],
+            candidates: 2,
+            tests: 0.0,
+        };
+        let words = ["red".to_owned()];
+        let coder = Coder::new(&table, &words, 0.0, 1.0, false);
+        let mut renamed_keywords = 0;
+        for seed in 0..60 {
+            let sheet = coder.sheet(&block, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
+            let document = sheet.document(true);
+            let text = document.text();
+            for old in ["loom", "weave_all", "hem", "Cloth", "lm"] {
+                let mut words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+                assert!(words.all(|word| word != old), "{old}: {text}");
+            }
+            let name_of =
+                |n: usize| text.lines().skip(1).nth(n).unwrap()[2..].split('(').next().unwrap().to_owned();
+            for n in 0..2 {
+                let name = name_of(n);
+                assert!(
+                    sheet.code.iter().any(|(piece, weight)| *piece == name && *weight == weight::NAME),
+                    "{name}: {text}"
+                );
+            }
+            // A keyword is the one of the line.
+            let code: String = sheet.code.iter().map(|(piece, _)| piece.as_str()).collect();
+            let given = code.split("(threads, ").nth(1).unwrap().split('=').next().unwrap();
+            assert!(sheet.block.contains(&format!("{given}=None")), "{text}");
+            renamed_keywords += usize::from(given != "pattern_name");
+            assert!(docs::parse_source(text).is_some());
+            assert_eq!(sheet.document(false).text(), text.split_once("# [end]\n").unwrap().1);
+        }
+        assert!(renamed_keywords > 10);
+        let plain = Coder::new(&table, &words, 0.0, 0.0, false)
+            .sheet(&block, &mut ChaCha8Rng::seed_from_u64(1))
+            .unwrap();
+        assert!(plain.document(true).text().contains(
+            "# weave_all(threads, pattern_name=None) -> Cloth: Works on a Cloth as weave_all does.\n"
+        ));
+        assert!(plain.imports.contains("import loom as lm\nfrom loom import weave_all\n"));
+    }
+}
