@@ -45,7 +45,8 @@ impl Group {
 /// The names found so far, the worst on top.
 struct Best {
     k: usize,
-    heap: BinaryHeap<Reverse<(OrderedScore, Reverse<usize>)>>,
+    /// Score, first doc and place in `groups`; of equal scores the last doc is the worst.
+    heap: BinaryHeap<Reverse<(OrderedScore, Reverse<u32>, usize)>>,
     groups: Vec<Group>,
     /// What a name's score must exceed.
     least: f32,
@@ -71,20 +72,18 @@ impl Ord for OrderedScore {
 impl Best {
     fn push(&mut self, group: Group) {
         let score = group.best();
-        if group.docs.is_empty() || score <= self.least {
-            return;
-        }
+        let Some(&(first, _)) = group.docs.first().filter(|_| score > self.least) else { return };
         let slot = if self.heap.len() < self.k {
             self.groups.push(group);
             self.groups.len() - 1
         } else {
-            let Some(Reverse((_, Reverse(slot)))) = self.heap.pop() else { return };
+            let Some(Reverse((_, _, slot))) = self.heap.pop() else { return };
             self.groups[slot] = group;
             slot
         };
-        self.heap.push(Reverse((OrderedScore(score), Reverse(slot))));
+        self.heap.push(Reverse((OrderedScore(score), Reverse(first), slot)));
         if self.heap.len() == self.k
-            && let Some(Reverse((score, _))) = self.heap.peek()
+            && let Some(Reverse((score, _, _))) = self.heap.peek()
         {
             self.least = score.0;
         }
