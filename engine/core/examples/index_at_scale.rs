@@ -56,7 +56,8 @@ impl TextEncoder for Given {
                 values.extend_from_slice(&self.queries[row * DIM..(row + 1) * DIM]);
                 continue;
             }
-            let row = self.rows.get(&hash(text)).copied().unwrap_or((hash(text) % self.rows.len() as u64) as u32);
+            let row =
+                self.rows.get(&hash(text)).copied().unwrap_or((hash(text) % self.rows.len() as u64) as u32);
             let mut bytes = [0; DIM * 4];
             self.documents.read_exact_at(&mut bytes, u64::from(row) * (DIM * 4) as u64).unwrap();
             values.extend(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
@@ -102,7 +103,12 @@ fn ask(what: &str, index: &Index, queries: &[String], k: usize) -> Vec<Vec<Strin
         cpu_times.push(cpu_s() - cpu);
         found.push(hits.into_iter().take(K).map(|hit| hit.api.name).collect());
     }
-    println!("{what}, {} queries: CPU {}; wall {}", queries.len(), quantiles(cpu_times), quantiles(wall_times));
+    println!(
+        "{what}, {} queries: CPU {}; wall {}",
+        queries.len(),
+        quantiles(cpu_times),
+        quantiles(wall_times)
+    );
     found
 }
 
@@ -120,7 +126,8 @@ fn main() {
     let (data, dir) = (PathBuf::from(arguments.next().unwrap()), PathBuf::from(arguments.next().unwrap()));
     let apis = api::read_jsonl(&data.join("apis.jsonl")).unwrap();
     println!("{} records; {} MB before anything is built", apis.len(), peak_mb());
-    let queries: Vec<String> = serde_json::from_slice(&std::fs::read(data.join("queries.json")).unwrap()).unwrap();
+    let queries: Vec<String> =
+        serde_json::from_slice(&std::fs::read(data.join("queries.json")).unwrap()).unwrap();
     let words = std::fs::read(data.join("queries.f32")).unwrap();
     let info = EncoderInfo {
         architecture: "bert".into(),
@@ -147,7 +154,13 @@ fn main() {
     let open = || Index::open(&dir).unwrap().with_encoder(encoder.clone()).unwrap();
     let index = timed("open", open);
     let info = index.info();
-    println!("{} names, {} segments, {} bytes on disk: {:.0} an API", info.names, info.segments, info.bytes, info.bytes as f64 / info.apis as f64);
+    println!(
+        "{} names, {} segments, {} bytes on disk: {:.0} an API",
+        info.names,
+        info.segments,
+        info.bytes,
+        info.bytes as f64 / info.apis as f64
+    );
     for _ in 0..3 {
         timed("open again", open);
     }
@@ -172,7 +185,10 @@ fn main() {
         recall(&by_words, &exact_words),
         by_words.iter().zip(&exact_words).filter(|(a, b)| a == b).count(),
     );
-    println!("the first hit is the same: {} of {few}", fused.iter().zip(&exact_fused).filter(|(a, b)| a.first() == b.first()).count());
+    println!(
+        "the first hit is the same: {} of {few}",
+        fused.iter().zip(&exact_fused).filter(|(a, b)| a.first() == b.first()).count()
+    );
     if let Ok(text) = std::fs::read_to_string(data.join("exact.txt")) {
         // Records of one name are one hit, so their names are compared, not their numbers.
         let names = |line: &str| -> Vec<String> {
@@ -188,8 +204,11 @@ fn main() {
 /// Changes 100 records while another thread asks.
 fn update_beside_a_reader(dir: &Path, apis: &[ApiDoc], encoder: &Arc<Given>, queries: &[String]) {
     for round in 0..4usize {
-        let mut changed: Vec<ApiDoc> = (0..100).map(|i| apis[(i * 9973 + round * 31) % apis.len()].clone()).collect();
-        changed.iter_mut().for_each(|api| api.description = format!("Says something else, {round} {}.", std::process::id()));
+        let mut changed: Vec<ApiDoc> =
+            (0..100).map(|i| apis[(i * 9973 + round * 31) % apis.len()].clone()).collect();
+        changed.iter_mut().for_each(|api| {
+            api.description = format!("Says something else, {round} {}.", std::process::id())
+        });
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {

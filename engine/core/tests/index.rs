@@ -279,7 +279,10 @@ fn readers_keep_opening_and_answering_while_a_writer_replaces_the_index() {
                     assert_eq!(names(&search(&index, "fold edges", 1)), ["fold_edges"]);
                     // the old record or the new one, never none, both or a part
                     let weave = index.find("weave").unwrap();
-                    assert!(weave.len() == 1 && (weave == loom()[2..3] || weave[0].description.starts_with("Round ")));
+                    assert!(
+                        weave.len() == 1
+                            && (weave == loom()[2..3] || weave[0].description.starts_with("Round "))
+                    );
                 }
             });
         }

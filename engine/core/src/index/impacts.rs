@@ -308,8 +308,11 @@ impl<'s> List<'s> {
         }
         let mut next = if block == 0 { 0 } else { self.last(block - 1).saturating_add(1) };
         let begin = u32_at(&self.blocks, block * 3 + 1) as usize;
-        let end =
-            if block + 1 < self.n_blocks() { u32_at(&self.blocks, block * 3 + 4) as usize } else { self.bytes.len() };
+        let end = if block + 1 < self.n_blocks() {
+            u32_at(&self.blocks, block * 3 + 4) as usize
+        } else {
+            self.bytes.len()
+        };
         // An impacts file that does not fit its postings gives an error below, or postings that are there.
         let mut bytes = self.bytes.get(begin..end).unwrap_or(&[]);
         self.found.clear();
@@ -326,8 +329,13 @@ impl<'s> List<'s> {
         while self.at < self.n_blocks() {
             self.read(self.at)?;
             self.position += self.found[self.position..].partition_point(|posting| posting.0 < begin);
-            while let Some(&(doc, frequency)) = self.found.get(self.position).filter(|posting| posting.0 < end) {
-                each(doc, contribution(self.weight_idf, frequency, self.lengths[doc as usize], self.average_length));
+            while let Some(&(doc, frequency)) =
+                self.found.get(self.position).filter(|posting| posting.0 < end)
+            {
+                each(
+                    doc,
+                    contribution(self.weight_idf, frequency, self.lengths[doc as usize], self.average_length),
+                );
                 self.position += 1;
             }
             if self.position < self.found.len() || self.last(self.at) >= end - 1 {

@@ -51,7 +51,8 @@ impl<'s> Words<'s> {
             let weight_idf = weight * inverse_frequency(corpus.n_names(), with_term.min(corpus.n_names()));
             // Terms are taken to be independent of each other.
             let scale = f64::from(weight_idf);
-            let of_names = |figure: fn(&List) -> f64| of_term.iter().map(|(_, list)| figure(list)).sum::<f64>() / names;
+            let of_names =
+                |figure: fn(&List) -> f64| of_term.iter().map(|(_, list)| figure(list)).sum::<f64>() / names;
             let (sum, squares) = (of_names(|list| list.figures.sum), of_names(|list| list.figures.squares));
             mean += scale * sum;
             variance += scale * scale * (squares - sum * sum).max(0.0);
@@ -121,7 +122,8 @@ fn moments_of_vectors(corpus: &Corpus, segments: &[Segment], vector: &[f32]) -> 
         let Some(near) = &segment.near else { continue };
         for (doc, score) in near.sample_scores(vector)? {
             if !segment.deleted.contains(doc as usize) {
-                let known = of_names.entry(corpus.name(segments, s, doc as usize)).or_insert(f32::NEG_INFINITY);
+                let known =
+                    of_names.entry(corpus.name(segments, s, doc as usize)).or_insert(f32::NEG_INFINITY);
                 *known = known.max(score);
             }
         }
@@ -142,7 +144,8 @@ pub(super) fn best_fused(
 ) -> Result<(Vec<(Place, f32)>, Confidence)> {
     let code = &QueryCode::of(vector)?;
     let nearest = nearest(segments, vector, code)?;
-    let fusion = Fusion { vectors: moments_of_vectors(corpus, segments, vector)?, words: words.moments.clone() };
+    let fusion =
+        Fusion { vectors: moments_of_vectors(corpus, segments, vector)?, words: words.moments.clone() };
     let by_words = words.best(segments, NAMES_BY_WORDS.max(k))?;
     let near: FxHashMap<Place, f32> = nearest.iter().copied().collect();
     let mut fused = Vec::new();

@@ -146,7 +146,8 @@ pub(super) fn best_names(
                 continue;
             }
             for &term in looked_up.iter().rev() {
-                let score = if bound > best.least && bounds[term] > 0.0 { lists[term].adds_to(doc)? } else { 0.0 };
+                let score =
+                    if bound > best.least && bounds[term] > 0.0 { lists[term].adds_to(doc)? } else { 0.0 };
                 adds[term * WINDOW + i] = score;
                 bound -= bounds[term] - score;
             }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::dense::QueryCode;
 use super::fusion::{self, Confidence};
-use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
 use super::large::{self, Words};
+use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
 use super::ranking::{Corpus, Place, Scored, found, query_terms};
 use super::records::Records;
 use super::segment::Segment;

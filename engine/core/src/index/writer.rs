@@ -321,10 +321,15 @@ impl<'a> Change<'a> {
         let mut docs = BTreeSet::new();
         if whole.contains(&true) {
             let of_docs = segment.records.library_of_docs()?.enumerate();
-            docs.extend(of_docs.filter(|(_, library)| whole.get(*library) == Some(&true)).map(|(doc, _)| doc));
+            docs.extend(
+                of_docs.filter(|(_, library)| whole.get(*library) == Some(&true)).map(|(doc, _)| doc),
+            );
         }
-        let partly: BTreeSet<&str> =
-            libraries.iter().copied().filter(|library| !is_whole(library) && names.contains(library)).collect();
+        let partly: BTreeSet<&str> = libraries
+            .iter()
+            .copied()
+            .filter(|library| !is_whole(library) && names.contains(library))
+            .collect();
         if !partly.is_empty() {
             for key_of_api in apis.iter().map(key).collect::<BTreeSet<_>>() {
                 for doc in segment.records.find(key_of_api)? {
@@ -380,8 +385,8 @@ fn due(index: &Index, deleted: &[DocSet], mut rows: usize) -> BTreeSet<usize> {
     let docs: Vec<usize> = index.segments().iter().map(Segment::docs).collect();
     let live: Vec<usize> = docs.iter().zip(deleted).map(|(docs, dead)| docs - dead.len()).collect();
     let mut merged = BTreeSet::new();
-    while let Some(next) = (0..live.len())
-        .find(|s| !merged.contains(s) && (live[*s] <= rows || live[*s] * 2 < docs[*s]))
+    while let Some(next) =
+        (0..live.len()).find(|s| !merged.contains(s) && (live[*s] <= rows || live[*s] * 2 < docs[*s]))
     {
         merged.insert(next);
         rows += live[next];

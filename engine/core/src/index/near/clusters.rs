@@ -166,8 +166,7 @@ mod tests {
         let sample = Points::new(20, values);
         let clusters = Clusters::fit(&sample, 24);
         assert!((12..60).contains(&clusters.centres.len()), "{}", clusters.centres.len());
-        let lists: Vec<usize> =
-            (0..600).map(|i| clusters.list_of(sample.row(i), &mut Vec::new())).collect();
+        let lists: Vec<usize> = (0..600).map(|i| clusters.list_of(sample.row(i), &mut Vec::new())).collect();
         for i in 0..600 {
             for j in 0..i {
                 assert!(i % 6 == j % 6 || lists[i] != lists[j], "{i} {j}");

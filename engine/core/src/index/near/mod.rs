@@ -44,7 +44,8 @@ pub(super) const SHORT_LIST: usize = 1000;
 /// Writes the near file of `dense` as `dir/name`; `name_of` is the name number of each doc.
 pub(super) fn write(dir: &Path, name: &str, dense: &Dense, name_of: &[u32]) -> Result<FileEntry> {
     let dim = dense.dim();
-    let docs: Vec<u32> = (0u32..).zip(name_of).map(|(doc, _)| doc).filter(|doc| dense.has(*doc as usize)).collect();
+    let docs: Vec<u32> =
+        (0u32..).zip(name_of).map(|(doc, _)| doc).filter(|doc| dense.has(*doc as usize)).collect();
     let clusters = fit(dense, &docs)?;
     let mut lists = vec![Vec::new(); clusters.centres.len()];
     let (mut vector, mut scratch) = (vec![0f32; dim], Vec::new());
@@ -106,7 +107,8 @@ fn fit(dense: &Dense, docs: &[u32]) -> Result<Clusters> {
     let mut values = vec![0f32; wanted * dim];
     // Docs are in the order of their names, so that evenly spaced ones are of all kinds; strewn, since `lloyd` starts from
     // evenly spaced points as well.
-    let stride = (1..).map(|n| wanted * 3 / 8 + n).find(|stride| gcd(*stride, wanted.max(1)) == 1).unwrap_or(1);
+    let stride =
+        (1..).map(|n| wanted * 3 / 8 + n).find(|stride| gcd(*stride, wanted.max(1)) == 1).unwrap_or(1);
     for (i, row) in values.chunks_exact_mut(dim).enumerate() {
         let strewn = i * stride % wanted;
         dense.vector(docs[strewn * docs.len() / wanted] as usize, row)?;
@@ -162,11 +164,18 @@ impl Near {
         let (lists, entries) = (u32_at(head, 2) as usize, u32_at(head, 3) as usize);
         let seed = u64::from(u32_at(head, 4)) | u64::from(u32_at(head, 5)) << 32;
         let u32s = |section: usize| -> Result<Vec<u32>> {
-            Ok(file.section(section)?.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect())
+            Ok(file
+                .section(section)?
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|word| u32::from_le_bytes(*word))
+                .collect())
         };
         let (starts, sample) = (u32s(2)?, u32s(6)?);
         let centres: Vec<f32> = u32s(1)?.into_iter().map(f32::from_bits).collect();
-        let blocks: usize = starts.windows(2).map(|pair| (pair[1].saturating_sub(pair[0]) as usize).div_ceil(BLOCK)).sum();
+        let blocks: usize =
+            starts.windows(2).map(|pair| (pair[1].saturating_sub(pair[0]) as usize).div_ceil(BLOCK)).sum();
         let fits = starts.len() == lists + 1
             && starts.is_sorted()
             && starts.first() == Some(&0)
@@ -196,7 +205,11 @@ impl Near {
         self.rotation.apply(&mut rotated);
         let table = Table::new(&rotated);
         let mut order: Vec<(f32, usize)> = vectorized(|| {
-            self.centres.chunks_exact(self.dim).enumerate().map(|(i, centre)| (dot(centre, &rotated), i)).collect()
+            self.centres
+                .chunks_exact(self.dim)
+                .enumerate()
+                .map(|(i, centre)| (dot(centre, &rotated), i))
+                .collect()
         });
         order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let first_block: Vec<usize> = self
@@ -304,8 +317,7 @@ impl ShortList {
 
     fn cut(&mut self) {
         if self.found.len() > SHORT_LIST {
-            self.found
-                .select_nth_unstable_by(SHORT_LIST - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            self.found.select_nth_unstable_by(SHORT_LIST - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             self.found.truncate(SHORT_LIST);
             self.least = self.found[SHORT_LIST - 1].0;
         }

@@ -26,7 +26,8 @@ pub(super) fn block_bytes(dim: usize) -> usize {
 /// Puts the signs of `vector` into `block` as vector `i`; the block is zeroed at first.
 pub(super) fn put_signs(block: &mut [u8], i: usize, vector: &[f32]) {
     for (quad, bytes) in vector.chunks(QUAD).zip(block.chunks_exact_mut(QUAD_BYTES)) {
-        let signs = quad.iter().enumerate().fold(0u8, |signs, (bit, value)| signs | u8::from(*value > 0.0) << bit);
+        let signs =
+            quad.iter().enumerate().fold(0u8, |signs, (bit, value)| signs | u8::from(*value > 0.0) << bit);
         bytes[i % QUAD_BYTES] |= signs << (QUAD * (i / QUAD_BYTES));
     }
 }
@@ -52,11 +53,16 @@ impl Table {
         let step = (2.0 * widest / f32::from(u8::MAX)).max(f32::MIN_POSITIVE);
         let row = |values: &[f32; QUAD]| -> [u8; 16] {
             std::array::from_fn(|signs| {
-                let sum: f32 = (0..QUAD).map(|bit| if signs >> bit & 1 == 1 { values[bit] } else { -values[bit] }).sum();
+                let sum: f32 =
+                    (0..QUAD).map(|bit| if signs >> bit & 1 == 1 { values[bit] } else { -values[bit] }).sum();
                 ((sum + span(values)) / step).round() as u8
             })
         };
-        Self { sums: quad_values.iter().map(row).collect(), step, least: -quad_values.iter().map(span).sum::<f32>() }
+        Self {
+            sums: quad_values.iter().map(row).collect(),
+            step,
+            least: -quad_values.iter().map(span).sum::<f32>(),
+        }
     }
 
     /// The products with the vectors of `block`.
