@@ -9,7 +9,7 @@ use std::path::Path;
 use inhouse_core::api::ApiKind;
 use inhouse_core::index::{
     BuildOptions, FieldWeights, Hit, Index, MAX_QUERY_BYTES, Query, UpdateOptions, UpdateReport, UpdateScope,
-    build, update,
+    build, merge, update,
 };
 use inhouse_core::progress::Silent;
 use inhouse_core::{ApiDoc, ErrorKind};
@@ -277,6 +277,12 @@ fn readers_keep_opening_and_answering_while_a_writer_replaces_the_index() {
                     assert!(index.info().generation >= last, "a reader went back in time");
                     last = index.info().generation;
                     assert_eq!(names(&search(&index, "fold edges", 1)), ["fold_edges"]);
+                    // the old record or the new one, never none, both or a part
+                    let weave = index.find("weave").unwrap();
+                    assert!(
+                        weave.len() == 1
+                            && (weave == loom()[2..3] || weave[0].description.starts_with("Round "))
+                    );
                 }
             });
         }
@@ -287,6 +293,9 @@ fn readers_keep_opening_and_answering_while_a_writer_replaces_the_index() {
                 update(dir.path(), &apis, &UpdateOptions::default(), &Silent).unwrap();
             } else {
                 build(&apis, dir.path(), &BuildOptions::default(), &Silent).unwrap();
+            }
+            if round % 5 == 4 {
+                merge(dir.path(), &Silent).unwrap();
             }
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);

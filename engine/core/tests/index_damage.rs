@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use inhouse_core::index::{BuildOptions, Index, UpdateOptions, build, update};
+use inhouse_core::index::{BuildOptions, Index, UpdateOptions, build, merge, update};
 use inhouse_core::progress::Silent;
 use inhouse_core::{ApiDoc, ErrorKind, Result};
 use rand::{Rng, SeedableRng};
@@ -191,7 +191,9 @@ fn a_killed_writer_leaves_the_index_readable() {
             let rows = apis("loom", SIZES[round % 2], round);
             if round % 3 == 0 {
                 build(&rows, dir, &BuildOptions::default(), &Silent).unwrap();
+                merge(dir, &Silent).unwrap();
             } else {
+                // records of the other rounds go, so that some are deleted and some pieces are merged
                 update(dir, &rows, &UpdateOptions::default(), &Silent).unwrap();
             }
         }

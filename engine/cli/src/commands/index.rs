@@ -1,4 +1,4 @@
-//! `inhouse index`: build, update and describe an index.
+//! `inhouse index`: build, update, merge and describe an index.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use inhouse_core::progress::Progress;
 use super::{encoder, source};
 use crate::term;
 
-/// Build, update or describe an index over API documentation
+/// Build, update, merge or describe an index over API documentation
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -52,6 +52,14 @@ enum Action {
         /// Remove what the sources no longer name, also where they may be a part of their library
         #[arg(long)]
         prune: bool,
+    },
+    /// Merge what updates have left in pieces; readers keep working meanwhile
+    #[command(long_about = "Merge what updates have left in pieces; readers keep working meanwhile.\n\n\
+            Updates merge by themselves when pieces have grown too many, after readers can see the change. This makes one piece of \
+            all and frees the room of what was removed; it rewrites the whole index.")]
+    Merge {
+        /// Folder of the index
+        dir: PathBuf,
     },
     /// Describe an index
     Info {
@@ -103,6 +111,11 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
                 report.unchanged,
                 dir.display()
             );
+        }
+        Action::Merge { dir } => {
+            let info = index::merge(dir, progress)?;
+            progress.finish();
+            eprintln!("{} APIs, {} bytes -> {}", info.apis, info.bytes, dir.display());
         }
         Action::Info { dir, json } => {
             let info = Index::open(dir)?.info();

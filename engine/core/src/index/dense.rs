@@ -45,6 +45,11 @@ impl Code {
         Ok(Self { scale, codes: vector.iter().map(code).collect() })
     }
 
+    /// Width of the vector.
+    pub fn dim(&self) -> usize {
+        self.codes.len()
+    }
+
     /// The code of a record that is not to be found.
     pub fn none(dim: usize) -> Self {
         Self { scale: 0.0, codes: vec![0; dim] }
@@ -98,6 +103,33 @@ impl Dense {
         Ok(Code { scale: self.scales[doc], codes: bytes.iter().map(|byte| byte.cast_signed()).collect() })
     }
 
+    /// Width of the vectors.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Whether `doc` has a vector.
+    pub fn has(&self, doc: usize) -> bool {
+        self.scales[doc] > 0.0
+    }
+
+    /// Puts the vector of `doc` into `out`, of the vectors' width.
+    pub fn vector(&self, doc: usize, out: &mut [f32]) -> Result<()> {
+        let bytes = self.file.bytes(1, doc * self.dim..(doc + 1) * self.dim)?;
+        let scale = self.scales[doc];
+        out.iter_mut().zip(bytes).for_each(|(value, code)| *value = f32::from(code.cast_signed()) * scale);
+        Ok(())
+    }
+
+    /// The dot product of `query` and the vector of `doc`; NaN where it has none.
+    pub fn score(&self, query: &QueryCode, doc: usize) -> Result<f32> {
+        if doc >= self.scales.len() {
+            return Err(self.file.corrupted(format!("there is no vector {doc} of {}", self.scales.len())));
+        }
+        let bytes = self.file.bytes(1, doc * self.dim..(doc + 1) * self.dim)?;
+        Ok(score(query, bytes, self.scales[doc]))
+    }
+
     /// The dot product of `query` and each doc's vector, by doc; NaN for a doc without one.
     pub fn scores(&self, query: &QueryCode) -> Result<Vec<f32>> {
         let mut scores = Vec::with_capacity(self.scales.len());
@@ -106,8 +138,7 @@ impl Dense {
             let bytes = self.file.bytes(1, begin..begin + scales.len() * self.dim)?;
             vectorized(|| {
                 for (row, &scale) in bytes.chunks_exact(self.dim).zip(scales) {
-                    let score = dot(&query.codes, row) as f32 * scale * query.scale;
-                    scores.push(if scale > 0.0 { score } else { f32::NAN });
+                    scores.push(score(query, row, scale));
                 }
             });
         }
@@ -140,12 +171,18 @@ impl QueryCode {
 
 /// Runs `work`, which must be inlined into it, with the widest instructions that the processor has of those known here.
 #[inline]
-fn vectorized(work: impl FnOnce()) {
+pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
         return simd.vectorize(work);
     }
-    work();
+    work()
+}
+
+#[inline(always)]
+fn score(query: &QueryCode, codes: &[u8], scale: f32) -> f32 {
+    let score = dot(&query.codes, codes) as f32 * scale * query.scale;
+    if scale > 0.0 { score } else { f32::NAN }
 }
 
 /// Written so that compilers make multiply-and-add instructions of it (`vpmaddwd`).

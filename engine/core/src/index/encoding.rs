@@ -51,8 +51,8 @@ impl IndexEncoder {
         })
     }
 
-    /// The codes of `apis`, in their order. Equal texts (a method and its heirs) are read once.
-    pub(super) fn codes(&self, apis: &[&ApiDoc], progress: &dyn Progress) -> Result<Vec<Code>> {
+    /// The codes of `apis`, in their order. Equal texts (a method and its heirs) are read once and share their code.
+    pub(super) fn codes(&self, apis: &[&ApiDoc], progress: &dyn Progress) -> Result<Vec<Arc<Code>>> {
         let dim = self.encoder.info().dim;
         let mut number: FxHashMap<String, usize> = FxHashMap::default();
         let mut texts: Vec<String> = Vec::new();
@@ -83,12 +83,13 @@ impl IndexEncoder {
                 return Err(Error::new(ErrorKind::Backend, what));
             }
             for vector in vectors.rows() {
-                codes.push(Code::of(vector)?);
+                codes.push(Arc::new(Code::of(vector)?));
             }
             progress.advance(batch.len() as u64);
         }
         progress.finish();
-        let code = |text: Option<usize>| text.map_or_else(|| Code::none(dim), |text| codes[text].clone());
+        let none = Arc::new(Code::none(dim));
+        let code = |text: Option<usize>| Arc::clone(text.map_or(&none, |text| &codes[text]));
         Ok(text_of.into_iter().map(code).collect())
     }
 }

@@ -29,6 +29,11 @@ pub(super) struct Confidence {
 }
 
 impl Confidence {
+    /// Of scores by words alone, whose `moments` over all names are these.
+    pub fn of_words(moments: Moments) -> Self {
+        Self { moments: Some(moments), slope: 0.72, offset: -4.01 }
+    }
+
     /// From 0 to 1.
     pub fn of(&self, score: f32) -> f32 {
         let standard = self.moments.as_ref().map_or(score, |moments| moments.standard(score));
@@ -39,7 +44,14 @@ impl Confidence {
 /// The confidence of the BM25 `scores` of all records, by segment and doc.
 pub(super) fn confidence_of_words(corpus: &Corpus, segments: &[Segment], scores: &[Vec<f32>]) -> Confidence {
     let moments = Moments::of(corpus.by_name(segments, |segment, doc| Some(scores[segment][doc].max(0.0))));
-    Confidence { moments: Some(moments), slope: 0.72, offset: -4.01 }
+    Confidence::of_words(moments)
+}
+
+/// The vector of a query.
+pub(super) fn vector_of(encoder: &dyn TextEncoder, query: &str) -> Result<Vec<f32>> {
+    let vectors = encoder.encode(Role::Query, &[query], &CancelToken::new())?;
+    let vector = vectors.rows().next().map(<[f32]>::to_vec);
+    vector.ok_or_else(|| Error::new(ErrorKind::Backend, "the encoder gave no vector for the query"))
 }
 
 /// Adds to the BM25 `scores` of all records, by segment and doc, what the vectors say to `query`.
@@ -47,18 +59,12 @@ pub(super) fn add_dense(
     scores: &mut [Vec<f32>],
     corpus: &Corpus,
     segments: &[Segment],
-    encoder: &dyn TextEncoder,
-    query: &str,
+    query: &QueryCode,
 ) -> Result<Confidence> {
-    let vectors = encoder.encode(Role::Query, &[query], &CancelToken::new())?;
-    let vector = vectors.rows().next();
-    let vector =
-        vector.ok_or_else(|| Error::new(ErrorKind::Backend, "the encoder gave no vector for the query"))?;
-    let query = QueryCode::of(vector)?;
     let mut dense = Vec::with_capacity(segments.len());
     for segment in segments {
         dense.push(match &segment.dense {
-            Some(dense) => dense.scores(&query)?,
+            Some(dense) => dense.scores(query)?,
             None => vec![f32::NAN; segment.docs()],
         });
     }
@@ -67,30 +73,55 @@ pub(super) fn add_dense(
         vectors(segment, doc)?;
         Some(scores[segment][doc].max(0.0))
     };
-    let of_vectors = Moments::of(corpus.by_name(segments, vectors));
-    let of_words = Moments::of(corpus.by_name(segments, words));
+    let fusion = Fusion {
+        vectors: Moments::of(corpus.by_name(segments, vectors)),
+        words: Moments::of(corpus.by_name(segments, words)),
+    };
     for ((scores, dense), segment) in scores.iter_mut().zip(&dense).zip(segments) {
         for (doc, (score, &dense)) in scores.iter_mut().zip(dense).enumerate() {
             *score = if dense.is_nan() || segment.deleted.contains(doc) {
                 NOT_FOUND
             } else {
-                let words = of_words.standard(score.max(0.0));
-                DENSE_SHARE * of_vectors.standard(dense) + (1.0 - DENSE_SHARE) * words
+                fusion.score(dense, *score)
             };
         }
     }
-    Ok(Confidence { moments: None, slope: 1.07, offset: -4.35 })
+    Ok(fusion.confidence())
+}
+
+/// How scores of both halves become one.
+#[derive(Debug)]
+pub(super) struct Fusion {
+    pub vectors: Moments,
+    pub words: Moments,
+}
+
+impl Fusion {
+    /// The score of a record.
+    pub fn score(&self, by_vector: f32, by_words: f32) -> f32 {
+        let words = self.words.standard(by_words.max(0.0));
+        DENSE_SHARE * self.vectors.standard(by_vector) + (1.0 - DENSE_SHARE) * words
+    }
+
+    /// What fused scores say of a hit.
+    pub fn confidence(&self) -> Confidence {
+        Confidence { moments: None, slope: 1.07, offset: -4.35 }
+    }
 }
 
 /// Mean and standard deviation.
-#[derive(Debug)]
-struct Moments {
+#[derive(Debug, Clone)]
+pub(super) struct Moments {
     mean: f64,
     deviation: f64,
 }
 
 impl Moments {
-    fn of(values: impl Iterator<Item = f32>) -> Self {
+    pub fn new(mean: f64, variance: f64) -> Self {
+        Self { mean, deviation: f64::max(variance, 0.0).sqrt() }
+    }
+
+    pub fn of(values: impl Iterator<Item = f32>) -> Self {
         let (mut n, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for value in values.map(f64::from) {
             n += 1.0;
@@ -99,7 +130,7 @@ impl Moments {
         }
         let n: f64 = f64::max(n, 1.0);
         let mean = sum / n;
-        Self { mean, deviation: f64::max(squares / n - mean * mean, 0.0).sqrt() }
+        Self::new(mean, squares / n - mean * mean)
     }
 
     /// How many standard deviations `value` is above the mean; 0 where all values are alike.

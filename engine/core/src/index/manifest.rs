@@ -38,6 +38,10 @@ pub(super) const RECORDS: &str = "records";
 pub(super) const SPARSE: &str = "sparse";
 /// Role of the dense file; every segment has one where the manifest names an encoder.
 pub(super) const DENSE: &str = "dense";
+/// Role of the impacts file, which a large segment has beside its sparse one. It only makes searches faster.
+pub(super) const IMPACTS: &str = "impacts";
+/// Role of the near file, which a large segment has beside its dense one. It only makes searches faster.
+pub(super) const NEAR: &str = "near";
 
 #[derive(Serialize, Deserialize)]
 struct Header {

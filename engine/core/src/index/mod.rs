@@ -23,8 +23,12 @@ mod dense;
 mod encoding;
 mod fields;
 mod fusion;
+mod impacts;
+mod large;
 mod manifest;
+mod near;
 mod postings;
+mod pruned;
 mod ranking;
 mod reader;
 mod records;
@@ -41,7 +45,7 @@ pub use encoding::{IndexEncoder, document_text};
 pub use fields::FieldWeights;
 pub use manifest::{EncoderEntry, FORMAT_VERSION};
 pub use reader::Index;
-pub use writer::{build, update};
+pub use writer::{build, merge, update};
 
 use crate::ApiDoc;
 

@@ -80,7 +80,12 @@ fn put_varint(bytes: &mut Vec<u8>, mut value: u32) {
 }
 
 /// Reads one LEB128 number off the front; `None` where it is cut off or over 32 bits.
+#[inline]
 fn take_varint(bytes: &mut &[u8]) -> Option<u32> {
+    if let [byte @ 0..0x80, rest @ ..] = *bytes {
+        *bytes = rest;
+        return Some(u32::from(*byte));
+    }
     let mut value = 0u64;
     for (i, byte) in bytes.iter().enumerate().take(5) {
         value |= u64::from(byte & 0x7f) << (7 * i);
@@ -117,19 +122,44 @@ impl Postings {
         Ok((0..self.docs).map(|doc| u32_at(bytes, doc)).collect())
     }
 
+    /// Number of terms.
+    pub fn n_terms(&self) -> usize {
+        self.terms.len()
+    }
+
+    /// The number of `term`.
+    pub fn find(&self, term: &str) -> Result<Option<usize>> {
+        self.terms.find(&self.file, term)
+    }
+
+    /// The stored postings of the term numbered `i`.
+    pub fn list(&self, i: usize) -> Result<&[u8]> {
+        self.file.bytes(4, offsets(&self.file, 3, i)?)
+    }
+
+    /// Takes the next posting off the front of `bytes`, part of a [list](Self::list): doc and frequency. `next` is the least that
+    /// the doc may be, and is moved on.
+    #[inline]
+    pub fn take(&self, bytes: &mut &[u8], next: &mut u32) -> Result<(u32, u32)> {
+        let pair = take_varint(bytes).zip(take_varint(bytes));
+        let posting = pair.and_then(|(gap, frequency)| Some((next.checked_add(gap)?, frequency)));
+        match posting.filter(|(doc, _)| (*doc as usize) < self.docs) {
+            Some(posting) => {
+                *next = posting.0 + 1;
+                Ok(posting)
+            }
+            None => Err(self.file.corrupted("postings do not parse")),
+        }
+    }
+
     /// Calls `each(doc, frequency)` for the records with `term`, ascending.
     pub fn each(&self, term: &str, mut each: impl FnMut(usize, u32)) -> Result<()> {
-        let Some(i) = self.terms.find(&self.file, term)? else { return Ok(()) };
-        let mut bytes = self.file.bytes(4, offsets(&self.file, 3, i)?)?;
-        let mut next = 0usize;
+        let Some(i) = self.find(term)? else { return Ok(()) };
+        let mut bytes = self.list(i)?;
+        let mut next = 0;
         while !bytes.is_empty() {
-            let pair = take_varint(&mut bytes).zip(take_varint(&mut bytes));
-            let doc_frequency = pair.map(|(gap, frequency)| (next + gap as usize, frequency));
-            let Some((doc, frequency)) = doc_frequency.filter(|(doc, _)| *doc < self.docs) else {
-                return Err(self.file.corrupted(format!("the postings of `{term}` do not parse")));
-            };
-            each(doc, frequency);
-            next = doc + 1;
+            let (doc, frequency) = self.take(&mut bytes, &mut next)?;
+            each(doc as usize, frequency);
         }
         Ok(())
     }

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use rustc_hash::FxHashMap;
+
 use super::analysis::{Analyzer, StopWords};
 use super::fields::UNITS_PER_OCCURRENCE;
 use super::fusion::NOT_FOUND;
@@ -77,7 +79,7 @@ impl NameMap {
 }
 
 /// A record by segment and doc.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
     /// Index of the segment.
     pub segment: usize,
@@ -115,6 +117,16 @@ impl Corpus {
         Ok(Self { names: NameMap::new(segments)?, average_length })
     }
 
+    /// Mean length of records, in units.
+    pub fn average_length(&self) -> f32 {
+        self.average_length as f32
+    }
+
+    /// The index-wide number of the name of `doc`.
+    pub fn name(&self, segments: &[Segment], segment: usize, doc: usize) -> usize {
+        self.names.number(segments, segment, doc)
+    }
+
     /// Distinct names of records that are not deleted.
     pub fn n_names(&self) -> usize {
         self.names.live
@@ -145,20 +157,23 @@ impl Corpus {
             }
             let idf = inverse_frequency(self.names.live, name_frequency);
             for (place, frequency) in &postings {
-                let length = segments[place.segment].lengths[place.doc] as f32;
-                let norm = K1 * (1.0 - B + B * length / self.average_length as f32);
-                let frequency = *frequency as f32 / UNITS_PER_OCCURRENCE;
+                let length = segments[place.segment].lengths[place.doc];
                 scores[place.segment][place.doc] +=
-                    weight * idf * frequency * (K1 + 1.0) / (frequency + norm);
+                    contribution(weight * idf, *frequency, length, self.average_length as f32);
             }
         }
         scores.iter_mut().flatten().filter(|score| **score <= 0.0).for_each(|score| *score = NOT_FOUND);
         Ok(scores)
     }
 
-    /// The `k` names with the best records, best first; equal scores in the order of the names.
-    pub fn best(&self, segments: &[Segment], scores: &[Vec<f32>], k: usize) -> Result<Vec<Scored>> {
-        let best = self.best_records(segments, scores)?;
+    /// The `k` names with the best records of `scored`, best first; equal scores in the order of the names.
+    pub fn best(
+        &self,
+        segments: &[Segment],
+        scored: impl Iterator<Item = (Place, f32)>,
+        k: usize,
+    ) -> Result<Vec<Scored>> {
+        let best = self.best_records(segments, scored)?;
         top(segments, best, k)
     }
 
@@ -182,24 +197,28 @@ impl Corpus {
 
     /// Of each name the record with the highest score, among equals the first in the order of records: which segment a
     /// record lies in must not show.
-    fn best_records(&self, segments: &[Segment], scores: &[Vec<f32>]) -> Result<Vec<Scored>> {
-        let mut slot_of_name = vec![u32::MAX; self.names.total];
+    fn best_records(
+        &self,
+        segments: &[Segment],
+        scored: impl Iterator<Item = (Place, f32)>,
+    ) -> Result<Vec<Scored>> {
+        let mut slot_of_name: FxHashMap<usize, usize> = FxHashMap::default();
         let mut best: Vec<Scored> = Vec::new();
-        let scored = scores.iter().enumerate().flat_map(|(segment, scores)| {
-            let found = scores.iter().enumerate().filter(|(_, score)| **score > NOT_FOUND);
-            found.map(move |(doc, score)| (Place { segment, doc }, *score))
-        });
         for (place, score) in scored {
-            let slot = &mut slot_of_name[self.names.number(segments, place.segment, place.doc)];
-            let Some(known) = best.get_mut(*slot as usize) else {
-                *slot = best.len() as u32;
+            let name = self.names.number(segments, place.segment, place.doc);
+            let slot = *slot_of_name.entry(name).or_insert(best.len());
+            let Some(known) = best.get_mut(slot) else {
                 best.push(Scored { place, score });
                 continue;
             };
             let order = |place: Place| segments[place.segment].records.order(place.doc);
-            // within a segment the docs are in order already
-            let tie = score == known.score && place.segment != known.place.segment;
-            if score > known.score || (tie && order(place)? < order(known.place)?) {
+            let tie = score == known.score && place != known.place;
+            let first = || match place.segment == known.place.segment {
+                // within a segment the docs are in order
+                true => Ok::<bool, crate::Error>(place.doc < known.place.doc),
+                false => Ok(order(place)? < order(known.place)?),
+            };
+            if score > known.score || (tie && first()?) {
                 *known = Scored { place, score };
             }
         }
@@ -207,8 +226,24 @@ impl Corpus {
     }
 }
 
+/// The records that were found, of the `scores` of all, by segment and doc.
+pub(super) fn found(scores: &[Vec<f32>]) -> impl Iterator<Item = (Place, f32)> {
+    scores.iter().enumerate().flat_map(|(segment, scores)| {
+        let found = scores.iter().enumerate().filter(|(_, score)| **score > NOT_FOUND);
+        found.map(move |(doc, score)| (Place { segment, doc }, *score))
+    })
+}
+
+/// What a term of this weight adds to the score of a record of this `length`, in which it has this `frequency` (both in units).
+#[inline]
+pub(super) fn contribution(weight_idf: f32, frequency: u32, length: u32, average_length: f32) -> f32 {
+    let norm = K1 * (1.0 - B + B * length as f32 / average_length);
+    let frequency = frequency as f32 / UNITS_PER_OCCURRENCE;
+    weight_idf * frequency * (K1 + 1.0) / (frequency + norm)
+}
+
 /// ln(1 + (N - n + 1/2) / (n + 1/2)), above 0 for every n.
-fn inverse_frequency(names: usize, with_term: usize) -> f32 {
+pub(super) fn inverse_frequency(names: usize, with_term: usize) -> f32 {
     let (all, with) = (names as f64, with_term as f64);
     (1.0 + (all - with + 0.5).max(0.0) / (with + 0.5)).ln() as f32
 }

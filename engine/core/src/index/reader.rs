@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::dense::QueryCode;
 use super::fusion::{self, Confidence};
+use super::large::{self, Words};
 use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
-use super::ranking::{Corpus, Place, Scored, query_terms};
+use super::ranking::{Corpus, Place, Scored, found, query_terms};
 use super::records::Records;
 use super::segment::Segment;
 use super::{ApiId, EncoderEntry, Hit, IndexInfo, MAX_ALSO, MAX_QUERY_BYTES, Query};
@@ -37,6 +39,9 @@ impl std::fmt::Debug for Index {
 /// A writer may remove files between our reading of the manifest and of the files; then the next manifest is there
 /// already. Only a writer that commits faster than we open could make us try more often.
 const ATTEMPTS: usize = 16;
+
+/// Whoever wants more hits than this has every record looked at.
+const MOST_OF_LARGE: usize = 100;
 
 impl Index {
     /// Opens the index in the folder `dir`.
@@ -194,16 +199,52 @@ impl Index {
         if k == 0 {
             return Err(Error::new(ErrorKind::InvalidArgument, "k is 0, expected at least 1"));
         }
-        let mut scores = self.corpus.sparse_scores(&self.segments, &query_terms(&query.text))?;
-        let confidence = match &self.encoder {
-            Some(encoder) => {
-                let (corpus, segments) = (&self.corpus, &self.segments);
-                fusion::add_dense(&mut scores, corpus, segments, encoder.as_ref(), &query.text)?
-            }
-            None => fusion::confidence_of_words(&self.corpus, &self.segments, &scores),
+        let terms = query_terms(&query.text);
+        let vector = self.encoder.as_ref().map(|encoder| fusion::vector_of(encoder.as_ref(), &query.text));
+        let vector = vector.transpose()?;
+        let (ranked, confidence) = match self.is_large() && k <= MOST_OF_LARGE {
+            true => self.search_large(&terms, vector.as_deref(), k)?,
+            false => self.search_all(&terms, vector.as_deref(), k)?,
         };
-        let ranked = self.corpus.best(&self.segments, &scores, k)?;
         (1..).zip(ranked).map(|(rank, scored)| self.hit(rank, scored, &confidence)).collect()
+    }
+
+    /// Whether it holds a segment of which a search need not look at every record.
+    fn is_large(&self) -> bool {
+        self.segments.iter().any(|segment| segment.impacts.is_some() || segment.near.is_some())
+    }
+
+    /// Looks at every record.
+    fn search_all(
+        &self,
+        terms: &BTreeMap<String, f32>,
+        vector: Option<&[f32]>,
+        k: usize,
+    ) -> Result<(Vec<Scored>, Confidence)> {
+        let (corpus, segments) = (&self.corpus, &self.segments);
+        let mut scores = corpus.sparse_scores(segments, terms)?;
+        let confidence = match vector {
+            Some(vector) => fusion::add_dense(&mut scores, corpus, segments, &QueryCode::of(vector)?)?,
+            None => fusion::confidence_of_words(corpus, segments, &scores),
+        };
+        Ok((corpus.best(segments, found(&scores), k)?, confidence))
+    }
+
+    /// Looks at the records that may be among the best. By words the hits are those of [`Self::search_all`]; by vectors they
+    /// are nearly those.
+    fn search_large(
+        &self,
+        terms: &BTreeMap<String, f32>,
+        vector: Option<&[f32]>,
+        k: usize,
+    ) -> Result<(Vec<Scored>, Confidence)> {
+        let (corpus, segments) = (&self.corpus, &self.segments);
+        let mut words = Words::open(corpus, segments, terms)?;
+        let (docs, confidence) = match vector {
+            Some(vector) => large::best_fused(&mut words, corpus, segments, vector, k)?,
+            None => (words.best_docs(segments, k)?, Confidence::of_words(words.moments)),
+        };
+        Ok((corpus.best(segments, docs.into_iter(), k)?, confidence))
     }
 
     fn hit(&self, rank: usize, scored: Scored, confidence: &Confidence) -> Result<Hit> {

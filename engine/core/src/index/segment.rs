@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::dense::{self, Code, Dense};
-use super::manifest::{DENSE, RECORDS, SPARSE, SegmentEntry, file_name};
+use super::impacts::{self, Impacts};
+use super::manifest::{DENSE, IMPACTS, NEAR, RECORDS, SPARSE, SegmentEntry, file_name};
+use super::near::{self, Near};
 use super::postings::{self, Postings};
 use super::records::{self, Records};
 use super::section_file::{FileEntry, SectionFile, SectionWriter};
 use super::{FieldWeights, manifest};
 use crate::{ApiDoc, Error, Progress, Result};
 
+/// Segments of so many docs have impacts and near files, so that searches need not look at every record. Below, looking at
+/// every record takes a few milliseconds and misses nothing.
+const LARGE_DOCS: usize = 32_768;
 const DELETED_KIND: [u8; 4] = *b"DELS";
 
 /// A set of docs, one bit each.
@@ -65,7 +71,7 @@ impl DocSet {
 pub(super) struct Row<'a> {
     pub api: &'a ApiDoc,
     /// Its vector, where the index has an encoder.
-    pub code: Option<Code>,
+    pub code: Option<Arc<Code>>,
 }
 
 /// An open segment.
@@ -79,6 +85,10 @@ pub(super) struct Segment {
     pub postings: Postings,
     /// Its vectors, where the index has an encoder.
     pub dense: Option<Dense>,
+    /// What makes searches of its postings faster, where it is large.
+    pub impacts: Option<Impacts>,
+    /// What makes searches of its vectors faster, where it is large.
+    pub near: Option<Near>,
     /// Its deleted docs.
     pub deleted: DocSet,
     /// Length of every doc, in units.
@@ -109,7 +119,12 @@ impl Segment {
             None => DocSet::new(docs),
         };
         let (lengths, name_of) = (postings.lengths()?, records.name_of_docs()?);
-        Ok(Self { entry: entry.clone(), records, postings, dense, deleted, lengths, name_of })
+        let impacts = entry.files.get(IMPACTS).map(|entry| Impacts::open(dir, entry)).transpose()?.flatten();
+        let near = match (entry.files.get(NEAR), dim) {
+            (Some(entry), Some(dim)) => Near::open(dir, entry, docs, dim)?,
+            _ => None,
+        };
+        Ok(Self { entry: entry.clone(), records, postings, dense, impacts, near, deleted, lengths, name_of })
     }
 
     /// Writes the segment of `rows` (sorted here) under names of `generation`. Either all rows have a code or none.
@@ -128,12 +143,28 @@ impl Segment {
         let sparse = postings::write(dir, &file_name(generation, SPARSE), &apis, weights, progress)?;
         let records = records::write(dir, &file_name(generation, RECORDS), &apis)?;
         let mut files: BTreeMap<_, _> = [(RECORDS.to_owned(), records), (SPARSE.to_owned(), sparse)].into();
-        let codes: Vec<&Code> = rows.iter().filter_map(|row| row.code.as_ref()).collect();
+        let codes: Vec<&Code> = rows.iter().filter_map(|row| row.code.as_deref()).collect();
         if codes.len() == rows.len() {
             let dense = dense::write(dir, &file_name(generation, DENSE), codes.iter().copied())?;
             files.insert(DENSE.to_owned(), dense);
         }
-        Ok(SegmentEntry { docs, files, deleted: None })
+        let mut entry = SegmentEntry { docs, files, deleted: None };
+        if docs as usize >= LARGE_DOCS {
+            progress.check()?;
+            let dim = codes.first().map(|code| code.dim());
+            drop(rows);
+            let segment = Self::open(dir, &entry, dim)?;
+            let (name_of, lengths) = (&segment.name_of, &segment.lengths);
+            let name = file_name(generation, IMPACTS);
+            let file = impacts::write(dir, &name, &segment.postings, name_of, lengths)?;
+            entry.files.insert(IMPACTS.to_owned(), file);
+            if let Some(dense) = &segment.dense {
+                progress.check()?;
+                let file = near::write(dir, &file_name(generation, NEAR), dense, name_of)?;
+                entry.files.insert(NEAR.to_owned(), file);
+            }
+        }
+        Ok(entry)
     }
 
     /// Number of docs, deleted ones included.

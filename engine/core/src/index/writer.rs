@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
@@ -67,7 +68,7 @@ pub fn build(
 /// Records are told apart by qualified name (by name where they have none). Of a library (first component of module or
 /// qualified name) that is given as a whole ([`UpdateScope`]), records that `apis` no longer has are removed. Other
 /// libraries stay. Unchanged records are not rewritten; the cost follows the size of the libraries read and of the
-/// change, not that of the index.
+/// change, not that of the index. Where many records must be merged, readers see the change before that work begins.
 ///
 /// # Errors
 /// `apis` is empty or has a record without a name; `dir` holds no index or a damaged one; another writer is at work
@@ -91,9 +92,19 @@ pub fn update(
     if change.added.is_empty() && change.removed.is_empty() {
         progress.advance(apis.len() as u64);
     } else {
-        let manifest = change.write(dir, &index, encoder, progress)?;
+        let (manifest, left) = change.write(dir, &index, encoder, progress)?;
         progress.check()?;
         commit(dir, &manifest)?;
+        progress.finish();
+        drop(index);
+        if let Some(rows) = left {
+            // The change is there, whatever becomes of the merge: a later update finds it due again.
+            let index = Index::open(dir)?;
+            let deleted: Vec<DocSet> =
+                index.segments().iter().map(|segment| segment.deleted.clone()).collect();
+            let merged = due(&index, &deleted, rows);
+            merge_segments(dir, &index, &merged, progress)?;
+        }
     }
     progress.finish();
     drop(folder);
@@ -262,30 +273,17 @@ impl<'a> Change<'a> {
             fresh.entry(encode(api)?).or_default().push(api);
         }
         let libraries: BTreeSet<&str> = apis.iter().map(ApiDoc::library).collect();
-        let keys: BTreeSet<&str> = apis.iter().map(key).collect();
+        let is_whole = |library: &str| match scope {
+            UpdateScope::Libraries => true,
+            UpdateScope::Only(whole) => whole.contains(library),
+        };
         let mut outdated: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
         for (s, segment) in index.segments().iter().enumerate() {
-            let names = segment.records.libraries()?;
-            // what may change at all, and what goes when it is not given
-            let in_scope: Vec<bool> = names.iter().map(|name| libraries.contains(name)).collect();
-            let whole: Vec<bool> = names
-                .iter()
-                .map(|name| match scope {
-                    UpdateScope::Libraries => true,
-                    UpdateScope::Only(whole) => whole.contains(*name),
-                })
-                .collect();
-            for (doc, library) in segment.records.library_of_docs()?.enumerate() {
-                if segment.deleted.contains(doc) || !in_scope.get(library).is_some_and(|wanted| *wanted) {
-                    continue;
-                }
+            for doc in Self::concerned(segment, apis, &libraries, is_whole)? {
                 if fresh.get_mut(segment.records.bytes(doc)?).and_then(Vec::pop).is_some() {
                     report.unchanged += 1;
-                    continue;
-                }
-                let old = segment.records.api(doc)?;
-                if whole.get(library).is_some_and(|whole| *whole) || keys.contains(key(&old)) {
-                    outdated.entry(key(&old).to_owned()).or_default().push((s, doc));
+                } else {
+                    outdated.entry(key(&segment.records.api(doc)?).to_owned()).or_default().push((s, doc));
                 }
             }
         }
@@ -309,68 +307,166 @@ impl<'a> Change<'a> {
         Ok(Self { added, removed, report })
     }
 
-    /// Writes new files and returns the manifest that names them.
-    ///
-    /// The added rows become a segment of their own. Segments that are not larger, or half dead, are merged into it: so
-    /// the number of segments grows with the logarithm of the index, and a row is rewritten about as often.
+    /// The docs of `segment` that stay only if they are among `apis`, ascending: all of the libraries that are given as a whole,
+    /// and of the others those that an API is given for. The latter are looked up by name, so that a few changed
+    /// records cost little in an index of any size.
+    fn concerned(
+        segment: &Segment,
+        apis: &[ApiDoc],
+        libraries: &BTreeSet<&str>,
+        is_whole: impl Fn(&str) -> bool,
+    ) -> Result<BTreeSet<usize>> {
+        let names = segment.records.libraries()?;
+        let whole: Vec<bool> = names.iter().map(|name| libraries.contains(name) && is_whole(name)).collect();
+        let mut docs = BTreeSet::new();
+        if whole.contains(&true) {
+            let of_docs = segment.records.library_of_docs()?.enumerate();
+            docs.extend(
+                of_docs.filter(|(_, library)| whole.get(*library) == Some(&true)).map(|(doc, _)| doc),
+            );
+        }
+        let partly: BTreeSet<&str> = libraries
+            .iter()
+            .copied()
+            .filter(|library| !is_whole(library) && names.contains(library))
+            .collect();
+        if !partly.is_empty() {
+            for key_of_api in apis.iter().map(key).collect::<BTreeSet<_>>() {
+                for doc in segment.records.find(key_of_api)? {
+                    let old = segment.records.api(doc)?;
+                    if partly.contains(old.library()) && key(&old) == key_of_api {
+                        docs.insert(doc);
+                    }
+                }
+            }
+        }
+        docs.retain(|doc| !segment.deleted.contains(*doc));
+        Ok(docs)
+    }
+
+    /// Writes new files and returns the manifest that names them; where segments are left to be merged, also the number of rows
+    /// of the new one.
     fn write(
         &self,
         dir: &Path,
         index: &Index,
         encoder: Option<&IndexEncoder>,
         progress: &dyn Progress,
-    ) -> Result<Manifest> {
-        let mut manifest = index.manifest().clone();
-        manifest.generation = next_generation(dir)?;
+    ) -> Result<(Manifest, Option<usize>)> {
         let mut deleted: Vec<DocSet> =
             index.segments().iter().map(|segment| segment.deleted.clone()).collect();
         for (segment, docs) in &self.removed {
             docs.iter().for_each(|doc| deleted[*segment].insert(*doc));
         }
-        let live: Vec<usize> = index
-            .segments()
-            .iter()
-            .zip(&deleted)
-            .map(|(segment, dead)| segment.docs() - dead.len())
-            .collect();
-
+        let due = due(index, &deleted, self.added.len());
+        // What takes long waits until readers can see the change.
+        let mut now = BTreeSet::new();
         let mut rows = self.added.len();
-        let mut merged = BTreeSet::new();
-        while let Some(next) = (0..live.len()).find(|s| {
-            let half_dead = live[*s] * 2 < index.segments()[*s].docs();
-            !merged.contains(s) && (live[*s] <= rows || half_dead)
-        }) {
-            merged.insert(next);
-            rows += live[next];
-        }
-        let mut moved = Vec::new();
-        for s in &merged {
-            let segment = &index.segments()[*s];
-            for doc in segment.live().filter(|doc| !deleted[*s].contains(*doc)) {
-                let code = segment.dense.as_ref().map(|dense| dense.code(doc)).transpose()?;
-                moved.push((segment.records.api(doc)?, code));
+        for &s in &due {
+            let live = index.segments()[s].docs() - deleted[s].len();
+            if rows + live <= MERGED_AT_ONCE {
+                rows += live;
+                now.insert(s);
             }
         }
-
-        let mut segments = Vec::new();
-        for (s, dead) in deleted.iter().enumerate() {
-            if merged.contains(&s) {
-                continue;
-            }
-            let mut entry = index.segments()[s].entry.clone();
-            if self.removed.contains_key(&s) {
-                let name = file_name(manifest.generation, &format!("deleted-{s}"));
-                entry.deleted = Some(dead.write(dir, &name)?);
-            }
-            segments.push(entry);
-        }
-        if rows > 0 {
-            // Only what is new is encoded.
-            let mut rows = encoded(self.added.clone(), encoder, progress)?;
-            rows.extend(moved.iter().map(|(api, code)| Row { api, code: code.clone() }));
-            segments.push(Segment::write(dir, manifest.generation, rows, &manifest.weights, progress)?);
-        }
-        manifest.segments = segments;
-        Ok(manifest)
+        // Only what is new is encoded.
+        let added = encoded(self.added.clone(), encoder, progress)?;
+        let left = (now.len() < due.len()).then_some(rows);
+        Ok((rewrite(dir, index, &deleted, &now, added, progress)?, left))
     }
+}
+
+/// Live rows that an update merges before readers see it.
+const MERGED_AT_ONCE: usize = 8192;
+
+/// The segments that a new one of so many `rows` is to be merged with: those that are not larger than it and they together, or
+/// half dead. So the number of segments grows with the logarithm of the index, and a row is rewritten about as often.
+fn due(index: &Index, deleted: &[DocSet], mut rows: usize) -> BTreeSet<usize> {
+    let docs: Vec<usize> = index.segments().iter().map(Segment::docs).collect();
+    let live: Vec<usize> = docs.iter().zip(deleted).map(|(docs, dead)| docs - dead.len()).collect();
+    let mut merged = BTreeSet::new();
+    while let Some(next) =
+        (0..live.len()).find(|s| !merged.contains(s) && (live[*s] <= rows || live[*s] * 2 < docs[*s]))
+    {
+        merged.insert(next);
+        rows += live[next];
+    }
+    merged
+}
+
+/// Writes a segment of the `added` rows and of what is not in `deleted` of the `merged` segments, and the deletions of the other
+/// segments where they have changed; returns the manifest of all.
+fn rewrite(
+    dir: &Path,
+    index: &Index,
+    deleted: &[DocSet],
+    merged: &BTreeSet<usize>,
+    added: Vec<Row<'_>>,
+    progress: &dyn Progress,
+) -> Result<Manifest> {
+    let mut manifest = index.manifest().clone();
+    manifest.generation = next_generation(dir)?;
+    let mut moved = Vec::new();
+    for s in merged {
+        let segment = &index.segments()[*s];
+        for doc in (0..segment.docs()).filter(|doc| !deleted[*s].contains(*doc)) {
+            let code = segment.dense.as_ref().map(|dense| dense.code(doc)).transpose()?;
+            moved.push((segment.records.api(doc)?, code.map(Arc::new)));
+        }
+    }
+    let mut segments = Vec::new();
+    for (s, (segment, dead)) in index.segments().iter().zip(deleted).enumerate() {
+        if merged.contains(&s) {
+            continue;
+        }
+        let mut entry = segment.entry.clone();
+        if segment.deleted != *dead {
+            let name = file_name(manifest.generation, &format!("deleted-{s}"));
+            entry.deleted = Some(dead.write(dir, &name)?);
+        }
+        segments.push(entry);
+    }
+    let mut rows = added;
+    rows.extend(moved.iter().map(|(api, code)| Row { api, code: code.clone() }));
+    if !rows.is_empty() {
+        segments.push(Segment::write(dir, manifest.generation, rows, &manifest.weights, progress)?);
+    }
+    manifest.segments = segments;
+    Ok(manifest)
+}
+
+/// Merges `merged` of the open `index`, with nothing else changed.
+fn merge_segments(
+    dir: &Path,
+    index: &Index,
+    merged: &BTreeSet<usize>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let deleted: Vec<DocSet> = index.segments().iter().map(|segment| segment.deleted.clone()).collect();
+    let rows: usize = merged.iter().map(|s| index.segments()[*s].docs() - deleted[*s].len()).sum();
+    progress.start("merge", Some(rows as u64));
+    let manifest = rewrite(dir, index, &deleted, merged, Vec::new(), progress)?;
+    progress.check()?;
+    commit(dir, &manifest)?;
+    progress.finish();
+    Ok(())
+}
+
+/// Merges all segments of the index in `dir` into one without deleted records. It answers as before, meanwhile from the old
+/// files. Updates merge what has grown too many by themselves; this is for after the last of many.
+///
+/// # Errors
+/// As [`update`].
+pub fn merge(dir: &Path, progress: &dyn Progress) -> Result<IndexInfo> {
+    Manifest::read(dir)?;
+    let folder = WriteLock::take(dir)?;
+    let index = Index::open(dir)?;
+    remove_unnamed(dir, Some(index.manifest()))?;
+    let dead = index.segments().iter().any(|segment| segment.deleted.len() > 0);
+    if index.segments().len() > 1 || dead {
+        merge_segments(dir, &index, &(0..index.segments().len()).collect(), progress)?;
+    }
+    let info = Index::open(dir)?.info();
+    drop(folder);
+    Ok(info)
 }

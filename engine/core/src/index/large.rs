@@ -1,0 +1,214 @@
+//! Searching an index in which not every record is looked at: the best names by words and the best docs by vectors are found by
+//! [`super::pruned`] and [`super::near`], and only these are scored by both, exactly.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::dense::QueryCode;
+use super::fusion::{Confidence, Fusion, Moments};
+use super::impacts::List;
+use super::near::SHORT_LIST;
+use super::pruned::{Group, best_names};
+use super::ranking::{Corpus, Place, inverse_frequency};
+use super::segment::Segment;
+use crate::Result;
+
+/// Names taken by words where vectors are asked as well.
+const NAMES_BY_WORDS: usize = 256;
+/// The nearest docs by vectors that are scored by words whatever they could reach.
+const SURE_DOCS: usize = 64;
+
+/// The terms of a query over all segments.
+pub(super) struct Words<'s> {
+    /// By segment, the lists of the terms that it has, in the order of the terms.
+    lists: Vec<Vec<List<'s>>>,
+    /// Of the scores of all names.
+    pub moments: Moments,
+}
+
+impl<'s> Words<'s> {
+    /// Looks up the query's `terms`. A name that lies in two segments counts twice in their frequencies until they are merged.
+    pub fn open(corpus: &Corpus, segments: &'s [Segment], terms: &BTreeMap<String, f32>) -> Result<Self> {
+        let mut lists: Vec<Vec<List>> = segments.iter().map(|_| Vec::new()).collect();
+        let (mut mean, mut variance) = (0.0, 0.0);
+        let names = corpus.n_names().max(1) as f64;
+        for (term, weight) in terms {
+            let mut of_term = Vec::new();
+            for (s, segment) in segments.iter().enumerate() {
+                let list = List::open(
+                    term,
+                    &segment.postings,
+                    segment.impacts.as_ref(),
+                    &segment.name_of,
+                    &segment.lengths,
+                    corpus.average_length(),
+                    |doc| segment.deleted.contains(doc),
+                )?;
+                of_term.extend(list.map(|list| (s, list)));
+            }
+            let with_term = of_term.iter().map(|(_, list)| list.figures.names).sum::<usize>();
+            let weight_idf = weight * inverse_frequency(corpus.n_names(), with_term.min(corpus.n_names()));
+            // Terms are taken to be independent of each other.
+            let scale = f64::from(weight_idf);
+            let of_names =
+                |figure: fn(&List) -> f64| of_term.iter().map(|(_, list)| figure(list)).sum::<f64>() / names;
+            let (sum, squares) = (of_names(|list| list.figures.sum), of_names(|list| list.figures.squares));
+            mean += scale * sum;
+            variance += scale * scale * (squares - sum * sum).max(0.0);
+            for (s, mut list) in of_term {
+                list.weight_idf = weight_idf;
+                lists[s].push(list);
+            }
+        }
+        Ok(Self { lists, moments: Moments::new(mean, variance) })
+    }
+
+    /// Of each segment the `k` best names by words, and what no other name exceeds.
+    fn best(&mut self, segments: &[Segment], k: usize) -> Result<Vec<(Vec<Group>, f32)>> {
+        let both = self.lists.iter_mut().zip(segments);
+        both.map(|(lists, segment)| {
+            let deleted = |doc| segment.deleted.contains(doc);
+            best_names(lists, segment.docs(), &segment.name_of, deleted, k)
+        })
+        .collect()
+    }
+
+    /// The best docs of the `k` best names by words, and their scores.
+    pub fn best_docs(&mut self, segments: &[Segment], k: usize) -> Result<Vec<(Place, f32)>> {
+        let of_segments = self.best(segments, k)?;
+        Ok(places(&of_segments).collect())
+    }
+}
+
+fn places(of_segments: &[(Vec<Group>, f32)]) -> impl Iterator<Item = (Place, f32)> {
+    let groups = of_segments.iter().enumerate().flat_map(|(segment, (groups, _))| {
+        groups.iter().flat_map(move |group| group.docs.iter().map(move |found| (segment, *found)))
+    });
+    groups.map(|(segment, (doc, score))| (Place { segment, doc: doc as usize }, score))
+}
+
+/// The docs that are nearest to the vector of a query, best first.
+fn nearest(segments: &[Segment], vector: &[f32], code: &QueryCode) -> Result<Vec<(Place, f32)>> {
+    let mut found = Vec::new();
+    for (s, segment) in segments.iter().enumerate() {
+        let Some(dense) = &segment.dense else { continue };
+        let place = |doc| Place { segment: s, doc };
+        match &segment.near {
+            Some(near) => {
+                let docs = near.search(vector, code, dense, |doc| segment.deleted.contains(doc))?;
+                found.extend(docs.into_iter().map(|(doc, score)| (place(doc as usize), score)));
+            }
+            None => {
+                let scores = dense.scores(code)?;
+                let live = segment.live().filter(|doc| !scores[*doc].is_nan());
+                found.extend(live.map(|doc| (place(doc), scores[doc])));
+            }
+        }
+    }
+    let order = |a: &(Place, f32), b: &(Place, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if found.len() > SHORT_LIST {
+        found.select_nth_unstable_by(SHORT_LIST - 1, order);
+        found.truncate(SHORT_LIST);
+    }
+    found.sort_unstable_by(order);
+    Ok(found)
+}
+
+/// Of the scores of all names by vectors, from the samples of the segments that have one and all docs of the others.
+fn moments_of_vectors(corpus: &Corpus, segments: &[Segment], vector: &[f32]) -> Result<Moments> {
+    let mut of_names: FxHashMap<usize, f32> = FxHashMap::default();
+    for (s, segment) in segments.iter().enumerate() {
+        let Some(near) = &segment.near else { continue };
+        for (doc, score) in near.sample_scores(vector)? {
+            if !segment.deleted.contains(doc as usize) {
+                let known =
+                    of_names.entry(corpus.name(segments, s, doc as usize)).or_insert(f32::NEG_INFINITY);
+                *known = known.max(score);
+            }
+        }
+    }
+    let mut scores: Vec<f32> = of_names.into_values().collect();
+    // The order of a hash map must not show in the last bits of a sum.
+    scores.sort_unstable_by(f32::total_cmp);
+    Ok(Moments::of(scores.into_iter()))
+}
+
+/// Docs that may be among the `k` best names by words and vectors, with their scores.
+pub(super) fn best_fused(
+    words: &mut Words<'_>,
+    corpus: &Corpus,
+    segments: &[Segment],
+    vector: &[f32],
+    k: usize,
+) -> Result<(Vec<(Place, f32)>, Confidence)> {
+    let code = &QueryCode::of(vector)?;
+    let nearest = nearest(segments, vector, code)?;
+    let fusion =
+        Fusion { vectors: moments_of_vectors(corpus, segments, vector)?, words: words.moments.clone() };
+    let by_words = words.best(segments, NAMES_BY_WORDS.max(k))?;
+    let near: FxHashMap<Place, f32> = nearest.iter().copied().collect();
+    let mut fused = Vec::new();
+    let mut done = FxHashSet::default();
+    let mut names_found = FxHashSet::default();
+    for (place, score) in places(&by_words) {
+        names_found.insert(corpus.name(segments, place.segment, place.doc));
+        done.insert(place);
+        let Some(dense) = &segments[place.segment].dense else { continue };
+        let by_vector = match near.get(&place) {
+            Some(score) => *score,
+            None => dense.score(code, place.doc)?,
+        };
+        if !by_vector.is_nan() {
+            fused.push((place, fusion.score(by_vector, score)));
+        }
+    }
+    let left: Vec<(Place, f32)> = nearest.into_iter().filter(|(place, _)| !done.contains(place)).collect();
+    let (sure, unsure) = left.split_at(left.len().min(SURE_DOCS));
+    add_words(words, sure.to_vec(), &fusion, &mut fused)?;
+    let least = least_of_names(&fused, corpus, segments, k);
+    let reaches = |(place, by_vector): &(Place, f32)| {
+        // Of a name that words have found, only the best docs are known.
+        let most = match names_found.contains(&corpus.name(segments, place.segment, place.doc)) {
+            true => f32::INFINITY,
+            false => by_words[place.segment].1,
+        };
+        fusion.score(*by_vector, most) >= least
+    };
+    let unsure = unsure.iter().copied().filter(reaches).collect();
+    add_words(words, unsure, &fusion, &mut fused)?;
+    Ok((fused, fusion.confidence()))
+}
+
+/// Scores docs by words as well, and adds them to `fused`.
+fn add_words(
+    words: &mut Words<'_>,
+    mut docs: Vec<(Place, f32)>,
+    fusion: &Fusion,
+    fused: &mut Vec<(Place, f32)>,
+) -> Result<()> {
+    docs.sort_unstable_by_key(|(place, _)| *place);
+    words.lists.iter_mut().flatten().for_each(List::rewind);
+    for (place, by_vector) in docs {
+        let mut score = 0.0;
+        for list in &mut words.lists[place.segment] {
+            score += list.adds_to(place.doc as u32)?;
+        }
+        fused.push((place, fusion.score(by_vector, score)));
+    }
+    Ok(())
+}
+
+/// The score of the `k`-th best name in `fused`.
+fn least_of_names(fused: &[(Place, f32)], corpus: &Corpus, segments: &[Segment], k: usize) -> f32 {
+    let mut of_names: FxHashMap<usize, f32> = FxHashMap::default();
+    for (place, score) in fused {
+        let known = of_names.entry(corpus.name(segments, place.segment, place.doc)).or_insert(*score);
+        *known = known.max(*score);
+    }
+    let mut scores: Vec<f32> = of_names.into_values().collect();
+    if scores.len() < k {
+        return f32::NEG_INFINITY;
+    }
+    *scores.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
+}
