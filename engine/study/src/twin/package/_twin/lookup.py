@@ -30,16 +30,14 @@ def _is_api(thing, public):
     """Whether `public` is a name of the library's on this object: what a program must not say."""
     if isinstance(thing, types.ModuleType):
         return table.is_owned_module(getattr(thing, "__name__", None)) and hasattr(thing, public)
-    owner = None
-    for position, cls in enumerate(_classes(thing)):
+    behind = False
+    for cls in _classes(thing):
+        owned = _owned(cls)
         if public in cls.__dict__:
-            # A program's own method that took over a private word counts as the library's (see `adopt`).
-            if not _owned(cls) and public not in cls.__dict__.get("__twin_adopted__", ()):
-                return False
-            owner = cls
-            break
-    if owner is not None:
-        return True
+            # What a class of the library inherits from elsewhere is its own all the same (`Timestamp.year`). A program's own
+            # method that took over a private word counts as the library's (see `adopt`).
+            return owned or behind or public in cls.__dict__.get("__twin_adopted__", ())
+        behind = behind or owned
     if isinstance(thing, type) or not any(_owned(cls) for cls in _classes(thing)):
         return False
     # No class has it: set by the library on the instance, or made up by its `__getattr__`.
