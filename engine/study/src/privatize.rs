@@ -239,7 +239,9 @@ fn read_surface(
     documentation.append(of_itself);
     let surface = Surface::of(library, documentation.apis, &options.excluded);
     if surface.apis.is_empty() {
-        let message = format!("{library}: no public API is left (is it the import name? what does --exclude leave out?)");
+        let message = format!(
+            "{library}: no public API is left (is it the import name? what does --exclude leave out?)"
+        );
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     Ok(surface)
@@ -267,7 +269,8 @@ fn given(path: &Path, surface: &Surface) -> Result<Table> {
         let what = format!("the table has no private name for `{library}`: add \"name\" to it");
         return Err(Error::data(path, what));
     }
-    table.name = Some(table.name.clone().or_else(|| table.private(library).map(str::to_owned)).unwrap_or_default());
+    table.name =
+        Some(table.name.clone().or_else(|| table.private(library).map(str::to_owned)).unwrap_or_default());
     table.library = Some(library.clone());
     if table.private(library).is_none() {
         let name = table.name.clone().unwrap_or_default();

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use inhouse_core::docs;
+use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
-    Alias, ExceptHandler, Expr, ExprCall, Identifier, Keyword, Parameter, Pattern, Stmt, StmtFunctionDef, StringLiteral,
+    Alias, ExceptHandler, Expr, ExprCall, Identifier, Keyword, Parameter, Pattern, Stmt, StmtFunctionDef,
+    StringLiteral,
 };
-use ruff_python_ast::token::TokenKind;
 use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_text_size::Ranged;
 
@@ -164,10 +165,14 @@ impl Converter<'_> {
     /// far as its syntax can be told.
     pub fn edits(&self, text: &str) -> Vec<Edit> {
         if docs::check_nesting(text).is_err() {
-            return vec![Edit { range: 0..text.len(), said: self.speech.prose(text, self.quotes, self.strings) }];
+            return vec![Edit {
+                range: 0..text.len(),
+                said: self.speech.prose(text, self.quotes, self.strings),
+            }];
         }
         let parsed = parse_unchecked(text, ParseOptions::from(Mode::Module));
-        let mut walker = Walker { converter: self, source: text, lines: line_starts(text), edits: Vec::new() };
+        let mut walker =
+            Walker { converter: self, source: text, lines: line_starts(text), edits: Vec::new() };
         for token in parsed.tokens() {
             if token.kind() == TokenKind::Comment {
                 walker.prose(range(token));
@@ -198,7 +203,8 @@ pub fn apply(text: &str, range: Range<usize>, edits: &[Edit]) -> Said {
         said.text.push_str(&text[copied..edit.range.start]);
         let start = said.text.len();
         said.text.push_str(&edit.said.text);
-        said.kept.extend(edit.said.kept.iter().map(|(kept, why)| (start + kept.start..start + kept.end, *why)));
+        said.kept
+            .extend(edit.said.kept.iter().map(|(kept, why)| (start + kept.start..start + kept.end, *why)));
         copied = edit.range.end;
     }
     said.text.push_str(&text[copied..range.end]);
@@ -342,7 +348,8 @@ impl Walker<'_, '_> {
         let whole = range(literal);
         let Some(text) = self.source.get(whole.clone()) else { return };
         let open = text.find(['"', '\'']).unwrap_or(0);
-        let quotes = if text[open..].starts_with("\"\"\"") || text[open..].starts_with("'''") { 3 } else { 1 };
+        let quotes =
+            if text[open..].starts_with("\"\"\"") || text[open..].starts_with("'''") { 3 } else { 1 };
         let inner = whole.start + open + quotes..whole.end.saturating_sub(quotes);
         if inner.start < inner.end {
             self.prose(inner);

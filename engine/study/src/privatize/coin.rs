@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::lexicon::{Dice, lexicon};
 use super::surface::Surface;
 use super::words::{Case, Ending, inflect, is_word, pieces, stems};
-use crate::rename::{Table, is_plain_word, is_python_word};
+use crate::rename::{Table, is_plain_word, is_python_word, words};
 
 /// Short pieces that stand in front of others or behind them in one word: `groupby`, `isna`, `tolist`, `cumsum`.
 const GLUE: &[&str] = &[
-    "arg", "as", "at", "by", "cum", "from", "has", "idx", "in", "is", "iter", "na", "nan", "not", "of", "re", "to", "un",
+    "arg", "as", "at", "by", "cum", "from", "has", "idx", "in", "is", "iter", "na", "nan", "not", "of", "re",
+    "to", "un",
 ];
 
 /// Coins the table of a library's public names.
@@ -33,7 +34,8 @@ pub fn coin(surface: &Surface, seed: u64) -> Table {
         while surface.names.contains(&private) || is_python_word(&private) || !used.insert(private.clone()) {
             let extra = mint.fresh(public, turn);
             let lower = public.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-            private = mint.name(public) + &if lower { format!("_{extra}") } else { Case::of(public).write(&extra) };
+            private =
+                mint.name(public) + &if lower { format!("_{extra}") } else { Case::of(public).write(&extra) };
             turn += 1;
         }
         pairs.insert(public.clone(), private);
@@ -49,22 +51,42 @@ pub fn coin(surface: &Surface, seed: u64) -> Table {
     table
 }
 
-/// Short forms that people give to modules and objects: `df` of DataFrame. `pd`, which no rule gives, is read off the
+/// Examples that say a short form, in a hundred, for it to be one.
+const USUAL_PERCENT: usize = 2;
+
+/// Short forms that people give to objects: `df` of DataFrame, where the library's own examples say so. `pd`, which no rule gives, is read off the
 /// programs that say it (see [`super::problems`]).
 fn aliases(table: &Table, surface: &Surface) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut taken: HashSet<String> = HashSet::new();
+    let examples: Vec<HashSet<&str>> = surface
+        .apis
+        .iter()
+        .filter(|api| !api.examples.is_empty())
+        .map(|api| api.examples.iter().flat_map(|example| words(example)).collect())
+        .collect();
+    let is_usual = |form: &str| {
+        let said = examples.iter().filter(|words| words.contains(form)).count();
+        said >= 3 && said * 100 >= examples.len() * USUAL_PERCENT
+    };
     let mut classes: Vec<&str> = surface
         .apis
         .iter()
-        .filter(|api| api.kind == Some(inhouse_core::api::ApiKind::Class) && api.qualified_name.matches('.').count() == 1)
+        .filter(|api| {
+            api.kind == Some(inhouse_core::api::ApiKind::Class)
+                && api.qualified_name.matches('.').count() == 1
+        })
         .map(|api| api.name.as_str())
         .collect();
     classes.sort_unstable_by_key(|name| (name.len(), *name));
     for class in classes {
         let public = initials(class);
         let Some(private) = table.private(class) else { continue };
-        if public.len() < 2 || found.iter().any(|(known, _)| *known == public) || surface.names.contains(&public) {
+        if public.len() < 2
+            || !is_usual(&public)
+            || found.iter().any(|(known, _)| *known == public)
+            || surface.names.contains(&public)
+        {
             continue;
         }
         let private = short_form(private, |form| {
@@ -77,14 +99,25 @@ fn aliases(table: &Table, surface: &Surface) -> Vec<(String, String)> {
 }
 
 fn initials(name: &str) -> String {
-    pieces(name).into_iter().filter(|piece| is_word(piece)).filter_map(|piece| piece.get(..1)).collect::<String>().to_lowercase()
+    pieces(name)
+        .into_iter()
+        .filter(|piece| is_word(piece))
+        .filter_map(|piece| piece.get(..1))
+        .collect::<String>()
+        .to_lowercase()
 }
 
 /// A short form of a private name that `is_free`: its first letters, as few as will do.
 pub fn short_form(private: &str, is_free: impl Fn(&str) -> bool) -> String {
-    let words: Vec<String> = pieces(private).into_iter().filter(|p| is_word(p)).map(str::to_lowercase).collect();
-    let start = |letters: usize| -> String { words.iter().filter_map(|word| word.get(..letters.min(word.len()))).collect() };
-    let one = words.first().map(|word| (2..=word.len()).map(|n| word[..n].to_owned()).collect()).unwrap_or_default();
+    let words: Vec<String> =
+        pieces(private).into_iter().filter(|p| is_word(p)).map(str::to_lowercase).collect();
+    let start = |letters: usize| -> String {
+        words.iter().filter_map(|word| word.get(..letters.min(word.len()))).collect()
+    };
+    let one = words
+        .first()
+        .map(|word| (2..=word.len()).map(|n| word[..n].to_owned()).collect())
+        .unwrap_or_default();
     let several: Vec<String> = (1..8).map(start).filter(|form| form.len() >= 2).collect();
     let forms: Vec<String> = if words.len() > 1 { several } else { one };
     forms.into_iter().find(|form| is_free(form)).unwrap_or_else(|| format!("{}_x", private.to_lowercase()))
@@ -107,18 +140,31 @@ impl<'a> Mint<'a> {
         for name in &surface.names {
             let words: Vec<_> = pieces(name).into_iter().filter(|piece| is_word(piece)).collect();
             if words.len() > 1 {
-                vocabulary.extend(words.iter().filter(|word| word.len() >= 3).map(|word| word.to_lowercase()));
+                vocabulary
+                    .extend(words.iter().filter(|word| word.len() >= 3).map(|word| word.to_lowercase()));
             }
         }
-        vocabulary.extend(lexicon().names.keys().filter(|word| word.len() >= 3).map(|word| (*word).to_owned()));
+        vocabulary
+            .extend(lexicon().names.keys().filter(|word| word.len() >= 3).map(|word| (*word).to_owned()));
         vocabulary.extend(GLUE.iter().map(|word| (*word).to_owned()));
         let all = surface.names.iter().flat_map(|name| pieces(name)).map(str::to_lowercase);
         let taken = all.chain(surface.names.iter().map(|name| name.to_lowercase())).collect();
-        let mut mint =
-            Self { dice, public: &surface.names, taken, vocabulary, words: HashMap::new(), used: HashSet::new() };
+        let mut mint = Self {
+            dice,
+            public: &surface.names,
+            taken,
+            vocabulary,
+            words: HashMap::new(),
+            used: HashSet::new(),
+        };
         // In one order, so that who comes first to a word does not depend on the names around it.
-        let parts: BTreeSet<String> =
-            surface.names.iter().flat_map(|name| pieces(name)).filter(|p| is_word(p)).map(str::to_lowercase).collect();
+        let parts: BTreeSet<String> = surface
+            .names
+            .iter()
+            .flat_map(|name| pieces(name))
+            .filter(|p| is_word(p))
+            .map(str::to_lowercase)
+            .collect();
         let (known, unknown): (Vec<_>, Vec<_>) =
             parts.into_iter().partition(|part| lexicon().names.contains_key(part.as_str()));
         for part in known.iter().chain(&unknown) {
@@ -256,8 +302,22 @@ mod tests {
     }
 
     const NAMES: [&str; 16] = [
-        "drop", "dropna", "drop_duplicates", "DataFrame", "frame", "value", "values", "sort_values", "T", "groupby",
-        "shed", "discard", "jettison", "xylo", "XYLO", "xyloFrame",
+        "drop",
+        "dropna",
+        "drop_duplicates",
+        "DataFrame",
+        "frame",
+        "value",
+        "values",
+        "sort_values",
+        "T",
+        "groupby",
+        "shed",
+        "discard",
+        "jettison",
+        "xylo",
+        "XYLO",
+        "xyloFrame",
     ];
 
     #[test]

@@ -42,7 +42,12 @@ fn record(api: &ApiDoc, speech: &Speech) -> Converted {
         description: description.text.clone(),
         module: private_path(speech, &api.module),
         aliases: api.aliases.iter().map(|alias| private_path(speech, alias)).collect(),
-        bases: api.bases.iter().filter(|base| base.starts_with(speech.library())).map(|base| private_path(speech, base)).collect(),
+        bases: api
+            .bases
+            .iter()
+            .filter(|base| base.starts_with(speech.library()))
+            .map(|base| private_path(speech, base))
+            .collect(),
         undocumented: api
             .undocumented
             .as_ref()
@@ -59,7 +64,9 @@ fn record(api: &ApiDoc, speech: &Speech) -> Converted {
 }
 
 fn private_name(speech: &Speech, name: &str) -> String {
-    speech.name(name).map_or_else(|| if name.starts_with('_') { name.into() } else { speech.identifier(name) }, Into::into)
+    speech
+        .name(name)
+        .map_or_else(|| if name.starts_with('_') { name.into() } else { speech.identifier(name) }, Into::into)
 }
 
 fn private_path(speech: &Speech, path: &str) -> String {
@@ -73,7 +80,8 @@ fn signature(signature: &str, speech: &Speech) -> Said {
     }
     let names = Names::default();
     let strings = HashMap::new();
-    let converter = Converter { speech, names: &names, evidence: None, strings: &strings, quotes: Quotes::Keep };
+    let converter =
+        Converter { speech, names: &names, evidence: None, strings: &strings, quotes: Quotes::Keep };
     let (before, after) = ("def _", ": pass");
     let text = format!("{before}{signature}{after}");
     let mut edits = converter.edits(&text);
@@ -105,7 +113,9 @@ fn parameters(text: &str) -> Vec<Range<usize>> {
 /// The part of a docstring that tells what the API does and takes.
 fn cut(doc: &str) -> String {
     let lines: Vec<&str> = doc.lines().collect();
-    let is_rule = |line: &str| line.trim().len() >= 3 && line.trim().bytes().all(|byte| matches!(byte, b'-' | b'=' | b'~'));
+    let is_rule = |line: &str| {
+        line.trim().len() >= 3 && line.trim().bytes().all(|byte| matches!(byte, b'-' | b'=' | b'~'))
+    };
     let end = (0..lines.len())
         .find(|at| {
             let line = lines[*at].trim();
@@ -114,7 +124,8 @@ fn cut(doc: &str) -> String {
             CUT.contains(&heading) && (ruled || line.ends_with(':')) || line.starts_with(">>>")
         })
         .unwrap_or(lines.len());
-    let kept: Vec<&str> = lines[..end].iter().copied().filter(|line| !line.trim_start().starts_with(".. ")).collect();
+    let kept: Vec<&str> =
+        lines[..end].iter().copied().filter(|line| !line.trim_start().starts_with(".. ")).collect();
     kept.join("\n").trim().to_owned()
 }
 
@@ -133,7 +144,8 @@ fn example(text: &str, speech: &Speech) -> Option<Said> {
     // What examples take for granted.
     names.read("import numpy as np\nimport os, sys, re, math, datetime\n", speech.library());
     let strings = HashMap::new();
-    let converter = Converter { speech, names: &names, evidence: None, strings: &strings, quotes: Quotes::Keep };
+    let converter =
+        Converter { speech, names: &names, evidence: None, strings: &strings, quotes: Quotes::Keep };
     let said = apply(&code, 0..code.len(), &converter.edits(&code));
     if said.text.trim().is_empty() {
         return None;
@@ -148,11 +160,15 @@ fn example(text: &str, speech: &Speech) -> Option<Said> {
         let goes_on = i > 0 && line.starts_with([' ', '\t', ')', ']', '}']);
         out.text.push_str(if goes_on { "... " } else { ">>> " });
         let shift = out.text.len();
-        let within = said.kept.iter().filter(|(kept, _)| kept.start >= start && kept.end <= start + line.len());
-        out.kept.extend(within.map(|(kept, why)| (kept.start - start + shift..kept.end - start + shift, *why)));
+        let within =
+            said.kept.iter().filter(|(kept, _)| kept.start >= start && kept.end <= start + line.len());
+        out.kept
+            .extend(within.map(|(kept, why)| (kept.start - start + shift..kept.end - start + shift, *why)));
         // A string over several lines is split by the prompts.
         let across = said.kept.iter().filter(|(kept, why)| {
-            *why == Why::String && kept.start < start + line.len() && kept.end > start
+            *why == Why::String
+                && kept.start < start + line.len()
+                && kept.end > start
                 && !(kept.start >= start && kept.end <= start + line.len())
         });
         out.kept.extend(across.map(|(_, why)| (shift..shift + line.len(), *why)));
@@ -173,8 +189,13 @@ mod tests {
     #[test]
     fn a_record_is_said_in_private_words() {
         let pairs = [
-            ("frames", "amberwell"), ("DataFrame", "FactSheet"), ("merge", "fuse"), ("first", "foremost"), ("copy", "clone"),
-            ("values", "facts"), ("array", "lattice"),
+            ("frames", "amberwell"),
+            ("DataFrame", "FactSheet"),
+            ("merge", "fuse"),
+            ("first", "foremost"),
+            ("copy", "clone"),
+            ("values", "facts"),
+            ("array", "lattice"),
         ];
         let table = Table {
             pairs: pairs.map(|(public, private)| (public.to_owned(), private.to_owned())).to_vec(),
@@ -201,7 +222,11 @@ mod tests {
             "(other: 'FactSheet', clone: bool = True, keep='first', n_values=1) -> FactSheet"
         );
         assert!(got.api.description.ends_with("the fused FactSheet."), "{}", got.api.description);
-        assert!(got.api.doc.contains("clone : bool\n    'first' or any.") && !got.api.doc.contains(">>>"), "{}", got.api.doc);
+        assert!(
+            got.api.doc.contains("clone : bool\n    'first' or any.") && !got.api.doc.contains(">>>"),
+            "{}",
+            got.api.doc
+        );
         assert_eq!(
             got.api.examples,
             [">>> df = amberwell.FactSheet(\n...     np.array([1]))\n>>> df.fuse(clone='first')"]

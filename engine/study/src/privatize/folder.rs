@@ -65,7 +65,9 @@ impl Folder {
             out.write_all(b"\n")
         })?;
         files::write_atomic(&path.join("README.md"), |out| out.write_all(readme(report).as_bytes()))?;
-        let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(|cause| Error::io("rename", to, cause));
+        let rename = |from: &Path, to: &Path| {
+            std::fs::rename(from, to).map_err(|cause| Error::io("rename", to, cause))
+        };
         if self.out.symlink_metadata().is_ok() && is_ours(&self.out) {
             // The old one goes aside first, into the temporary folder that is removed with it.
             let aside = tempfile::Builder::new()

@@ -58,9 +58,16 @@ def _ask(name):
 ///
 /// # Errors
 /// It is no import name of a top-level package, the interpreter does not find it, or evald cannot be started.
-pub fn ask(library: &str, import: &ImportOptions, evald: Option<&Path>, cancel: &CancelToken) -> Result<Installed> {
+pub fn ask(
+    library: &str,
+    import: &ImportOptions,
+    evald: Option<&Path>,
+    cancel: &CancelToken,
+) -> Result<Installed> {
     if !is_identifier(library) {
-        let message = format!("`{library}` is no import name of a library (a module of one is made private with its whole)");
+        let message = format!(
+            "`{library}` is no import name of a library (a module of one is made private with its whole)"
+        );
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let spawn = SpawnOptions {
@@ -91,8 +98,9 @@ pub fn ask(library: &str, import: &ImportOptions, evald: Option<&Path>, cancel: 
         );
         return Err(Error::new(ErrorKind::NotFound, message));
     }
-    serde_json::from_str(result.output.trim())
-        .map_err(|error| Error::new(ErrorKind::InvalidData, format!("{python} says nothing of use of `{library}`: {error}")))
+    serde_json::from_str(result.output.trim()).map_err(|error| {
+        Error::new(ErrorKind::InvalidData, format!("{python} says nothing of use of `{library}`: {error}"))
+    })
 }
 
 /// An environment of an interpreter and what it imports beforehand.

@@ -41,9 +41,9 @@ fn read(text: &'static str) -> Lexicon {
         }
         let pair = |by| line.split_once(by).map(|(left, right): (&str, &str)| (left.trim(), right.trim()));
         match section {
-            "names" => {
-                lexicon.names.extend(pair(':').map(|(word, others)| (word, others.split_whitespace().collect())))
-            }
+            "names" => lexicon
+                .names
+                .extend(pair(':').map(|(word, others)| (word, others.split_whitespace().collect()))),
             "prose" => lexicon.prose.extend(pair(':')),
             "phrases" => lexicon.phrases.extend(
                 pair('=').map(|(phrase, others)| (phrase, others.split('|').map(str::trim).collect())),
@@ -73,7 +73,11 @@ impl Dice {
 
     /// One of `choices`.
     pub fn pick<'a, T>(self, choices: &'a [T], key: &str, turn: usize) -> Option<&'a T> {
-        if choices.is_empty() { None } else { choices.get((self.roll(key, turn) % choices.len() as u64) as usize) }
+        if choices.is_empty() {
+            None
+        } else {
+            choices.get((self.roll(key, turn) % choices.len() as u64) as usize)
+        }
     }
 }
 

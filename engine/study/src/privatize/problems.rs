@@ -84,9 +84,13 @@ pub fn convert(problem: &Problem, speech: &Speech, seen: &[Seen], strings: Strin
         names.read(text, speech.library());
     }
     let strings = if strings == Strings::Follow { followed(problem, speech) } else { HashMap::new() };
-    let converter = |evidence| Converter { speech, names: &names, evidence, strings: &strings, quotes: Quotes::Follow };
-    let edits: Vec<Vec<Edit>> =
-        programs.iter().enumerate().map(|(i, text)| converter(seen.get(i).map(|s| &s.program)).edits(text)).collect();
+    let converter =
+        |evidence| Converter { speech, names: &names, evidence, strings: &strings, quotes: Quotes::Follow };
+    let edits: Vec<Vec<Edit>> = programs
+        .iter()
+        .enumerate()
+        .map(|(i, text)| converter(seen.get(i).map(|s| &s.program)).edits(text))
+        .collect();
     let part = |i: usize, range: Range<usize>| apply(&programs[i], range, &edits[i]);
     let before = problem.prompt.len();
     let prompt = part(0, 0..before);
@@ -176,7 +180,9 @@ fn followed(problem: &Problem, speech: &Speech) -> HashMap<String, String> {
     for text in strings_of(&problem.prompt) {
         let mut words = words_at(&text);
         let first = words.next();
-        let alone = first.is_some_and(|(place, word)| place == (0..text.len()) && words.next().is_none() && !word.is_empty());
+        let alone = first.is_some_and(|(place, word)| {
+            place == (0..text.len()) && words.next().is_none() && !word.is_empty()
+        });
         if alone {
             add(&text, speech.identifier(&text));
         } else if text.contains(' ') {
@@ -193,12 +199,7 @@ fn followed(problem: &Problem, speech: &Speech) -> HashMap<String, String> {
 pub fn recording(twin: &str, problem: &Problem, solution: &str) -> inhouse_core::Result<String> {
     let (program, test) = (program(problem, solution), judge::test_program(problem)?);
     let script = include_str!("record.py");
-    Ok(format!(
-        "{script}\n_record({}, {}, {})\n",
-        Value::from(twin),
-        Value::from(program),
-        Value::from(test)
-    ))
+    Ok(format!("{script}\n_record({}, {}, {})\n", Value::from(twin), Value::from(program), Value::from(test)))
 }
 
 #[cfg(test)]
@@ -208,9 +209,18 @@ mod tests {
 
     fn speech() -> Speech {
         let pairs = [
-            ("frames", "amberwell"), ("DataFrame", "FactSheet"), ("index", "anchor"), ("merge", "fuse"), ("sum", "total"),
-            ("values", "facts"), ("first", "foremost"), ("append", "affix"), ("date", "calday"), ("mean", "midvalue"),
-            ("copy", "clone"), ("drop", "shed"),
+            ("frames", "amberwell"),
+            ("DataFrame", "FactSheet"),
+            ("index", "anchor"),
+            ("merge", "fuse"),
+            ("sum", "total"),
+            ("values", "facts"),
+            ("first", "foremost"),
+            ("append", "affix"),
+            ("date", "calday"),
+            ("mean", "midvalue"),
+            ("copy", "clone"),
+            ("drop", "shed"),
         ];
         let table = Table {
             pairs: pairs.map(|(public, private)| (public.to_owned(), private.to_owned())).to_vec(),
@@ -259,7 +269,10 @@ mod tests {
             "def check(candidate):\n    fs = FactSheet({'calday': [1], 'midvalue_of': 2, 'mean': 'drop'})\n    \
              assert candidate(fs, facts=[1]).total() == fs.clone()\n"
         );
-        assert_eq!((got.entry_point.as_str(), got.extra["test_names"].as_str()), ("fuse_facts", Some("private")));
+        assert_eq!(
+            (got.entry_point.as_str(), got.extra["test_names"].as_str()),
+            ("fuse_facts", Some("private"))
+        );
         assert_eq!(got.gold.unwrap(), ["fuse", "FactSheet.total"]);
     }
 
@@ -273,7 +286,9 @@ mod tests {
             test: "assert rows.sum(copy=1)".into(),
             ..Problem::default()
         };
-        let seen = Seen::parse(r#"{"p:2:11": false, "p:2:24": true, "t:1:15": false, "nonsense": true, "t:1:16": false}"#);
+        let seen = Seen::parse(
+            r#"{"p:2:11": false, "p:2:24": true, "t:1:15": false, "nonsense": true, "t:1:16": false}"#,
+        );
         let got = convert(&problem, &speech(), &[seen], Strings::Follow).problem;
         assert_eq!(got.canonical_solutions[0], "rows.append(1); x.affix(2)");
         assert_eq!(got.test, "assert rows.sum(copy=1)");
@@ -282,7 +297,14 @@ mod tests {
 
     #[test]
     fn what_is_no_python_is_converted_as_far_as_it_goes() {
-        for text in ["def f(:\n  df.merge(", "'", "x = (((", "\"\"\"merge", "# merge\n\u{e9}\u{e9} = df.", "f'{df.merge"] {
+        for text in [
+            "def f(:\n  df.merge(",
+            "'",
+            "x = (((",
+            "\"\"\"merge",
+            "# merge\n\u{e9}\u{e9} = df.",
+            "f'{df.merge",
+        ] {
             let problem = Problem {
                 task_id: "t".into(),
                 prompt: text.into(),

@@ -112,7 +112,7 @@ impl Speech {
     /// A program's own identifier: `merged_df`, `append_in_dataframe`. Names and short forms stand for theirs; else every
     /// word of it that the library has as a name is replaced, in its form (`merged`).
     pub fn identifier(&self, name: &str) -> String {
-        if name.starts_with("__") {
+        if name.starts_with("__") || is_python_word(name) && !self.exact.contains_key(name) {
             return name.to_owned();
         }
         if let Some(private) = self.exact.get(name).or_else(|| self.aliases.get(name)) {
@@ -218,7 +218,17 @@ impl Speech {
         }
         let plain = word.bytes().all(|byte| byte.is_ascii_alphabetic());
         let case = Case::of(word);
-        let mixed = case != Case::Upper && word.get(1..).is_some_and(|rest| rest.bytes().any(|b| b.is_ascii_uppercase()));
+        let mixed = case != Case::Upper
+            && word.get(1..).is_some_and(|rest| rest.bytes().any(|b| b.is_ascii_uppercase()));
+        if around.is_parameter {
+            return self.exact.get(word).cloned();
+        }
+        if mixed
+            && !self.exact.contains_key(word)
+            && let Some(private) = self.lower.get(&word.to_lowercase())
+        {
+            return Some(Case::Capital.write(private));
+        }
         if around.is_code || !plain || mixed {
             return if word.len() < 2 && !around.is_code { None } else { Some(self.code_word(word)) };
         }
@@ -257,17 +267,25 @@ impl Speech {
             if at_start {
                 for (phrase, others) in &lexicon().phrases {
                     let Some(head) = rest.get(..phrase.len()) else { continue };
-                    let ends = rest[phrase.len()..].chars().next().is_none_or(|c| c == ' ' || c == ',' || c == '.');
-                    if !ends || !head.eq_ignore_ascii_case(phrase) || head.split(' ').any(|word| is_written_name(word)) {
+                    let ends =
+                        rest[phrase.len()..].chars().next().is_none_or(|c| c == ' ' || c == ',' || c == '.');
+                    if !ends
+                        || !head.eq_ignore_ascii_case(phrase)
+                        || head.split(' ').any(|word| is_written_name(word))
+                    {
                         continue;
                     }
                     // A phrase that says a public name is put in private words instead.
                     if phrase.split(' ').any(|word| self.is_public(word)) {
                         continue;
                     }
-                    let free: Vec<_> =
-                        others.iter().filter(|other| !other.split(' ').any(|word| self.is_public(word))).collect();
-                    let Some(other) = self.dice.pick(&free, &format!("{sentence}/{}", out.len()), 0) else { continue };
+                    let free: Vec<_> = others
+                        .iter()
+                        .filter(|other| !other.split(' ').any(|word| self.is_public(word)))
+                        .collect();
+                    let Some(other) = self.dice.pick(&free, &format!("{sentence}/{}", out.len()), 0) else {
+                        continue;
+                    };
                     fit_article(&mut out, other);
                     let capital = head.bytes().next().is_some_and(|byte| byte.is_ascii_uppercase());
                     out.push_str(&if capital { Case::Capital.write(other) } else { (***other).to_owned() });
@@ -294,6 +312,8 @@ fn is_written_name(word: &str) -> bool {
 struct Around {
     quoted: bool,
     is_code: bool,
+    /// Where a parameter's name stands: that is what the table says, or the library's own.
+    is_parameter: bool,
 }
 
 impl Around {
@@ -304,17 +324,15 @@ impl Around {
         let quoted = matches!((before, after), (Some('\''), Some('\'')) | (Some('"'), Some('"')));
         let line = text[..place.start].rsplit('\n').next().unwrap_or_default();
         let heads_line = line.trim().is_empty() || line.trim() == "#";
-        let joined = before == Some('.') && !text[..place.start - 1].ends_with(|c: char| c.is_whitespace() || c == '.')
+        let joined = before == Some('.')
+            && !text[..place.start - 1].ends_with(|c: char| c.is_whitespace() || c == '.')
             || after == Some('.') && behind.next().is_some_and(|c| c.is_alphanumeric() || c == '_');
-        let is_code = quoted
-            || before == Some('`')
-            || after == Some('`')
-            || after == Some('(')
-            || joined
-            || after == Some('=') && place.len() > 1
-            // A parameter of a numpy-style docstring.
-            || heads_line && text[place.end..].starts_with(" :");
-        Self { quoted, is_code }
+        let is_code = quoted || before == Some('`') || after == Some('`') || after == Some('(') || joined;
+        // `frame.drop(index=1)`, and the lists of parameters in docstrings.
+        let equals = after == Some('=') && text[place.end + 1..].chars().next() != Some('=');
+        let is_parameter =
+            !quoted && place.len() > 1 && (equals || heads_line && text[place.end..].starts_with(" :"));
+        Self { quoted, is_code, is_parameter }
     }
 }
 
@@ -322,7 +340,8 @@ impl Around {
 fn fit_article(text: &mut String, word: &str) {
     let vowel = word.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
     let has = |text: &str, article: &str| {
-        text.strip_suffix(article).is_some_and(|before| before.is_empty() || before.ends_with(|c: char| !c.is_alphanumeric()))
+        text.strip_suffix(article)
+            .is_some_and(|before| before.is_empty() || before.ends_with(|c: char| !c.is_alphanumeric()))
     };
     if vowel && (has(text, "a ") || has(text, "A ")) {
         text.insert(text.len() - 1, 'n');
@@ -337,9 +356,18 @@ mod tests {
 
     pub fn speech() -> Speech {
         let pairs = [
-            ("frames", "amberwell"), ("DataFrame", "FactSheet"), ("index", "anchor"), ("Index", "Anchor"),
-            ("merge", "fuse"), ("sort_values", "marshal_facts"), ("values", "facts"), ("at", "spot"), ("all", "entirety"),
-            ("drop", "shed"), ("T", "FLIP"), ("item", "oddment"),
+            ("frames", "amberwell"),
+            ("DataFrame", "FactSheet"),
+            ("index", "anchor"),
+            ("Index", "Anchor"),
+            ("merge", "fuse"),
+            ("sort_values", "marshal_facts"),
+            ("values", "facts"),
+            ("at", "spot"),
+            ("all", "entirety"),
+            ("drop", "shed"),
+            ("T", "FLIP"),
+            ("item", "oddment"),
         ];
         let table = Table {
             pairs: pairs.map(|(public, private)| (public.to_owned(), private.to_owned())).to_vec(),
@@ -352,9 +380,15 @@ mod tests {
     #[test]
     fn identifiers_are_renamed_by_their_words() {
         for (public, private) in [
-            ("merged_df", "fused_fs"), ("append_in_dataframe", "append_in_factsheet"), ("T", "T"),
-            ("sort_values", "marshal_facts"), ("get_at_index", "get_at_anchor"), ("newIndex", "newAnchor"),
-            ("__name__", "__name__"), ("df2", "fs2"), ("x", "x"),
+            ("merged_df", "fused_fs"),
+            ("append_in_dataframe", "append_in_factsheet"),
+            ("T", "T"),
+            ("sort_values", "marshal_facts"),
+            ("get_at_index", "get_at_anchor"),
+            ("newIndex", "newAnchor"),
+            ("__name__", "__name__"),
+            ("df2", "fs2"),
+            ("x", "x"),
         ] {
             assert_eq!(speech().identifier(public), private, "{public}");
         }

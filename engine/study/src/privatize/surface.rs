@@ -4,11 +4,21 @@ use std::collections::BTreeSet;
 
 use inhouse_core::ApiDoc;
 
-use crate::rename::is_plain_word;
+use crate::rename::{is_plain_word, words};
 
 /// Sub-packages that hold a library's inside by convention: what is there and nowhere else is not for users.
 const INSIDE: &[&str] = &[
-    "core", "internal", "internals", "impl", "compat", "vendor", "vendored", "extern", "externals", "tests", "test",
+    "core",
+    "internal",
+    "internals",
+    "impl",
+    "compat",
+    "vendor",
+    "vendored",
+    "extern",
+    "externals",
+    "tests",
+    "test",
     "conftest",
 ];
 
@@ -19,7 +29,7 @@ pub struct Surface {
     pub library: String,
     /// The public APIs.
     pub apis: Vec<ApiDoc>,
-    /// Every name among them, those of modules included, the library's own too.
+    /// Every name among them, those of modules included, the library's own too. One letter alone is left: `T` says nothing.
     pub names: BTreeSet<String>,
 }
 
@@ -29,7 +39,8 @@ impl Surface {
         let is_public = |path: &str| {
             let mut parts = path.split('.').skip(1);
             let out = excluded.iter().any(|module| {
-                path.strip_prefix(module.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                path.strip_prefix(module.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             });
             !out && parts.all(|part| !part.starts_with('_') && !INSIDE.contains(&part))
         };
@@ -46,8 +57,14 @@ impl Surface {
         for api in &apis {
             let paths = [&api.qualified_name, &api.name].into_iter().chain(&api.aliases);
             let parts = paths.flat_map(|path| path.split('.')).filter(|part| is_plain_word(part));
-            names.extend(parts.filter(|part| !part.starts_with('_')).map(str::to_owned));
+            names.extend(parts.filter(|part| !part.starts_with('_') && part.len() > 1).map(str::to_owned));
         }
+        // `series` for a Series: where it is a parameter's name it gives the class away, and is renamed with it.
+        let signatures: BTreeSet<&str> = apis.iter().flat_map(|api| words(&api.signature)).collect();
+        let lower: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        names.extend(
+            lower.into_iter().filter(|name| signatures.contains(name.as_str()) && is_plain_word(name)),
+        );
         Self { library: library.to_owned(), apis, names }
     }
 }

@@ -41,14 +41,14 @@ impl Trial<'_> {
         let mut converted: Vec<Converted> = (0..problems.len()).map(follow).collect();
         let private = Naming::Private(self.twin.clone());
         let mut after = self.passes(&mut client, &private, &all(&converted), "their private solutions")?;
-        let again: Vec<usize> = (0..problems.len())
-            .filter(|i| passed(&before[*i]) && !passed(&after[*i]))
-            .collect();
+        let again: Vec<usize> =
+            (0..problems.len()).filter(|i| passed(&before[*i]) && !passed(&after[*i])).collect();
         let mut strings_kept = 0;
         if !again.is_empty() {
             let keep = |i: &usize| convert(&problems[*i], speech, &seen[*i], Strings::Keep);
             let others: Vec<Converted> = again.iter().map(keep).collect();
-            let results = self.passes(&mut client, &private, &all(&others), "those with strings as they were")?;
+            let results =
+                self.passes(&mut client, &private, &all(&others), "those with strings as they were")?;
             for ((i, other), result) in again.into_iter().zip(others).zip(results) {
                 if passed(&result) {
                     strings_kept += 1;
@@ -110,9 +110,16 @@ impl Trial<'_> {
     }
 
     /// The result of each problem's first canonical solution; `None` where it has none.
-    fn passes(&self, client: &mut Client, naming: &Naming, problems: &[Problem], what: &str) -> Result<Vec<Option<JobResult>>> {
+    fn passes(
+        &self,
+        client: &mut Client,
+        naming: &Naming,
+        problems: &[Problem],
+        what: &str,
+    ) -> Result<Vec<Option<JobResult>>> {
         let samples = canonical_samples(problems);
-        let with: Vec<usize> = (0..problems.len()).filter(|i| !problems[*i].canonical_solutions.is_empty()).collect();
+        let with: Vec<usize> =
+            (0..problems.len()).filter(|i| !problems[*i].canonical_solutions.is_empty()).collect();
         let jobs = with
             .iter()
             .zip(&samples)

@@ -28,8 +28,8 @@ def take_over():
     source = None
     if frame is not None and transform.HANDLE not in main:
         source = _source(frame.f_code.co_filename)
-        if source is None and _is_interactive():
-            _refuse("an interactive session")
+        if source is None and (_is_interactive() or frame.f_code.co_filename == "<stdin>"):
+            _refuse("a session, or a program that is read from standard input,")
     if source is None:
         if waiting:
             _refuse(waiting[0].f_code.co_filename)
