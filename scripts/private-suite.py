@@ -29,6 +29,7 @@ class Private(ast.NodeTransformer):
     def __init__(self, table):
         self.library, self.name = table["library"], table["name"]
         self.words = table["public_to_private"]
+        self.ours, self.foreign = set(), set()
 
     def path(self, path):
         return ".".join(self.words.get(part, part) for part in path.split("."))
@@ -36,9 +37,19 @@ class Private(ast.NodeTransformer):
     def is_ours(self, path):
         return path is not None and path.split(".")[0] == self.library
 
+    def is_foreign(self, function):
+        """Whether a call is surely not the library's: of a test's own function, a builtin, another module's."""
+        if isinstance(function, ast.Name):
+            return function.id not in self.ours
+        while isinstance(function, ast.Attribute):
+            function = function.value
+        return isinstance(function, ast.Name) and function.id in self.foreign
+
     def visit_Import(self, node):
         for alias in node.names:
-            if self.is_ours(alias.name):
+            if not self.is_ours(alias.name):
+                self.foreign.add(alias.asname or alias.name.split(".")[0])
+            else:
                 alias.asname = alias.asname or (None if "." in alias.name else alias.name)
                 alias.name = self.path(alias.name)
         return node
@@ -47,6 +58,7 @@ class Private(ast.NodeTransformer):
         if node.level == 0 and self.is_ours(node.module):
             node.module = self.path(node.module)
             for alias in node.names:
+                self.ours.add(alias.asname or alias.name)
                 if alias.name in self.words:
                     alias.asname = alias.asname or alias.name
                     alias.name = self.words[alias.name]
@@ -63,8 +75,7 @@ class Private(ast.NodeTransformer):
             made = ast.parse("__import__('{}._twin.table', None, None, ['x']).TO_PRIVATE".format(self.name), mode="eval").body
             get = ast.Attribute(made, "get", ast.Load())
             node.args[1] = ast.Call(get, [node.args[1], node.args[1]], [])
-        is_test_tool = isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id == "pytest"
-        if not is_test_tool:
+        if not self.is_foreign(node.func):
             for keyword in node.keywords:
                 keyword.arg = self.words.get(keyword.arg, keyword.arg)
         return node
