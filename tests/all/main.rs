@@ -15,6 +15,7 @@ mod journal;
 mod naming;
 mod parity;
 mod prefixes;
+mod privatize;
 mod streams;
 mod trained;
 mod worker;

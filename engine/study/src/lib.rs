@@ -12,6 +12,7 @@ mod journal;
 mod judge;
 pub mod naming;
 pub mod pass_at_k;
+pub mod privatize;
 pub mod problems;
 pub mod recall;
 pub mod rename;

@@ -3,6 +3,7 @@
 //! The paper (arXiv 2210.17236, Table 5) made MonkeyEval and BeatNumEval out of pandas and numpy by such a table, and
 //! evaluates a completion by converting its private names back ([`Rules::PUBLISHED`]).
 
+mod python;
 mod rules;
 mod text;
 
@@ -14,7 +15,9 @@ use inhouse_core::{Error, ErrorKind, Result, files};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
+pub(crate) use python::is_builtin;
 pub use rules::{Reject, Replace, Rules};
+pub(crate) use text::words as words_at;
 
 /// The names that stand in a text, in code or not.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -23,14 +26,9 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// No table is longer.
 const MAX_WORDS: usize = 100_000;
-const PYTHON_KEYWORDS: &[&str] = &[
-    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def",
-    "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is",
-    "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
-];
 
 /// A rename table whose direction is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     /// Import name of the public library, where the table says so.
     pub library: Option<String>,
@@ -38,6 +36,11 @@ pub struct Table {
     pub name: Option<String>,
     /// Further top-level modules that belong to the library (its C extensions, say).
     pub modules: Vec<String>,
+    /// Whether private words also stand for names outside of the library, where the table says so.
+    pub everywhere: Option<bool>,
+    /// Short forms that programs give to the library and its objects (`pd`, `df`), with their private ones: no names of the
+    /// library, but they give it away.
+    pub aliases: Vec<(String, String)>,
     /// `(public, private)` words in the order of the file, which is the order in which the published conversion replaces.
     pub pairs: Vec<(String, String)>,
 }
@@ -74,13 +77,13 @@ impl Table {
         } else {
             let words: Words = serde_json::from_str(text).map_err(not_a_table)?;
             let pairs = if left_is_public(&words.0, public_text)? { words.0 } else { swapped(words.0) };
-            Self { library: None, name: None, modules: Vec::new(), pairs }
+            Self { pairs, ..Self::default() }
         };
         table.check()?;
         Ok(table)
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.pairs.is_empty() {
             return Err("an empty rename table".into());
         }
@@ -90,7 +93,7 @@ impl Table {
         let mut privates = HashMap::new();
         for (public, private) in &self.pairs {
             for word in [public, private] {
-                if !is_word(word) {
+                if !is_plain_word(word) {
                     return Err(format!("`{word}` is no name that could be renamed"));
                 }
             }
@@ -110,13 +113,32 @@ impl Table {
             }
         }
         let mut dotted = self.library.iter().chain(&self.name).chain(&self.modules);
-        if let Some(bad) = dotted.find(|name| !is_word(name)) {
+        if let Some(bad) = dotted.find(|name| !is_plain_word(name)) {
             return Err(format!("`{bad}` is no module name"));
         }
         if self.library.is_some() && self.library == self.name {
             return Err("the private library has the public one's name".into());
         }
         Ok(())
+    }
+
+    /// The table as [`Table::read`] reads it.
+    pub fn to_json(&self) -> String {
+        let object = |pairs: &[(String, String)]| -> serde_json::Map<_, _> {
+            pairs.iter().map(|(left, right)| (left.clone(), right.as_str().into())).collect()
+        };
+        let mut table = serde_json::Map::new();
+        let texts = [("library", &self.library), ("name", &self.name)];
+        table.extend(texts.into_iter().filter_map(|(key, text)| Some((key.into(), text.as_deref()?.into()))));
+        if !self.modules.is_empty() {
+            table.insert("modules".into(), self.modules.as_slice().into());
+        }
+        table.extend(self.everywhere.map(|everywhere| ("everywhere".to_owned(), everywhere.into())));
+        if !self.aliases.is_empty() {
+            table.insert("aliases".into(), object(&self.aliases).into());
+        }
+        table.insert("public_to_private".into(), object(&self.pairs).into());
+        format!("{:#}\n", serde_json::Value::Object(table))
     }
 
     /// The private word of a public name.
@@ -168,6 +190,8 @@ struct Declared {
     name: Option<String>,
     #[serde(default)]
     modules: Vec<String>,
+    everywhere: Option<bool>,
+    aliases: Option<Words>,
     public_to_private: Option<Words>,
     private_to_public: Option<Words>,
 }
@@ -179,7 +203,15 @@ impl Declared {
             (None, Some(words)) => swapped(words.0),
             _ => return Err("expected one of `public_to_private` and `private_to_public`".into()),
         };
-        Ok(Table { library: self.library, name: self.name, modules: self.modules, pairs })
+        let aliases = self.aliases.map(|words| words.0).unwrap_or_default();
+        Ok(Table {
+            library: self.library,
+            name: self.name,
+            modules: self.modules,
+            everywhere: self.everywhere,
+            aliases,
+            pairs,
+        })
     }
 }
 
@@ -237,8 +269,14 @@ fn spoken(pairs: &[(String, String)], text: &str) -> (usize, usize) {
     (count(|pair| &pair.0), count(|pair| &pair.1))
 }
 
-fn is_word(word: &str) -> bool {
-    text::is_ascii_name(word) && !word.starts_with("__") && !PYTHON_KEYWORDS.contains(&word)
+/// Whether a word may be renamed, or stand for one that is.
+pub(crate) fn is_plain_word(word: &str) -> bool {
+    text::is_ascii_name(word) && !word.starts_with("__") && !python::is_keyword(word)
+}
+
+/// Whether a word is one of Python's own, keywords and builtins.
+pub(crate) fn is_python_word(word: &str) -> bool {
+    python::is_keyword(word) || python::is_builtin(word)
 }
 
 #[cfg(test)]

@@ -45,13 +45,14 @@ pub struct Twin {
     table: Table,
 }
 
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("__init__.py", include_str!("twin/package/__init__.py")),
     ("__main__.py", include_str!("twin/package/__main__.py")),
     ("_twin/__init__.py", include_str!("twin/package/_twin/__init__.py")),
     ("_twin/lookup.py", include_str!("twin/package/_twin/lookup.py")),
     ("_twin/modules.py", include_str!("twin/package/_twin/modules.py")),
     ("_twin/programs.py", include_str!("twin/package/_twin/programs.py")),
+    ("_twin/starting.py", include_str!("twin/package/_twin/starting.py")),
     ("_twin/table.py", include_str!("twin/package/_twin/table.py")),
     ("_twin/transform.py", include_str!("twin/package/_twin/transform.py")),
 ];

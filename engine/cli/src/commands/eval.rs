@@ -6,6 +6,7 @@ use anyhow::Result;
 use inhouse_core::progress::Progress;
 use inhouse_study::evaluate::{self, EnvSpec, EvalOptions};
 use inhouse_study::naming::Naming;
+use inhouse_study::privatize;
 use inhouse_study::problems::{self, Problem};
 use inhouse_study::rename::{Rules, Table};
 use inhouse_study::samples;
@@ -72,12 +73,12 @@ pub struct Arguments {
     rename_rules: Option<Rules>,
 
     /// Run samples as they are against an importable private twin of the library, which has private words alone: a JSON
-    /// table of names, or monkey or beatnum
+    /// table of names, monkey or beatnum, or a folder that `inhouse privatize` made
     #[arg(long, value_name = "TABLE", conflicts_with = "evald")]
     private: Option<PathBuf>,
 
     /// Where the private words of --private may be used: everywhere (on builtins and other libraries too, as the published
-    /// problems do) or library [default: everywhere]
+    /// problems do) or library [default: what the table says, else everywhere]
     #[arg(long, value_name = "SCOPE", requires = "private")]
     private_scope: Option<Scope>,
 
@@ -99,8 +100,10 @@ fn naming(arguments: &Arguments, problems: &[Problem]) -> Result<Naming> {
         return Ok(Naming::convert_back(Table::read(path, &tests)?, rules, problems));
     }
     if let Some(path) = &arguments.private {
-        let table = Table::read(path, &tests)?;
-        let scope = arguments.private_scope.unwrap_or_default();
+        let table = if path.is_dir() { path.join(privatize::TABLE_FILE) } else { path.clone() };
+        let table = Table::read(&table, &tests)?;
+        let of_table = || table.everywhere.map(|all| if all { Scope::Everywhere } else { Scope::Library });
+        let scope = arguments.private_scope.or_else(of_table).unwrap_or_default();
         return Ok(Naming::Private(Twin::new(&table, &arguments.env.preload, scope)?));
     }
     Ok(Naming::AsWritten)

@@ -8,6 +8,7 @@ pub mod eval;
 pub mod generate;
 pub mod index;
 mod number;
+pub mod privatize;
 pub mod retrieve;
 mod source;
 #[cfg(feature = "candle")]

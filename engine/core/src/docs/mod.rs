@@ -38,7 +38,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use docstring::first_sentence;
-pub(crate) use nesting::check as check_nesting;
+pub use nesting::check as check_nesting;
 pub use parse::parse_source;
 
 use crate::api::{self, ApiDoc};

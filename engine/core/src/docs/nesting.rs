@@ -45,7 +45,7 @@ struct Scanner<'a> {
 ///
 /// # Errors
 /// The 1-based line and the limit that is exceeded.
-pub(crate) fn check(source: &str) -> Result<(), (u32, String)> {
+pub fn check(source: &str) -> Result<(), (u32, String)> {
     let mut scanner = Scanner { bytes: source.as_bytes(), at: 0, line: 1, levels: Vec::new(), depth: 0 };
     scanner.push(Kind::Bracket(0));
     scanner.run()

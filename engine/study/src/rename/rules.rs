@@ -207,10 +207,8 @@ mod tests {
             ("last", "final_item"),
         ];
         Table {
-            library: None,
-            name: None,
-            modules: Vec::new(),
             pairs: pairs.map(|(public, private)| (public.to_owned(), private.to_owned())).to_vec(),
+            ..Table::default()
         }
     }
 

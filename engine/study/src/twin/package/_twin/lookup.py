@@ -30,16 +30,14 @@ def _is_api(thing, public):
     """Whether `public` is a name of the library's on this object: what a program must not say."""
     if isinstance(thing, types.ModuleType):
         return table.is_owned_module(getattr(thing, "__name__", None)) and hasattr(thing, public)
-    owner = None
-    for position, cls in enumerate(_classes(thing)):
+    behind = False
+    for cls in _classes(thing):
+        owned = _owned(cls)
         if public in cls.__dict__:
-            # A program's own method that took over a private word counts as the library's (see `adopt`).
-            if not _owned(cls) and public not in cls.__dict__.get("__twin_adopted__", ()):
-                return False
-            owner = cls
-            break
-    if owner is not None:
-        return True
+            # What a class of the library inherits from elsewhere is its own all the same (`Timestamp.year`). A program's own
+            # method that took over a private word counts as the library's (see `adopt`).
+            return owned or behind or public in cls.__dict__.get("__twin_adopted__", ())
+        behind = behind or owned
     if isinstance(thing, type) or not any(_owned(cls) for cls in _classes(thing)):
         return False
     # No class has it: set by the library on the instance, or made up by its `__getattr__`.
@@ -146,11 +144,12 @@ def call(*arguments, **keywords):
     """`function(*arguments, **keywords)`, where a keyword is a word of the table."""
     function, arguments = arguments[0], arguments[1:]
     if not _owned_callable(function):
-        return function(*arguments, **keywords)
+        private = [name for name in keywords if table.EVERYWHERE and name in TO_PUBLIC]
+        return _passed_on(function, arguments, keywords, private)
     # Bound methods are made anew at every access: what they are bound to is not asked, only their function.
     plain = function.__func__ if isinstance(function, types.MethodType) else function
     known = _parameters_of(plain)
-    said = {}
+    said, passed_on = {}, []
     for name, value in keywords.items():
         public = TO_PUBLIC.get(name)
         if known is None:
@@ -158,12 +157,29 @@ def call(*arguments, **keywords):
         else:
             names, takes_others = known
             real = public if public in names and name not in names else name
+            if takes_others and public is not None and name not in names and real == name:
+                passed_on.append(name)
         if name in TO_PRIVATE and public is None and (known is None or name in known[0]):
             shown = getattr(function, "__name__", type(function).__name__)
             text = "{}() got an unexpected keyword argument '{}' (a public name, which {} does not have)"
             raise TypeError(text.format(TO_PRIVATE.get(shown, shown), name, table.NAME))
         said[real] = value
-    return function(*arguments, **said)
+    return _passed_on(function, arguments, said, passed_on)
+
+
+def _passed_on(function, arguments, keywords, private):
+    """Calls a function that takes any keyword. It may make something of a `private` word (a column of that name) or pass it on
+    to a function that knows it by its public name alone, and says so."""
+    while True:
+        try:
+            return function(*arguments, **keywords)
+        except TypeError as error:
+            text = str(error)
+            refused = [name for name in private if "keyword argument '{}'".format(name) in text]
+            if not refused:
+                raise
+        private = [name for name in private if name not in refused]
+        keywords = {TO_PUBLIC[name] if name in refused else name: value for name, value in keywords.items()}
 
 
 def adopt(namespace, bases):

@@ -108,7 +108,7 @@ class _ProgramFinder(importlib.abc.MetaPathFinder):
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is None or type(spec.loader) is not importlib.machinery.SourceFileLoader:
             return None
-        if any(spec.origin.startswith(folder) for folder in _installed()):
+        if is_installed(spec.origin):
             return None
         spec.loader = _ProgramLoader(spec.loader.name, spec.loader.path)
         return spec
@@ -126,8 +126,14 @@ def _installed():
     return _folders
 
 
+def is_installed(file_name):
+    """Whether a file is one of the interpreter's installation: no program of the user's."""
+    return any(file_name.startswith(folder) for folder in _installed())
+
+
 def begin(name):
-    """Turns the package that imports this into the twin of the library."""
+    """Turns the package that imports this into the twin of the library, and has the program that imports it compiled
+    through the table."""
     real = importlib.import_module(table.LIBRARY)
     package = sys.modules[name]
     package.__dict__["__twin_of__"] = real
@@ -135,6 +141,9 @@ def begin(name):
     for leftover in ("_modules",):
         package.__dict__.pop(leftover, None)
     sys.meta_path.insert(0, _Finder())
+    from . import starting
+
+    starting.take_over()
 
 
 def follow_programs():

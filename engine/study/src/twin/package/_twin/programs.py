@@ -11,7 +11,8 @@ class DoesNotCompile(Exception):
     """The candidate is no Python."""
 
 
-def _ready(namespace):
+def ready(namespace):
+    """Gives a program's globals what its compiled code asks for."""
     namespace["__twin__"] = lookup
     if table.EVERYWHERE:
         for public, private in table.TO_PRIVATE.items():
@@ -29,7 +30,7 @@ def candidate(source, namespace, public_tests):
         code = transform.compile_source(source, "<candidate>")
     except (SyntaxError, ValueError) as error:
         raise DoesNotCompile("{}: {}".format(type(error).__name__, error)) from None
-    _ready(namespace)
+    ready(namespace)
     exec(code, namespace)
     if public_tests:
         publish(namespace)
@@ -50,11 +51,16 @@ def publish(namespace):
             namespace[public] = value
 
 
+_USAGE = "usage: python -m {} FILE | -m MODULE | -c CODE [ARGUMENT ...]"
+
+
 def main(arguments):
-    """`python -m TWIN FILE [ARGUMENT ...]` or `python -m TWIN -c CODE [ARGUMENT ...]`."""
-    if not arguments or (arguments[0] == "-c" and len(arguments) < 2):
-        print("usage: python -m {} FILE | -c CODE [ARGUMENT ...]".format(table.NAME), file=sys.stderr)
+    """`python -m TWIN FILE [ARGUMENT ...]`, or as Python itself: `-m MODULE`, `-c CODE`."""
+    if not arguments or (arguments[0] in ("-c", "-m") and len(arguments) < 2):
+        print(_USAGE.format(table.NAME), file=sys.stderr)
         return 2
+    if arguments[0] == "-m":
+        return _run_module(arguments[1], arguments[1:])
     program = types.ModuleType("__main__")
     if arguments[0] == "-c":
         file_name, source, sys.argv = "<string>", arguments[1], ["-c"] + arguments[2:]
@@ -71,6 +77,21 @@ def main(arguments):
         sys.path[0] = os.path.dirname(os.path.abspath(file_name))
     modules.follow_programs()
     sys.modules["__main__"] = program
-    _ready(program.__dict__)
+    ready(program.__dict__)
     exec(transform.compile_source(source, file_name), program.__dict__)
+    return 0
+
+
+def _run_module(name, arguments):
+    import runpy
+
+    modules.follow_programs()
+    sys.argv = arguments
+    if name == "pytest":
+        # Its own import hook would compile the tests without the table.
+        options = os.environ.get("PYTEST_ADDOPTS", "")
+        os.environ["PYTEST_ADDOPTS"] = (options + " --assert=plain").strip()
+    namespace = {}
+    ready(namespace)
+    runpy.run_module(name, namespace, "__main__", alter_sys=True)
     return 0

@@ -13,8 +13,17 @@ def compile_source(source, file_name, mode="exec"):
 
     Raises what `compile` raises.
     """
+    return compile_tree(parse(source, file_name, mode), file_name, mode)
+
+
+def parse(source, file_name, mode="exec"):
+    """The syntax tree of a program. Raises what `compile` raises."""
+    return compile(source, file_name, mode, ast.PyCF_ONLY_AST, dont_inherit=True)
+
+
+def compile_tree(tree, file_name, mode="exec"):
+    """Compiles what `parse` gave, through the table; the tree is changed."""
     # The parser accepts a little that the compiler refuses; what is compiled here is what `compile` would have taken.
-    tree = compile(source, file_name, mode, ast.PyCF_ONLY_AST, dont_inherit=True)
     tree = ast.fix_missing_locations(_Transformer().visit(tree))
     return compile(tree, file_name, mode, dont_inherit=True)
 
