@@ -30,6 +30,7 @@ Examples:
   inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out samples.jsonl
   inhouse eval --problems problems.jsonl --samples samples.jsonl
+  inhouse study run --config study.toml --report report.html
   inhouse train retriever --config engine/train/retriever.toml"
 )]
 struct Arguments {
@@ -49,6 +50,7 @@ enum Command {
     Complete(commands::complete::Arguments),
     Generate(commands::generate::Arguments),
     Eval(commands::eval::Arguments),
+    Study(commands::study::Arguments),
     Train(commands::train::Arguments),
 }
 
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Complete(arguments) => commands::complete::run(&arguments),
         Command::Generate(arguments) => commands::generate::run(&arguments, progress.as_ref()),
         Command::Eval(arguments) => commands::eval::run(&arguments, progress.as_ref()),
+        Command::Study(arguments) => commands::study::run(&arguments, progress.as_ref()),
         Command::Train(arguments) => {
             let json = style == progress::Style::Json;
             commands::train::run(&arguments, json, progress.as_ref())

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bootstrap;
+pub mod chart;
 pub mod evaluate;
 pub mod generate;
 pub mod introspect;
@@ -16,4 +18,5 @@ pub mod problems;
 pub mod recall;
 pub mod rename;
 pub mod samples;
+pub mod study;
 pub mod twin;

@@ -8,8 +8,10 @@ pub mod eval;
 pub mod generate;
 pub mod index;
 mod number;
+mod png;
 pub mod retrieve;
 mod source;
+pub mod study;
 #[cfg(feature = "candle")]
 pub mod train;
 #[cfg(not(feature = "candle"))]
