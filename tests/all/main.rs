@@ -16,5 +16,6 @@ mod naming;
 mod parity;
 mod prefixes;
 mod streams;
+mod study;
 mod trained;
 mod worker;

@@ -1,6 +1,13 @@
-//! Grouped bars with intervals, in small multiples, as SVG: the one kind of chart that a study needs.
+//! Grouped bars with intervals, in small multiples: the one kind of chart that a study needs, as SVG and as PNG.
+//!
+//! A chart is rectangles, lines along the axes and text. So a PNG needs no renderer of SVG, only a font: a subset of DejaVu Sans
+//! (`fonts/`) lies in the program, since a machine without a desktop has none.
 
-use std::fmt::Write;
+mod png;
+mod svg;
+
+pub(crate) use svg::escaped;
+pub use svg::{COLOURS, Palette};
 
 /// A chart.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,19 +46,8 @@ pub struct Bar {
     pub high: f64,
 }
 
-/// Where colours come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Palette {
-    /// Fixed ones on white: a file of its own.
-    Paper,
-    /// The page's, light or dark: CSS variables `--ink`, `--faint`, `--line`, `--s0` to `--s7`.
-    Page,
-}
-
-/// Colours that stay apart for those who see few of them (after Okabe and Ito), and their names on a page.
-pub const COLOURS: [&str; 8] =
-    ["#2f6fb3", "#e08b27", "#3f9e6f", "#b5518f", "#7a8590", "#c4483b", "#5fb3d9", "#a99018"];
-
+/// Pixels of a PNG to one unit of a chart.
+const PNG_SCALE: f32 = 2.0;
 const WIDTH: f64 = 880.0;
 const GAP: f64 = 36.0;
 const PLOT_HEIGHT: f64 = 190.0;
@@ -62,192 +58,180 @@ const LEGEND: f64 = 30.0;
 /// A panel with more bars takes the whole width.
 const BARS_OF_HALF: usize = 16;
 
-impl Palette {
-    fn fill(self, series: usize) -> String {
-        let i = series % COLOURS.len();
-        match self {
-            Self::Paper => COLOURS[i].to_owned(),
-            Self::Page => format!("var(--s{i})"),
-        }
-    }
+/// What is drawn with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ink {
+    Text,
+    Faint,
+    Line,
+    Series(usize),
+}
 
-    fn named(self, name: &str) -> &'static str {
-        match (self, name) {
-            (Self::Paper, "ink") => "#1d2329",
-            (Self::Paper, "faint") => "#66707a",
-            (Self::Paper, _) => "#dfe3e7",
-            (Self::Page, "ink") => "var(--ink)",
-            (Self::Page, "faint") => "var(--faint)",
-            (Self::Page, _) => "var(--line)",
-        }
-    }
+/// Where a text stands beside its point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// How a text is set.
+#[derive(Debug, Clone, Copy)]
+struct Type {
+    ink: Ink,
+    size: f64,
+    bold: bool,
+}
+
+/// What a chart is drawn on. Coordinates go right and down; a text's point lies on its baseline.
+trait Canvas {
+    fn rect(&mut self, at: (f64, f64), size: (f64, f64), ink: Ink);
+    /// A line along one of the axes.
+    fn line(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink, width: f64);
+    fn text(&mut self, at: (f64, f64), anchor: Anchor, kind: Type, text: &str);
+    /// What is drawn until [`Canvas::close`] is called so.
+    fn open(&mut self, title: &str);
+    fn close(&mut self);
 }
 
 impl Chart {
     /// The chart as an SVG document.
     pub fn svg(&self, palette: Palette) -> String {
-        let narrow =
-            self.panels.len() > 1 && self.panels.iter().all(|panel| panel.slots(self) <= BARS_OF_HALF);
+        let layout = self.layout();
+        let mut canvas = svg::Svg::new((WIDTH, layout.height), &self.title, palette);
+        self.draw(&layout, &mut canvas);
+        canvas.finish()
+    }
+
+    /// The chart as a PNG file, on white, two pixels to a unit.
+    ///
+    /// # Errors
+    /// The font in the program cannot be read, or compression fails: neither happens.
+    pub fn png(&self) -> inhouse_core::Result<Vec<u8>> {
+        let layout = self.layout();
+        let mut canvas = png::Pixels::new((WIDTH, layout.height), PNG_SCALE)?;
+        self.draw(&layout, &mut canvas);
+        canvas.finish()
+    }
+
+    fn layout(&self) -> Layout {
+        let slots = |panel: &Panel| panel.groups.len() * self.series.len();
+        let narrow = self.panels.len() > 1 && self.panels.iter().all(|panel| slots(panel) <= BARS_OF_HALF);
         let columns = if narrow { 2 } else { 1 };
-        let width = (WIDTH - GAP * (columns as f64 - 1.0)) / columns as f64;
-        let panel_height = PANEL_HEAD + PLOT_HEIGHT + PANEL_FOOT;
         let top = if self.series.len() > 1 { LEGEND } else { 4.0 };
         let rows = self.panels.len().div_ceil(columns).max(1);
-        let height = top + rows as f64 * (panel_height + 10.0);
-        let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
-             role=\"img\" font-family=\"'DejaVu Sans', 'Segoe UI', system-ui, sans-serif\" font-size=\"12\"><title>{}</title>",
-            escaped(&self.title)
-        );
-        if palette == Palette::Paper {
-            let _ = write!(out, "<rect width=\"{WIDTH}\" height=\"{height}\" style=\"fill:#ffffff\"/>");
-        }
-        let mut draw = Drawing { out, palette };
+        let row_height = PANEL_HEAD + PLOT_HEIGHT + PANEL_FOOT + 10.0;
+        let panel_width = (WIDTH - GAP * (columns as f64 - 1.0)) / columns as f64;
+        Layout { columns, top, row_height, panel_width, height: top + rows as f64 * row_height }
+    }
+
+    fn draw(&self, layout: &Layout, canvas: &mut dyn Canvas) {
         if self.series.len() > 1 {
-            draw.legend(&self.series);
+            legend(&self.series, canvas);
         }
         if self.panels.is_empty() {
-            draw.text(WIDTH / 2.0, top + 40.0, "middle", "faint", "", "nothing is complete yet");
+            let kind = Type { ink: Ink::Faint, size: 12.0, bold: false };
+            canvas.text((WIDTH / 2.0, layout.top + 40.0), Anchor::Middle, kind, "nothing is complete yet");
         }
         for (i, panel) in self.panels.iter().enumerate() {
-            let x = (i % columns) as f64 * (width + GAP);
-            let y = top + (i / columns) as f64 * (panel_height + 10.0);
-            draw.panel(panel, self.series.len(), x, y, width);
+            let x = (i % layout.columns) as f64 * (layout.panel_width + GAP);
+            let y = layout.top + (i / layout.columns) as f64 * layout.row_height;
+            panel.draw((x, y), layout.panel_width, canvas);
         }
-        draw.out + "</svg>"
+    }
+}
+
+struct Layout {
+    columns: usize,
+    top: f64,
+    row_height: f64,
+    panel_width: f64,
+    height: f64,
+}
+
+fn legend(series: &[String], canvas: &mut dyn Canvas) {
+    let mut x = AXIS;
+    for (i, name) in series.iter().enumerate() {
+        canvas.rect((x, 5.0), (12.0, 12.0), Ink::Series(i));
+        canvas.text((x + 18.0, 15.5), Anchor::Start, Type { ink: Ink::Text, size: 12.0, bold: false }, name);
+        x += 18.0 + 7.4 * name.chars().count() as f64 + 22.0;
     }
 }
 
 impl Panel {
-    /// Bars that would stand side by side if every group had all that it may have.
-    fn slots(&self, chart: &Chart) -> usize {
-        self.groups.len() * chart.series.len()
-    }
-}
-
-struct Drawing {
-    out: String,
-    palette: Palette,
-}
-
-impl Drawing {
-    fn text(&mut self, x: f64, y: f64, anchor: &str, colour: &str, more: &str, text: &str) {
-        let fill = self.palette.named(colour);
-        let _ = write!(
-            self.out,
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {more} style=\"fill:{fill}\">{}</text>",
-            escaped(text)
+    fn draw(&self, (x, y): (f64, f64), width: f64, canvas: &mut dyn Canvas) {
+        canvas.text(
+            (x, y + 17.0),
+            Anchor::Start,
+            Type { ink: Ink::Text, size: 14.0, bold: true },
+            &self.title,
         );
-    }
-
-    fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
-        let stroke = self.palette.named(colour);
-        let _ = write!(
-            self.out,
-            "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" style=\"stroke:{stroke};stroke-width:{width}\"/>",
-            from.0, from.1, to.0, to.1
-        );
-    }
-
-    fn legend(&mut self, series: &[String]) {
-        let mut x = AXIS;
-        for (i, name) in series.iter().enumerate() {
-            let fill = self.palette.fill(i);
-            let _ = write!(
-                self.out,
-                "<rect x=\"{x:.1}\" y=\"5\" width=\"12\" height=\"12\" rx=\"3\" style=\"fill:{fill}\"/>"
-            );
-            self.text(x + 18.0, 15.5, "start", "ink", "", name);
-            x += 18.0 + 7.4 * name.chars().count() as f64 + 22.0;
-        }
-    }
-
-    fn panel(&mut self, panel: &Panel, n_series: usize, x: f64, y: f64, width: f64) {
-        self.text(x, y + 17.0, "start", "ink", "font-size=\"14\" font-weight=\"600\"", &panel.title);
-        let (left, right) = (x + AXIS, x + width);
-        let (top, bottom) = (y + PANEL_HEAD, y + PANEL_HEAD + PLOT_HEIGHT);
-        let highest = panel.bars.iter().map(|bar| bar.high.max(bar.value)).fold(0.0, f64::max);
+        let (left, right, bottom) = (x + AXIS, x + width, y + PANEL_HEAD + PLOT_HEIGHT);
+        let highest = self.bars.iter().map(|bar| bar.high.max(bar.value)).fold(0.0, f64::max);
         let step = step(highest);
-        let most = (highest / step).ceil().max(1.0) * step;
-        let height = |share: f64| bottom - (share.clamp(0.0, most) / most) * (PLOT_HEIGHT - 14.0);
-        let mut tick = 0.0;
-        while tick <= most + step / 2.0 {
-            self.line((left, height(tick)), (right, height(tick)), "line", 1.0);
+        let n_steps = (highest / step).ceil().max(1.0);
+        let most = n_steps * step;
+        // Above the highest tick there is room for a label.
+        let height = |share: f64| bottom - share.clamp(0.0, most) / most * (PLOT_HEIGHT - 14.0);
+        for tick in (0..=n_steps as usize).map(|i| i as f64 * step) {
+            canvas.line((left, height(tick)), (right, height(tick)), Ink::Line, 1.0);
             let digits = if step < 0.01 { 1 } else { 0 };
-            let label = format!("{:.digits$} %", 100.0 * tick);
-            self.text(left - 8.0, height(tick) + 4.0, "end", "faint", "font-size=\"11\"", &label);
-            tick += step;
+            let kind = Type { ink: Ink::Faint, size: 11.0, bold: false };
+            canvas.text(
+                (left - 8.0, height(tick) + 4.0),
+                Anchor::End,
+                kind,
+                &format!("{:.digits$} %", 100.0 * tick),
+            );
         }
-        let group_width = (right - left) / panel.groups.len().max(1) as f64;
-        for (i, group) in panel.groups.iter().enumerate() {
+        let group_width = (right - left) / self.groups.len().max(1) as f64;
+        for (i, group) in self.groups.iter().enumerate() {
             // Only the series that a group has take room in it.
-            let mut bars: Vec<&Bar> = panel.bars.iter().filter(|bar| bar.group == i).collect();
+            let mut bars: Vec<&Bar> = self.bars.iter().filter(|bar| bar.group == i).collect();
             bars.sort_by_key(|bar| bar.series);
             let middle = left + group_width * (i as f64 + 0.5);
             let bar_width = (group_width * 0.78 / bars.len().max(1) as f64).min(46.0);
             let mut at = middle - bar_width * bars.len() as f64 / 2.0;
             for bar in bars {
-                self.bar(bar, at, bar_width, bottom, &height, n_series);
+                bar.draw((at, bottom), bar_width, &height, canvas);
                 at += bar_width;
             }
             for (row, line) in group.lines().take(2).enumerate() {
-                let (colour, size) = if row == 0 { ("ink", 12) } else { ("faint", 11) };
-                let size = format!("font-size=\"{size}\"");
-                self.text(middle, bottom + 18.0 + 15.0 * row as f64, "middle", colour, &size, line);
+                let (ink, size) = if row == 0 { (Ink::Text, 12.0) } else { (Ink::Faint, 11.0) };
+                let at = (middle, bottom + 18.0 + 15.0 * row as f64);
+                canvas.text(at, Anchor::Middle, Type { ink, size, bold: false }, line);
             }
         }
-        self.line((left, bottom), (right, bottom), "faint", 1.0);
-        debug_assert!(top < bottom);
+        canvas.line((left, bottom), (right, bottom), Ink::Faint, 1.0);
     }
+}
 
-    fn bar(
-        &mut self,
-        bar: &Bar,
-        x: f64,
+impl Bar {
+    fn draw(
+        &self,
+        (x, bottom): (f64, f64),
         width: f64,
-        bottom: f64,
         height: &dyn Fn(f64) -> f64,
-        n_series: usize,
+        canvas: &mut dyn Canvas,
     ) {
-        let top = height(bar.value);
-        let fill = self.palette.fill(bar.series);
-        let inner = (width - 2.0).max(1.0);
-        let (colour, percent) = (self.palette.named("ink"), 100.0 * bar.value);
-        let _ = write!(
-            self.out,
-            "<g><title>{percent:.1} % [{:.1}, {:.1}]</title><rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{inner:.1}\" \
-             height=\"{:.1}\" rx=\"2\" style=\"fill:{fill}\"/>",
-            100.0 * bar.low,
-            100.0 * bar.high,
-            x + 1.0,
-            (bottom - top).max(0.0)
-        );
+        let Self { value, low, high, series, .. } = *self;
+        canvas.open(&format!("{:.1} % [{:.1}, {:.1}]", 100.0 * value, 100.0 * low, 100.0 * high));
+        let top = height(value);
+        canvas.rect((x + 1.0, top), ((width - 2.0).max(1.0), (bottom - top).max(0.0)), Ink::Series(series));
         let middle = x + width / 2.0;
-        if bar.high > bar.low {
-            let (low, high) = (height(bar.low), height(bar.high));
+        if high > low {
             let cap = (width / 6.0).min(4.0);
-            let _ = write!(
-                self.out,
-                "<path d=\"M{middle:.1} {low:.1}V{high:.1}M{:.1} {high:.1}h{:.1}M{:.1} {low:.1}h{:.1}\" \
-                 style=\"stroke:{colour};stroke-width:1.2;fill:none\" opacity=\"0.75\"/>",
-                middle - cap,
-                2.0 * cap,
-                middle - cap,
-                2.0 * cap
-            );
+            canvas.line((middle, height(low)), (middle, height(high)), Ink::Text, 1.2);
+            for end in [low, high] {
+                canvas.line((middle - cap, height(end)), (middle + cap, height(end)), Ink::Text, 1.2);
+            }
         }
-        if width >= 24.0 || n_series == 1 {
-            let label = format!("{percent:.1}");
-            self.text(
-                middle,
-                height(bar.high.max(bar.value)) - 5.0,
-                "middle",
-                "ink",
-                "font-size=\"11\"",
-                &label,
-            );
+        if width >= 24.0 {
+            let at = (middle, height(high.max(value)) - 5.0);
+            let kind = Type { ink: Ink::Text, size: 11.0, bold: false };
+            canvas.text(at, Anchor::Middle, kind, &format!("{:.1}", 100.0 * value));
         }
-        self.out.push_str("</g>");
+        canvas.close();
     }
 }
 
@@ -255,24 +239,6 @@ impl Drawing {
 fn step(highest: f64) -> f64 {
     let steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25];
     steps.into_iter().find(|step| highest <= step * 5.0).unwrap_or(0.25)
-}
-
-/// A text in XML or HTML.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            // Not to be had in XML at all.
-            c if c.is_control() && !matches!(c, '\n' | '\t') => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -304,10 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn a_png_shows_the_same() {
+        let png = chart(2).png().unwrap();
+        assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");
+        assert_eq!(&png[12..16], b"IHDR");
+        assert_eq!(u32::from_be_bytes(png[16..20].try_into().unwrap()), 1760);
+        assert!(png.ends_with(b"IEND\xae\x42\x60\x82"));
+        assert_eq!(png, chart(2).png().unwrap());
+        assert_ne!(png, Chart::default().png().unwrap());
+    }
+
+    #[test]
     fn ticks_fit_what_is_shown() {
         for (highest, expected) in [(0.0, 0.001), (0.02, 0.005), (0.4, 0.1), (0.74, 0.2), (1.0, 0.2)] {
             assert_eq!(step(highest), expected, "{highest}");
         }
-        assert_eq!(escaped("a\u{1}&"), "a\u{fffd}&amp;");
     }
 }

@@ -7,6 +7,8 @@
 
 pub mod bootstrap;
 pub mod chart;
+#[cfg(test)]
+mod estimates;
 pub mod evaluate;
 pub mod generate;
 pub mod introspect;

@@ -8,7 +8,6 @@ pub mod eval;
 pub mod generate;
 pub mod index;
 mod number;
-mod png;
 pub mod retrieve;
 mod source;
 pub mod study;

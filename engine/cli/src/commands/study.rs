@@ -1,5 +1,8 @@
 //! `inhouse study`: from problem sets and models to the paper's tables and figures.
 
+use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,6 +13,9 @@ use inhouse_study::study::figure::{self, Figure};
 use inhouse_study::study::table::{self, Table};
 use inhouse_study::study::{self, Config, Phase, Results, RunOptions, Shard, Store};
 
+use serde_json::json;
+
+use super::complete::pick;
 use super::on_interrupt;
 use crate::term;
 
@@ -25,6 +31,7 @@ Examples:
   inhouse study run --config study.toml --shard 3/16             one of sixteen workers over the same store
   inhouse study table1 --store study.store
   inhouse study fig5 --store study.store --out recall.svg
+  inhouse study choose --config study.toml --set MyLibEval --out choices.jsonl
   inhouse study merge --into all.store node1.store node2.store"
 )]
 pub struct Arguments {
@@ -55,6 +62,22 @@ enum Action {
         store: StoreArguments,
         /// Where to write it
         #[arg(long, default_value = "-")]
+        out: PathBuf,
+    },
+    /// Ask a person which of the five best APIs each problem needs, for the setting `human`
+    #[command(
+        long_about = "Ask a person which of the five best APIs each problem needs (Figure 4 of the paper).\n\nAnswers are \
+        recorded as they come, and what has one is not asked again. The file goes into the configuration as the set's `human`."
+    )]
+    Choose {
+        /// TOML file that describes the study
+        #[arg(long)]
+        config: PathBuf,
+        /// Name of the problem set
+        #[arg(long)]
+        set: String,
+        /// Where the answers go, a row {task_id, query, gold} each
+        #[arg(long)]
         out: PathBuf,
     },
     /// Take into one store what others of the same study have done
@@ -162,6 +185,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         Action::Fig6(arguments) => draw(arguments, figure::Which::Fig6),
         Action::Fig7(arguments) => draw(arguments, figure::Which::Fig7),
         Action::Report { store, out } => write_report(&store.store, out),
+        Action::Choose { config, set, out } => choose(&Config::read(config)?, set, out),
         Action::Merge { into, stores } => {
             let n_files = Store::merge(into, stores)?;
             let (done, all) = Results::read(&Store::open(into)?)?.units;
@@ -219,13 +243,16 @@ fn print_table(arguments: &TableArguments, which: table::Which) -> Result<()> {
 fn draw(arguments: &FigureArguments, which: figure::Which) -> Result<()> {
     let figure = Figure::of(&Results::read(&Store::open(&arguments.store.store)?)?, which);
     if let Some(out) = &arguments.out {
-        let svg = figure.chart().svg(Palette::Paper);
+        let chart = figure.chart();
         match out.extension().and_then(|extension| extension.to_str()) {
             Some("png") => {
-                let png = super::png::of_svg(&svg)?;
+                let png = chart.png()?;
                 files::write_atomic(out, |file| file.write_all(&png))?;
             }
-            Some("svg") => files::write_atomic(out, |file| file.write_all(svg.as_bytes()))?,
+            Some("svg") => {
+                let svg = chart.svg(Palette::Paper);
+                files::write_atomic(out, |file| file.write_all(svg.as_bytes()))?;
+            }
             _ => return Err(term::Usage("--out takes a name that ends in .svg or .png").into()),
         }
     }
@@ -239,4 +266,47 @@ fn draw(arguments: &FigureArguments, which: figure::Which) -> Result<()> {
 fn write_report(store: &Path, out: &Path) -> Result<()> {
     let html = study::report::html(&Results::read(&Store::open(store)?)?)?;
     Ok(files::write_atomic(out, |file| file.write_all(html.as_bytes()))?)
+}
+
+/// APIs that a person chooses from.
+const CHOICES: usize = 5;
+
+fn choose(config: &Config, set: &str, out: &Path) -> Result<()> {
+    let questions = study::choose::questions(config, set, CHOICES)?;
+    let mut answered = HashSet::new();
+    if out.exists() {
+        for row in files::json_lines::<serde_json::Value>(out)? {
+            answered.extend(row?.1["task_id"].as_str().map(str::to_owned));
+        }
+    }
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(out)
+        .with_context(|| format!("cannot write {}", out.display()))?;
+    let left: Vec<_> = questions.iter().filter(|question| !answered.contains(&question.task_id)).collect();
+    let (mut answers, mut screen) = (std::io::stdin().lock(), std::io::stderr().lock());
+    for (i, question) in left.iter().enumerate() {
+        writeln!(
+            screen,
+            "\n{} ({} left)\n\n{}\n",
+            question.task_id,
+            left.len() - i,
+            question.code.trim_end()
+        )?;
+        let Some(picked) = pick(&question.hits, &mut answers, &mut screen)? else { break };
+        let names: Vec<_> = picked.iter().map(|hit| &hit.api.name).collect();
+        let row = json!({"task_id": question.task_id, "query": question.query, "gold": names});
+        // One write a row: a kill tears none.
+        file.write_all(format!("{row}\n").as_bytes())?;
+        answered.insert(question.task_id.clone());
+    }
+    writeln!(
+        screen,
+        "{} of {} problems have an answer -> {}",
+        answered.len(),
+        questions.len(),
+        out.display()
+    )?;
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! workers, killed and begun again as it may be; [`Results`] reads them, and out of these come [`table`]s, [`figure`]s and
 //! the [`report`] that shows both.
 
+pub mod choose;
 mod config;
 mod environment;
 pub mod figure;

@@ -83,14 +83,16 @@ fn published(set: &Set) -> Option<Vec<Found>> {
 fn human(set: &Set) -> Option<Vec<Chosen>> {
     let published = set.published("human");
     let of_problem = |(i, problem): (usize, &Problem)| {
-        let gold = problem.gold.as_ref().filter(|gold| !gold.is_empty())?;
-        let gold: BTreeSet<String> = gold.iter().map(|name| bare(name).to_owned()).collect();
+        // What is chosen where nothing is golden counts against precision.
+        let gold: BTreeSet<String> =
+            problem.gold.iter().flatten().map(|name| bare(name).to_owned()).collect();
         let chosen = match (published, &problem.human) {
             (Some(published), _) => names(&published[i]),
             (None, Some(human)) => human.iter().map(|name| bare(name).to_owned()).collect(),
             (None, None) => return None,
         };
-        Some(Chosen { right: gold.intersection(&chosen).count(), golden: gold.len(), chosen: chosen.len() })
+        let right = gold.intersection(&chosen).count();
+        Some(Chosen { right, golden: gold.len(), chosen: chosen.len() })
     };
     let chosen: Vec<Chosen> = set.problems.iter().enumerate().filter_map(of_problem).collect();
     (!chosen.is_empty()).then_some(chosen)

@@ -107,7 +107,7 @@ fn highlights(body: &mut String, results: &Results) {
 }
 
 fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("one {what}") } else { format!("{n} {what}s") }
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 fn write_table(body: &mut String, table: &Table) {

@@ -229,3 +229,76 @@ impl Results {
         (0..=most).map(of).filter(|(_, problems, _)| *problems > 0).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::store::{Record, write_json};
+    use super::super::units::problems_per_unit;
+    use super::*;
+    use crate::study::SetRecord;
+
+    /// A store of two problems, each with two samples at two temperatures: `passed[temperature][problem]` of them pass.
+    fn results(protocol: &str, passed: [[u64; 2]; 2]) -> Results {
+        let text = format!(
+            "{protocol}\nk = [1, 8]\ntemperatures = [0.2, 0.8]\nsettings = [\"none\"]\nbootstrap = 500\n\
+             [[problems]]\nname = \"A\"\nfile = \"a\"\n[[models]]\nname = \"m\"\npath = \"m\"\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("study.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
+        let set = SetRecord { problems: 2, fingerprint: String::new(), index: None };
+        let record = Record::new(
+            &config,
+            problems_per_unit(&config),
+            BTreeMap::from([("A".into(), set)]),
+            BTreeMap::new(),
+        );
+        let store = Store::begin(folder.path(), record).unwrap();
+        for (cell, passed) in cells(&config).iter().zip(passed) {
+            let of_problem = |(i, passed): (usize, u64)| Tally {
+                task_id: format!("t/{i}"),
+                n: 2,
+                passed,
+                golden: Some(i as u64 + 1),
+                ..Tally::default()
+            };
+            let tallies: Vec<Tally> = passed.into_iter().enumerate().map(of_problem).collect();
+            let unit = units(cell, 2, store.record.problems_per_unit).next().unwrap();
+            write_json(&unit.file(&store.folder, "tally.json"), &tallies).unwrap();
+        }
+        write_json(&store.canonical("A"), &BTreeMap::from([("t/0", true), ("t/1", false)])).unwrap();
+        Results::read(&store).unwrap()
+    }
+
+    #[test]
+    fn as_published_counts_each_sample_eight_times_and_every_problem() {
+        let results = results("protocol = \"as-published\"\nn = 16", [[1, 0], [0, 0]]);
+        assert_eq!((results.config.drawn(), results.units), (2, (2, 2)));
+        let sweep = results.sweep("A", "m", "none").unwrap();
+        // One of two samples passes: 8 of 16. Eight drawn of these all fail in one of C(16, 8) = 12870 ways.
+        let (temperature, first) = sweep.best(0).unwrap();
+        assert_eq!((temperature, first.value, first.low, first.high), (0.2, 0.25, 0.0, 0.5));
+        let (_, second) = sweep.best(1).unwrap();
+        assert!((second.value - (1.0 - 1.0 / 12870.0) / 2.0).abs() < 1e-12, "{second:?}");
+        assert_eq!((sweep.problems, sweep.missing), (2, 0));
+        assert_eq!(results.unsolvable("A").unwrap(), ["t/1"]);
+    }
+
+    #[test]
+    fn sound_leaves_out_what_cannot_be_solved_and_takes_the_best_temperature() {
+        let results = results("n = 2", [[1, 2], [2, 0]]);
+        let sweep = results.sweep("A", "m", "none").unwrap();
+        assert_eq!((sweep.problems, sweep.temperatures.len()), (1, 2));
+        let (temperature, best) = sweep.best(0).unwrap();
+        assert_eq!((temperature, best.value), (0.8, 1.0));
+        assert_eq!(sweep.temperatures[0].1[0].unwrap().value, 0.5);
+        let by_apis = results.by_difficulty("A", "m", "none", 4);
+        assert_eq!(
+            by_apis.iter().map(|(apis, problems, _)| (*apis, *problems)).collect::<Vec<_>>(),
+            [(1, 1)]
+        );
+    }
+}

@@ -208,3 +208,73 @@ impl<'e> Counter<'e> {
         known
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use inhouse::EngineOptions;
+    use inhouse_core::ApiDoc;
+    use inhouse_core::api::ApiKind;
+    use inhouse_core::index::{BuildOptions, build};
+    use inhouse_core::progress::Silent;
+    use serde_json::json;
+
+    use super::*;
+
+    fn api(full: &str, kind: ApiKind) -> ApiDoc {
+        let (module, name) = full.rsplit_once('.').unwrap();
+        ApiDoc {
+            name: name.into(),
+            qualified_name: full.into(),
+            module: module.into(),
+            kind: Some(kind),
+            signature: "(*args)".into(),
+            ..ApiDoc::default()
+        }
+    }
+
+    #[test]
+    fn uses_are_counted_over_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let apis = [
+            ApiDoc {
+                name: "loom".into(),
+                qualified_name: "loom".into(),
+                kind: Some(ApiKind::Module),
+                ..ApiDoc::default()
+            },
+            api("loom.weave", ApiKind::Function),
+            api("loom.spin", ApiKind::Function),
+        ];
+        build(&apis, folder.path(), &BuildOptions::default(), &Silent).unwrap();
+        let options = EngineOptions { index: Some(folder.path().into()), ..EngineOptions::default() };
+        let engine = Engine::open(&options).unwrap();
+        let problem = Problem {
+            task_id: "t".into(),
+            prompt: "import loom\nimport os\nx =".into(),
+            gold: Some(vec!["loom.weave".into(), "spin".into()]),
+            ..Problem::default()
+        };
+        let row = |completion: &str, verdict: &str, passed: bool| {
+            let report = engine.api_report(&problem.prompt, completion).unwrap();
+            let row = json!({"task_id": "t", "completion": completion, "apis": ["weave", "frog"], "verdict": verdict,
+                             "passed": passed, "api_report": report});
+            row.as_object().unwrap().clone()
+        };
+        let rows = [
+            row(" loom.weave(1)", "passed", true),
+            // Invented; another library's; Python's own; a name of the library on who knows what; one that it has not.
+            row(" loom.knit(1)\nos.getcwd()\ny.append(1)\ny.spin()\ny.purl()", "failed", false),
+            row(" (((", "infra_error", false),
+        ];
+        let tallies =
+            Counter::new(&engine).count(std::slice::from_ref(&problem), ApiSetting::Top(2), &rows).unwrap();
+        let [tally] = tallies.as_slice() else { panic!("{tallies:?}") };
+        assert_eq!((tally.n, tally.passed, tally.verdicts["infra_error"]), (2, 1, 1));
+        assert_eq!((tally.golden, tally.golden_shown, tally.golden_called), (Some(2), 1, 2));
+        assert_eq!((tally.shown, tally.shown_called), (2, 1));
+        let uses = tally.uses.unwrap();
+        assert_eq!((uses.resolved, uses.unknown, uses.misused), (2, 1, 0));
+        assert_eq!((uses.methods, uses.methods_unknown), (4, 2));
+        assert_eq!((uses.hallucinated(), uses.hallucinated_by_name()), (Some(0.5), Some(0.5)));
+    }
+}
