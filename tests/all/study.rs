@@ -248,6 +248,37 @@ fn a_model_behind_an_endpoint_is_asked_by_a_program() {
 }
 
 #[test]
+fn the_baselines_architectures_go_through_one_command() {
+    let folder = TempDir::new().unwrap();
+    let problems = folder.path().join("problems.jsonl");
+    let row = |i: usize| json!({"task_id": format!("T/{i}"), "prompt": "y =", "entry_point": "none", "test": "def check():\n    assert y\n"});
+    fs::write(&problems, format!("{}\n{}\n", row(0), row(1))).unwrap();
+    // CodeGen and CodeGenAPI; CodeParrot and CodeGPT; CodeClippy; CodeT5: Hugging Face folders with random weights.
+    let models = ["codegen", "gpt2", "gpt_neo", "t5"];
+    let mut config = format!(
+        "n = 1\nk = [1]\ntemperatures = [0.8]\nsettings = [\"none\"]\nmax_tokens = 4\n[[problems]]\nname = \"P\"\nfile = {problems:?}\n"
+    );
+    for model in models {
+        config += &format!(
+            "[[models]]\nname = \"{model}\"\npath = {:?}\n",
+            repository().join("tests/fixtures").join(model)
+        );
+    }
+    let path = folder.path().join("study.toml");
+    fs::write(&path, config).unwrap();
+    done(&["run", "--config", text(&path), "--only", "generate"]);
+    let store = folder.path().join("study.store");
+    for model in models {
+        let samples = files(&store.join("units/P").join(model), ".samples.jsonl");
+        let [(_, samples)] = samples.as_slice() else { panic!("{model}: {samples:?}") };
+        assert_eq!(fs::read_to_string(samples).unwrap().lines().count(), 2, "{model}");
+    }
+    // What was drawn is not drawn again.
+    let said = done(&["run", "--config", text(&path), "--only", "generate", "--json"]).stdout;
+    assert_eq!(serde_json::from_slice::<Value>(&said).unwrap()["units"], 4);
+}
+
+#[test]
 fn recall_of_the_papers_retriever_is_as_published() {
     let published = [
         ("torchdata", [0.479, 0.630, 0.658, 0.740], Some((0.548, 0.930))),

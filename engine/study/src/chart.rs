@@ -49,6 +49,8 @@ pub struct Bar {
 /// Pixels of a PNG to one unit of a chart.
 const PNG_SCALE: f32 = 2.0;
 const WIDTH: f64 = 880.0;
+/// White around a chart that is a file of its own.
+const MARGIN: f64 = 16.0;
 const GAP: f64 = 36.0;
 const PLOT_HEIGHT: f64 = 190.0;
 const AXIS: f64 = 44.0;
@@ -274,7 +276,7 @@ mod tests {
         let png = chart(2).png().unwrap();
         assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");
         assert_eq!(&png[12..16], b"IHDR");
-        assert_eq!(u32::from_be_bytes(png[16..20].try_into().unwrap()), 1760);
+        assert_eq!(u32::from_be_bytes(png[16..20].try_into().unwrap()), 1824);
         assert!(png.ends_with(b"IEND\xae\x42\x60\x82"));
         assert_eq!(png, chart(2).png().unwrap());
         assert_ne!(png, Chart::default().png().unwrap());

@@ -264,7 +264,7 @@ fn draw(arguments: &FigureArguments, which: figure::Which) -> Result<()> {
 }
 
 fn write_report(store: &Path, out: &Path) -> Result<()> {
-    let html = study::report::html(&Results::read(&Store::open(store)?)?)?;
+    let html = study::report::html(&Results::read(&Store::open(store)?)?);
     Ok(files::write_atomic(out, |file| file.write_all(html.as_bytes()))?)
 }
 

@@ -8,7 +8,7 @@ use flate2::write::ZlibEncoder;
 use inhouse_core::{Error, ErrorKind, Result};
 
 use super::svg::on_paper;
-use super::{Anchor, Canvas, Ink, Type};
+use super::{Anchor, Canvas, Ink, MARGIN, Type};
 
 const REGULAR: &[u8] = include_bytes!("../../fonts/DejaVuSans.subset.ttf");
 const BOLD: &[u8] = include_bytes!("../../fonts/DejaVuSans-Bold.subset.ttf");
@@ -30,8 +30,8 @@ impl Pixels {
                 Error::with_source(ErrorKind::Internal, "the font of charts is damaged", cause)
             })
         };
-        let (width, height) =
-            ((width as f32 * scale).ceil() as usize, (height as f32 * scale).ceil() as usize);
+        let [width, height] =
+            [width, height].map(|length| ((length + 2.0 * MARGIN) as f32 * scale).ceil() as usize);
         let rgb = vec![0xff; width * height * 3];
         Ok(Self { width, height, scale, rgb, regular: font(REGULAR)?, bold: font(BOLD)? })
     }
@@ -66,6 +66,11 @@ impl Pixels {
         Ok(out)
     }
 
+    /// A coordinate in pixels.
+    fn place(&self, coordinate: f64) -> f32 {
+        (coordinate + MARGIN) as f32 * self.scale
+    }
+
     fn mix(&mut self, x: usize, y: usize, colour: [u8; 3], coverage: f32) {
         if x >= self.width || y >= self.height {
             return;
@@ -92,13 +97,14 @@ impl Pixels {
 
 impl Canvas for Pixels {
     fn rect(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), ink: Ink) {
-        let [left, top, width, height] = [x, y, width, height].map(|length| length as f32 * self.scale);
+        let [left, top] = [x, y].map(|length| self.place(length));
+        let [width, height] = [width, height].map(|length| length as f32 * self.scale);
         self.fill(left, top, left + width, top + height, ink);
     }
 
     fn line(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink, width: f64) {
         let half = width as f32 * self.scale / 2.0;
-        let [x1, y1, x2, y2] = [from.0, from.1, to.0, to.1].map(|length| length as f32 * self.scale);
+        let [x1, y1, x2, y2] = [from.0, from.1, to.0, to.1].map(|length| self.place(length));
         let (across, along) = if (x1 - x2).abs() < (y1 - y2).abs() { (half, 0.0) } else { (0.0, half) };
         self.fill(x1.min(x2) - across, y1.min(y2) - along, x1.max(x2) + across, y1.max(y2) + along, ink);
     }
@@ -114,7 +120,7 @@ impl Canvas for Pixels {
             Anchor::Middle => 0.5,
             Anchor::End => 1.0,
         };
-        let (mut pen, baseline) = (x as f32 * self.scale - share * width, y as f32 * self.scale);
+        let (mut pen, baseline) = (self.place(x) - share * width, self.place(y));
         let colour = on_paper(kind.ink);
         for c in text.chars() {
             let id = font.glyph_id(c);

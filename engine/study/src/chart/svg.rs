@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Anchor, Canvas, Ink, Type};
+use super::{Anchor, Canvas, Ink, MARGIN, Type};
 
 /// Where colours come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +42,18 @@ pub(super) struct Svg {
 
 impl Svg {
     pub fn new((width, height): (f64, f64), title: &str, palette: Palette) -> Self {
+        let margin = if palette == Palette::Paper { MARGIN } else { 0.0 };
+        let (x, width, height) = (-margin, width + 2.0 * margin, height + 2.0 * margin);
         let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"{x} {x} {width} {height}\" width=\"{width}\" height=\"{height}\" \
              role=\"img\" font-family=\"'DejaVu Sans', 'Segoe UI', system-ui, sans-serif\"><title>{}</title>",
             escaped(title)
         );
         if palette == Palette::Paper {
-            let _ = write!(out, "<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>");
+            let _ = write!(
+                out,
+                "<rect x=\"{x}\" y=\"{x}\" width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>"
+            );
         }
         Self { out, palette }
     }

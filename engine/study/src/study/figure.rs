@@ -112,6 +112,7 @@ impl Figure {
             };
             let panel = &mut panels[panel];
             let label = match self.counts_groups {
+                true if point.problems == 1 => format!("{}\n1 problem", point.group),
                 true => format!("{}\n{} problems", point.group, point.problems),
                 false => point.group.clone(),
             };

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use inhouse::Result;
 use serde_json::Value;
 
 use super::config::setting_title;
@@ -14,11 +13,8 @@ use crate::chart::{Palette, escaped};
 
 const STYLE: &str = include_str!("report.css");
 
-/// The report of what is complete.
-///
-/// # Errors
-/// None so far; that a table or figure has nothing to show stands in the report.
-pub fn html(results: &Results) -> Result<String> {
+/// The report of what is complete. That a table or figure has nothing to show stands in it.
+pub fn html(results: &Results) -> String {
     let config = &results.config;
     let mut body = String::new();
     head(&mut body, results);
@@ -39,13 +35,13 @@ pub fn html(results: &Results) -> Result<String> {
         );
     }
     provenance(&mut body, results);
-    Ok(format!(
+    format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{}</title><style>{STYLE}</style></head>\
          <body><input type=\"checkbox\" id=\"other\" aria-label=\"the other colours\">\
          <main>{body}</main></body></html>\n",
         escaped(&config.title)
-    ))
+    )
 }
 
 fn head(body: &mut String, results: &Results) {

@@ -110,7 +110,9 @@ pub fn run(
 }
 
 fn begin(config: &Config, sets: &[Set], options: &RunOptions) -> Result<Store> {
-    let models = config.models.iter().map(|model| Ok((model.name.clone(), fingerprint(model)?)));
+    // Who runs samples alone need not have the models.
+    let models = config.models.iter().filter(|_| options.only != Some(Phase::Evaluate));
+    let models = models.map(|model| Ok((model.name.clone(), fingerprint(model)?)));
     let record = Record::new(
         config,
         problems_per_unit(config),
