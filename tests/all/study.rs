@@ -44,7 +44,8 @@ fn study(folder: &Path, python: &Path, model: &str) -> PathBuf {
 }
 
 fn tiny() -> String {
-    format!("path = {:?}", repository().join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf"))
+    // One thread: a small model gains nothing by more, and on a busy machine they wait for one another.
+    format!("threads = 1\npath = {:?}", repository().join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf"))
 }
 
 fn inhouse(arguments: &[&str]) -> Command {
