@@ -55,10 +55,7 @@ fn head(body: &mut String, results: &Results) {
         count(config.models.len(), "model"),
         count(config.problems.len(), "problem set"),
         config.protocol,
-        match config.repeats() {
-            1 => format!("{} independent samples a problem", config.n),
-            repeats => format!("{} samples a problem, each counted {repeats} times", config.drawn()),
-        }
+        table::samples(config)
     );
     if done < all {
         let _ = write!(

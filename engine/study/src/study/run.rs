@@ -305,7 +305,7 @@ impl Worker<'_> {
                 if engine.is_none() {
                     engine = Some(self.engine(model, index.as_deref(), generates, base)?);
                     if let Some(info) = engine.as_ref().and_then(Engine::model_info) {
-                        log.model(&model.name, json!(info));
+                        log.model(&model.name, json!(info))?;
                     }
                 }
                 let Some(engine) = &engine else { continue };
@@ -471,11 +471,13 @@ impl RunLog {
             let found = environment::of_interpreter(&set.environment()?, worker.options, worker.cancel)?;
             self.value["environments"][key] = found;
         }
-        Ok(())
+        // At once: a run that is killed has used it all the same.
+        write_json(&self.path, &self.value)
     }
 
-    fn model(&mut self, name: &str, info: Value) {
+    fn model(&mut self, name: &str, info: Value) -> Result<()> {
         self.value["models"][name] = info;
+        write_json(&self.path, &self.value)
     }
 
     fn end(&mut self, worker: &Worker<'_>, error: Option<&Error>) -> Result<()> {

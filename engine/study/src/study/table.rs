@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::config::{Protocol, setting_title};
+use super::config::{Config, Protocol, setting_title};
 use super::results::{Estimate, Results, Sweep};
 use super::tally::Uses;
 
@@ -173,13 +173,13 @@ impl Table {
 fn notes(results: &Results, which: Which, sections: &[Section]) -> Vec<String> {
     let config = &results.config;
     let mut notes = vec![format!(
-        "in percent, with 95 % bootstrap intervals over problems; protocol {}: {}; best of {} temperature(s)",
+        "in percent, with 95 % bootstrap intervals over problems; protocol {}: {}; {}",
         config.protocol,
-        match config.repeats() {
-            1 => format!("{} samples a problem", config.n),
-            repeats => format!("{} samples a problem, each counted {repeats} times", config.drawn()),
-        },
-        config.temperatures.len()
+        samples(config),
+        match config.temperatures.as_slice() {
+            [one] => format!("temperature {one}"),
+            several => format!("best of {} temperatures", several.len()),
+        }
     )];
     let (done, all) = results.units;
     if done < all {
@@ -193,6 +193,15 @@ fn notes(results: &Results, which: Which, sections: &[Section]) -> Vec<String> {
         });
     }
     notes
+}
+
+/// How many samples a problem has, and how they are counted.
+pub(crate) fn samples(config: &Config) -> String {
+    let plural = |n: usize| if n == 1 { "1 sample".to_owned() } else { format!("{n} samples") };
+    match config.repeats() {
+        1 => format!("{} a problem", plural(config.n)),
+        repeats => format!("{} a problem, each counted {repeats} times", plural(config.drawn())),
+    }
 }
 
 impl Section {
