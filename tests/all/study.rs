@@ -127,6 +127,17 @@ fn a_study_that_is_killed_or_sharded_is_the_same_study() {
     let whole = content(&store("whole"));
     assert_eq!(whole.len(), 32);
 
+    // Where it came from stands beside it.
+    let (_, log) = files(&store("whole").join("runs"), ".json").remove(0);
+    let log: Value = serde_json::from_slice(&fs::read(log).unwrap()).unwrap();
+    let environment = &log["environments"][format!("{}:gaugewren", python.display())];
+    assert!(environment["python"].as_str().is_some_and(|version| version.starts_with("3.")), "{environment}");
+    assert!(
+        environment["packages"].as_object().is_some_and(|packages| !packages.is_empty()),
+        "{environment}"
+    );
+    assert_eq!(log["models"]["m"]["architecture"], "phi2", "{log}");
+
     // Killed twice, wherever it is; then once more to the end.
     for kill in 1..=2 {
         let store = store("killed");

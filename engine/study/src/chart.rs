@@ -169,7 +169,7 @@ impl Panel {
             &self.title,
         );
         let (left, right, bottom) = (x + AXIS, x + width, y + PANEL_HEAD + PLOT_HEIGHT);
-        let highest = self.bars.iter().map(|bar| bar.high.max(bar.value)).fold(0.0, f64::max);
+        let highest = self.bars.iter().map(|bar| bar.high.max(bar.value)).fold(0.01, f64::max);
         let step = step(highest);
         let n_steps = (highest / step).ceil().max(1.0);
         let most = n_steps * step;

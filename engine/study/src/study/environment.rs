@@ -9,15 +9,17 @@ use serde_json::{Value, json};
 use super::run::RunOptions;
 use crate::evaluate::{failure, located, start};
 
-/// Runs in evald, since nothing else here runs Python.
+/// Runs in evald, since nothing else here runs Python. A sample's process ends without flushing what `print` holds back.
 const SCRIPT: &str = "\
-import json, platform
+import json, os, platform
 from importlib import metadata
-print(json.dumps({
+left = json.dumps({
     'python': platform.python_version(),
     'implementation': platform.python_implementation(),
     'packages': dict(sorted((d.metadata['Name'] or '', d.version) for d in metadata.distributions())),
-}))
+}).encode()
+while left:
+    left = left[os.write(1, left):]
 ";
 
 /// The interpreter's version and its packages, or why they are not known.
