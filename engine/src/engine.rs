@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use inhouse_core::constrain::{self, ApiNames, ApiReport, Library, Vocabulary};
+use inhouse_core::constrain::{self, ApiNames, ApiReport, Calls, Library, Vocabulary};
 use inhouse_core::decode::{Conventions, DecoderOptions, Model, ModelInfo};
 use inhouse_core::index::{Hit, Index, Query};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result, prompt};
@@ -134,6 +134,14 @@ impl Engine {
     /// No index is open, or it cannot be read.
     pub fn api_report(&self, context: &str, completion: &str) -> Result<ApiReport> {
         Ok(constrain::report(&*self.library()?, context, completion))
+    }
+
+    /// What `completion`, which follows `context`, calls, resolved by the names of the index where the code tells.
+    ///
+    /// # Errors
+    /// As [`Engine::api_report`].
+    pub fn api_calls(&self, context: &str, completion: &str) -> Result<Calls> {
+        Ok(constrain::calls_in_completion(&*self.library()?, context, completion))
     }
 
     /// The open index.

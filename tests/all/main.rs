@@ -17,5 +17,6 @@ mod parity;
 mod prefixes;
 mod privatize;
 mod streams;
+mod study;
 mod trained;
 mod worker;

@@ -31,6 +31,7 @@ Examples:
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out samples.jsonl
   inhouse eval --problems problems.jsonl --samples samples.jsonl
   inhouse privatize pandas --seed 7 --env venv/bin/python --out mine
+  inhouse study run --config study.toml --report report.html
   inhouse train retriever --config engine/train/retriever.toml"
 )]
 struct Arguments {
@@ -51,6 +52,7 @@ enum Command {
     Generate(commands::generate::Arguments),
     Eval(commands::eval::Arguments),
     Privatize(commands::privatize::Arguments),
+    Study(commands::study::Arguments),
     Train(commands::train::Arguments),
 }
 
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => commands::generate::run(&arguments, progress.as_ref()),
         Command::Eval(arguments) => commands::eval::run(&arguments, progress.as_ref()),
         Command::Privatize(arguments) => commands::privatize::run(&arguments, progress.as_ref()),
+        Command::Study(arguments) => commands::study::run(&arguments, progress.as_ref()),
         Command::Train(arguments) => {
             let json = style == progress::Style::Json;
             commands::train::run(&arguments, json, progress.as_ref())

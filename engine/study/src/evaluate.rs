@@ -132,7 +132,58 @@ pub fn run(
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<Evaluation> {
-    if let Some(out) = options.out.as_deref().filter(|out| *out != Path::new("-")) {
+    Evaluator::new(options.clone()).run(problems, samples, options.out.as_deref(), cancel, progress)
+}
+
+/// Evaluates one set of samples after another in the same sandbox, whose interpreter is started once.
+pub struct Evaluator {
+    options: EvalOptions,
+    live: Option<Live>,
+}
+
+/// An evald, and the folder of the twin that it reads.
+struct Live {
+    client: Client,
+    _twin: Option<TempDir>,
+}
+
+impl Evaluator {
+    /// Starts nothing yet. [`EvalOptions::out`] is passed over: each run names its own.
+    pub fn new(options: EvalOptions) -> Self {
+        Self { options, live: None }
+    }
+
+    /// What [`run`] does, with the rows written to `out`.
+    ///
+    /// # Errors
+    /// As [`run`]. After one of the sandbox's the next run starts another.
+    pub fn run(
+        &mut self,
+        problems: &[Problem],
+        samples: &[Sample],
+        out: Option<&Path>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Evaluation> {
+        let Self { options, live } = self;
+        let done = evaluate(live, problems, samples, options, out, cancel, progress);
+        if done.is_err() {
+            *live = None;
+        }
+        done
+    }
+}
+
+fn evaluate(
+    live: &mut Option<Live>,
+    problems: &[Problem],
+    samples: &[Sample],
+    options: &EvalOptions,
+    out: Option<&Path>,
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+) -> Result<Evaluation> {
+    if let Some(out) = out.filter(|out| *out != Path::new("-")) {
         // Found out before hours of work, not after.
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !folder.is_dir() {
@@ -164,13 +215,19 @@ pub fn run(
         })
         .collect::<Result<Vec<_>>>()?;
 
-    let mut journal = match &options.out {
+    let mut journal = match out {
         Some(out) => Journal::beside(out, progress)?,
         None => None,
     };
-    // Kept until the last sample has run: evald reads from it.
-    let twin = options.naming.twin().map(write_twin).transpose()?;
-    let mut client = connect(options, twin.as_ref().map(TempDir::path), cancel)?;
+    let client = match live {
+        Some(live) => &mut live.client,
+        None => {
+            // Kept as long as evald runs, which reads from it.
+            let twin = options.naming.twin().map(write_twin).transpose()?;
+            let client = connect(options, twin.as_ref().map(TempDir::path), cancel)?;
+            &mut live.insert(Live { client, _twin: twin }).client
+        }
+    };
     let mut results: Vec<Option<JobResult>> = vec![None; jobs.len()];
     let mut keys = Vec::new();
     if let Some(journal) = &mut journal {
@@ -227,7 +284,7 @@ pub fn run(
     };
     let rows = samples.iter().zip(&results).map(|(sample, result)| row(sample, result)).collect();
     let evaluation = Evaluation { report, rows };
-    if let Some(out) = &options.out {
+    if let Some(out) = out {
         evaluation.write_rows(out)?;
     }
     if let Some(journal) = journal {

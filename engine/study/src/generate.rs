@@ -1,6 +1,7 @@
 //! `inhouse generate`: problems in, samples out; resumed where it was killed.
 
 mod partial;
+mod program;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -8,11 +9,12 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use inhouse::{
-    ApiChoice, CancelToken, Chat, CompletionClient, CompletionRequest, CompletionResult, Engine, Error,
-    ErrorKind, Event, Progress, Result, SamplingParams, StopRules,
+    ApiChoice, ApiDoc, CancelToken, Chat, CompletionClient, CompletionRequest, CompletionResult, Engine,
+    Error, ErrorKind, Event, Progress, Result, SamplingParams, StopRules,
 };
 use inhouse_core::prompt::{self, PromptApi};
 use partial::{Header, Partial};
+pub use program::{Program, run_program};
 use serde::Serialize;
 use serde_json::json;
 
@@ -213,13 +215,12 @@ fn rows(
     problem: &Problem,
     result: &CompletionResult,
 ) -> Result<Vec<serde_json::Value>> {
-    let apis: Vec<_> = result.apis.iter().map(|api| &api.name).collect();
-    let context = context(problem, options.setting);
+    let apis = names_in_prompt(problem, options.setting, &result.apis);
     result
         .completions
         .iter()
         .map(|completion| {
-            let mut row = json!({
+            let row = json!({
                 "task_id": problem.task_id,
                 "completion": completion.text,
                 "sample": completion.index,
@@ -227,12 +228,30 @@ fn rows(
                 "completion_tokens": completion.completion_tokens,
                 "apis": apis,
             });
-            if engine.index().is_ok() {
-                row["api_report"] = json!(engine.api_report(context, &completion.text)?);
-            }
-            Ok(row)
+            with_report(engine, context(problem, options.setting), &completion.text, row)
         })
         .collect()
+}
+
+/// The APIs that a sample's prompt shows: those that were put there, or those of the file's own block.
+fn names_in_prompt(problem: &Problem, setting: ApiSetting, apis: &[ApiDoc]) -> Vec<String> {
+    match setting {
+        ApiSetting::AsIs => prompt::split(&problem.prompt).0.into_iter().map(|api| api.name).collect(),
+        _ => apis.iter().map(|api| api.name.clone()).collect(),
+    }
+}
+
+/// A sample's row, with what its completion does with the APIs of the index where there is one.
+fn with_report(
+    engine: &Engine,
+    context: &str,
+    completion: &str,
+    mut row: serde_json::Value,
+) -> Result<serde_json::Value> {
+    if engine.index().is_ok() {
+        row["api_report"] = json!(engine.api_report(context, completion)?);
+    }
+    Ok(row)
 }
 
 /// The code that a sample continues, the APIs left out.

@@ -5,6 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bootstrap;
+pub mod chart;
+#[cfg(test)]
+mod estimates;
 pub mod evaluate;
 pub mod generate;
 pub mod introspect;
@@ -17,4 +21,5 @@ pub mod problems;
 pub mod recall;
 pub mod rename;
 pub mod samples;
+pub mod study;
 pub mod twin;

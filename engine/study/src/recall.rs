@@ -41,33 +41,60 @@ impl Serialize for RecallReport {
     }
 }
 
+/// What one problem adds to a report: golden APIs found among the first k names for each of [`KS`], and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Golden APIs found.
+    pub found: [usize; 4],
+    /// Distinct golden APIs; at least one.
+    pub golden: usize,
+}
+
+impl FromIterator<Counts> for RecallReport {
+    fn from_iter<I: IntoIterator<Item = Counts>>(counts: I) -> Self {
+        let mut report = Self { found: [0; 4], golden: 0, problems: 0 };
+        for Counts { found, golden } in counts {
+            report.problems += 1;
+            report.golden += golden;
+            report.found.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
+        }
+        report
+    }
+}
+
 /// Asks `index` every query and counts the golden APIs among the first names. Queries without any are passed over.
 ///
 /// # Errors
 /// No query has a golden API, or a search fails; the message names the task.
 pub fn measure(index: &Index, queries: &[RetrievalQuery]) -> Result<RecallReport> {
-    let mut report = RecallReport { found: [0; 4], golden: 0, problems: 0 };
-    for RetrievalQuery { task_id, query, gold } in queries {
-        let gold: BTreeSet<&str> = gold.iter().map(|name| bare(name)).collect();
-        if gold.is_empty() {
-            continue;
-        }
-        let hits = index
-            .search(&Query::from(query.as_str()), KS[KS.len() - 1])
-            .map_err(|error| Error::new(error.kind(), format!("{task_id}: {error}")))?;
-        report.problems += 1;
-        report.golden += gold.len();
-        for name in gold {
-            let rank = hits.iter().find(|hit| goes_by(hit, name)).map(|hit| hit.rank);
-            for (found, k) in report.found.iter_mut().zip(KS) {
-                *found += usize::from(rank.is_some_and(|rank| rank <= k));
-            }
-        }
-    }
+    let report: RecallReport = by_problem(index, queries)?.into_iter().collect();
     if report.golden == 0 {
         return Err(Error::new(ErrorKind::InvalidArgument, "no query has a golden API"));
     }
     Ok(report)
+}
+
+/// [`measure`]'s counts for each query that has golden APIs.
+///
+/// # Errors
+/// A search fails; the message names the task.
+pub fn by_problem(index: &Index, queries: &[RetrievalQuery]) -> Result<Vec<Counts>> {
+    let asked = queries.iter().filter(|query| !query.gold.is_empty());
+    asked
+        .map(|RetrievalQuery { task_id, query, gold }| {
+            let hits = index
+                .search(&Query::from(query.as_str()), KS[KS.len() - 1])
+                .map_err(|error| Error::new(error.kind(), format!("{task_id}: {error}")))?;
+            Ok(count(gold, |name, k| hits.iter().any(|hit| hit.rank <= k && goes_by(hit, name))))
+        })
+        .collect()
+}
+
+/// Counts for the golden APIs of one problem, where `shown` says whether a name is among the first k.
+pub fn count(gold: &[String], shown: impl Fn(&str, usize) -> bool) -> Counts {
+    let gold: BTreeSet<&str> = gold.iter().map(|name| bare(name)).collect();
+    let found = KS.map(|k| gold.iter().filter(|name| shown(name, k)).count());
+    Counts { found, golden: gold.len() }
 }
 
 /// Whether the hit's name, or one of its other names, is `name`.
@@ -75,7 +102,8 @@ fn goes_by(hit: &Hit, name: &str) -> bool {
     hit.api.name == name || hit.api.aliases.iter().any(|alias| bare(alias) == name)
 }
 
-fn bare(name: &str) -> &str {
+/// The last part of a dotted name: APIs are counted by it.
+pub(crate) fn bare(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use inhouse::{
-    ApiChoice, Chat, CompletionRequest, EncoderChoice, Engine, EngineOptions, Event, SamplingParams,
+    ApiChoice, Chat, CompletionRequest, EncoderChoice, Engine, EngineOptions, Event, Hit, SamplingParams,
     StopRules, WorkerProgram,
 };
 use inhouse_core::files;
@@ -362,21 +362,39 @@ fn ask(engine: &Engine, context: &str) -> Result<ApiChoice> {
             )
         };
     let (terminal, mut screen) = (open(false)?, open(true)?);
-    for hit in &hits {
+    let mut answers = std::io::BufReader::new(terminal);
+    match pick(&hits, &mut answers, &mut screen)? {
+        Some(picked) if picked.is_empty() => Ok(ApiChoice::None),
+        Some(picked) => Ok(ApiChoice::Given(picked.into_iter().map(|hit| hit.api.clone()).collect())),
+        None => bail!("no answer"),
+    }
+}
+
+/// Lists `hits` and asks until the answer is one; `None` where the answers end.
+pub fn pick<'h>(
+    hits: &'h [Hit],
+    answers: &mut dyn BufRead,
+    screen: &mut dyn Write,
+) -> Result<Option<Vec<&'h Hit>>> {
+    for hit in hits {
         writeln!(screen, "{}", listing(hit))?;
     }
-    let mut answers = std::io::BufReader::new(terminal).lines();
     loop {
         write!(screen, "Which of these? Numbers with spaces between, 0 or Enter for none: ")?;
         screen.flush()?;
-        let Some(answer) = answers.next() else { bail!("no answer") };
-        let answer = answer?;
-        let numbers: Option<Vec<usize>> =
-            answer.split([' ', ',']).filter(|word| !word.is_empty()).map(|word| word.parse().ok()).collect();
+        let mut answer = String::new();
+        if answers.read_line(&mut answer)? == 0 {
+            return Ok(None);
+        }
+        let numbers: Option<Vec<usize>> = answer
+            .split([' ', ',', '\n', '\r'])
+            .filter(|word| !word.is_empty())
+            .map(|word| word.parse().ok())
+            .collect();
         match numbers.as_deref() {
-            Some([] | [0]) => return Ok(ApiChoice::None),
+            Some([] | [0]) => return Ok(Some(Vec::new())),
             Some(numbers) if numbers.iter().all(|n| (1..=hits.len()).contains(n)) => {
-                return Ok(ApiChoice::Given(numbers.iter().map(|n| hits[n - 1].api.clone()).collect()));
+                return Ok(Some(numbers.iter().map(|n| &hits[n - 1]).collect()));
             }
             _ => writeln!(screen, "numbers from 1 to {}, please", hits.len())?,
         }

@@ -2,10 +2,11 @@
 
 use ruff_python_ast::visitor::Visitor;
 use ruff_python_ast::{Expr, Stmt};
+use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_text_size::Ranged;
 
 use super::library::Library;
-use super::report::Reader;
+use super::report::{Reader, readable};
 use super::scope::Ty;
 
 /// One call.
@@ -43,6 +44,21 @@ pub fn calls(library: &Library, module: &str, is_package: bool, text: &str, body
     }
     let mut found = reader.calls.map(|log| log.found).unwrap_or_default();
     found.calls.sort_by_key(|call| call.at);
+    found
+}
+
+/// Lists the calls of a `completion` in the code after `context`, which may be cut anywhere or be no Python at all; offsets
+/// count from its beginning. Imports are those of both. Nothing is listed of code that [`super::report`] does not read.
+pub fn calls_in_completion(library: &Library, context: &str, completion: &str) -> Calls {
+    let text = format!("{context}{completion}");
+    if !readable(&text) {
+        return Calls::default();
+    }
+    let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module));
+    let Some(module) = parsed.into_syntax().module() else { return Calls::default() };
+    let mut found = calls(library, "", false, &text, &module.body);
+    found.calls.retain(|call| call.at >= context.len());
+    found.calls.iter_mut().for_each(|call| call.at -= context.len());
     found
 }
 

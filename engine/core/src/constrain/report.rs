@@ -71,7 +71,7 @@ pub struct ApiReport {
 /// completion alone.
 pub fn report(library: &Library, context: &str, completion: &str) -> ApiReport {
     let text = format!("{context}{completion}");
-    if text.len() > MAX_BYTES || crate::docs::check_nesting(&text).is_err() {
+    if !readable(&text) {
         return ApiReport::default();
     }
     let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module));
@@ -99,6 +99,11 @@ pub fn report(library: &Library, context: &str, completion: &str) -> ApiReport {
         report.uses.push(api);
     }
     report
+}
+
+/// Whether a parser's stack bears the text.
+pub(super) fn readable(text: &str) -> bool {
+    text.len() <= MAX_BYTES && crate::docs::check_nesting(text).is_ok()
 }
 
 /// Walks a syntax tree and follows what its names mean.
