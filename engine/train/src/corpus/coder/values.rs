@@ -5,12 +5,13 @@ use rand::seq::IndexedRandom;
 
 use super::names::Names;
 
-const INTS: &[&str] = &[
+// Statics and no constants: `literal` tells one list from another by its address.
+static INTS: &[&str] = &[
     "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "12", "15", "16", "20", "24", "30", "32", "50",
     "60", "64", "100", "128",
 ];
-const FLOATS: &[&str] = &["0.1", "0.5", "0.25", "1.0", "1.5", "2.0", "0.01", "3.14", "10.0"];
-const STRINGS: &[&str] = &[
+static FLOATS: &[&str] = &["0.1", "0.5", "0.25", "1.0", "1.5", "2.0", "0.01", "3.14", "10.0"];
+static STRINGS: &[&str] = &[
     "'a'",
     "'b'",
     "'key'",
@@ -34,7 +35,7 @@ const STRINGS: &[&str] = &[
     "\"%Y-%m\"",
     "'one'",
 ];
-const LISTS: &[&str] = &[
+static LISTS: &[&str] = &[
     "[1, 2, 3]",
     "[3, 1, 2]",
     "['a', 'b', 'c']",
@@ -51,9 +52,9 @@ const LISTS: &[&str] = &[
     "[10, 20, 30]",
     "list(range(8))",
 ];
-const DICTS: &[&str] =
+static DICTS: &[&str] =
     &["{'a': 1, 'b': 2}", "{}", "{'x': [1, 2]}", "{1: 'one', 2: 'two'}", "{'A': [0, 9], 'B': [7, 3]}"];
-const FUNCTIONS: &[&str] = &[
+static FUNCTIONS: &[&str] = &[
     "str",
     "len",
     "lambda x: x + 1",
@@ -65,7 +66,7 @@ const FUNCTIONS: &[&str] = &[
     "sum",
     "lambda row: row[0]",
 ];
-const OTHERS: &[&str] = &["True", "False", "None", "0.5", "('a', 3)", "(2, 3)"];
+static OTHERS: &[&str] = &["True", "False", "None", "0.5", "('a', 3)", "(2, 3)"];
 
 const VARIABLES: &[&str] = &[
     "a", "b", "x", "y", "data", "items", "values", "left", "right", "source", "first", "second", "n",
