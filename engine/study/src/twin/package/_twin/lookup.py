@@ -168,18 +168,21 @@ def call(*arguments, **keywords):
 
 
 def _passed_on(function, arguments, keywords, private):
-    """Calls a function that takes any keyword. It may make something of a `private` word (a column of that name) or pass it on
-    to a function that knows it by its public name alone, and says so."""
-    while True:
-        try:
-            return function(*arguments, **keywords)
-        except TypeError as error:
-            text = str(error)
-            refused = [name for name in private if "keyword argument '{}'".format(name) in text]
-            if not refused:
-                raise
-        private = [name for name in private if name not in refused]
+    """Calls a function that takes any keyword. It may make something of a `private` word (a column of that name), or look for the
+    public name, itself or in a function behind it, and refuse the word: then it gets that."""
+    try:
+        return function(*arguments, **keywords)
+    except (TypeError, ValueError) as error:
+        if not private:
+            raise
+        refused = [name for name in private if "'{}'".format(name) in str(error)] or private
         keywords = {TO_PUBLIC[name] if name in refused else name: value for name, value in keywords.items()}
+        rest = [name for name in private if name not in refused]
+        try:
+            return _passed_on(function, arguments, keywords, rest)
+        except (TypeError, ValueError):
+            pass
+        raise
 
 
 def adopt(namespace, bases):
