@@ -7,8 +7,8 @@ use inhouse_core::docs;
 use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
-    Alias, ExceptHandler, Expr, ExprCall, Identifier, InterpolatedStringElement, Keyword, Parameter, Pattern, Stmt, StmtFunctionDef,
-    StringLiteral,
+    Alias, ExceptHandler, Expr, ExprCall, Identifier, InterpolatedStringElement, Keyword, Parameter, Pattern,
+    Stmt, StmtFunctionDef, StringLiteral,
 };
 use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_text_size::Ranged;

@@ -270,3 +270,19 @@ def builtin(function):
         return _REPLACED.get(function, function)
     except TypeError:
         return function
+
+
+# --- frames --------------------------------------------------------------------------------------------------------
+
+
+def _unseen(function):
+    """Takes the frames of a function out of the count that warnings make (`stacklevel`): they name the program's line, as if
+    it had called the library itself. The interpreter passes over frames of its own import system, which it knows by the name
+    of their file."""
+    code = function.__code__
+    if hasattr(code, "replace"):
+        function.__code__ = code.replace(co_filename="<importlib._bootstrap: {}>".format(table.NAME))
+
+
+for _function in (get, call, _passed_on, slot.value.fget, slot.value.fset, slot.value.fdel, _getattr, _setattr, _delattr):
+    _unseen(_function)
