@@ -15,7 +15,7 @@ use inhouse_core::{Error, ErrorKind, Result, files};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
-pub(crate) use python::is_builtin;
+pub(crate) use python::{is_builtin, is_keyword};
 pub use rules::{Reject, Replace, Rules};
 pub(crate) use text::words as words_at;
 

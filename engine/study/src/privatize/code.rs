@@ -7,8 +7,8 @@ use inhouse_core::docs;
 use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
-    Alias, ExceptHandler, Expr, ExprCall, Identifier, Keyword, Parameter, Pattern, Stmt, StmtFunctionDef,
-    StringLiteral,
+    Alias, ExceptHandler, Expr, ExprCall, Identifier, InterpolatedStringElement, Keyword, Parameter, Pattern,
+    Stmt, StmtFunctionDef, StringLiteral,
 };
 use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_text_size::Ranged;
@@ -471,6 +471,15 @@ impl<'a> Visitor<'a> for Walker<'_, '_> {
 
     fn visit_string_literal(&mut self, literal: &'a StringLiteral) {
         self.string(literal);
+    }
+
+    fn visit_interpolated_string_element(&mut self, element: &'a InterpolatedStringElement) {
+        match element {
+            InterpolatedStringElement::Literal(text) => self.keep(range(text), Why::String),
+            InterpolatedStringElement::Interpolation(_) => {
+                visitor::walk_interpolated_string_element(self, element);
+            }
+        }
     }
 
     fn visit_parameter(&mut self, parameter: &'a Parameter) {

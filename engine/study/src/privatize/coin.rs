@@ -289,6 +289,8 @@ impl<'a> Mint<'a> {
             && !self.taken.contains(word)
             && !self.public.contains(word)
             && !self.used.contains(word)
+            // Prose inflects it: `loads` may be public where `load` is not.
+            && [Ending::S, Ending::Ed, Ending::Ing].iter().all(|ending| !self.taken.contains(&inflect(word, *ending)))
     }
 }
 

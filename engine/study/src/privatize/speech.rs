@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::lexicon::{Dice, lexicon};
 use super::words::{Case, Ending, inflect, is_word, pieces, stems};
-use crate::rename::{Table, is_python_word, words_at};
+use crate::rename::{Table, is_keyword, is_python_word, words_at};
 
 /// Shorter words inside of longer ones are left: `at`, `dt`, `n`.
 const MIN_PIECE: usize = 3;
@@ -169,7 +169,7 @@ impl Speech {
 
     /// Whether a word, wherever it stands, is a public name: as the table writes it, or with another first letter.
     pub fn is_public(&self, word: &str) -> bool {
-        if word.len() < 2 {
+        if word.len() < 2 || is_keyword(word) {
             return false;
         }
         self.public.contains(word)
@@ -215,6 +215,10 @@ impl Speech {
             && let Some(private) = strings.get(word)
         {
             return Some(private.clone());
+        }
+        // `None` and `True` are Python's in prose as well.
+        if word.starts_with(char::is_uppercase) && is_keyword(word) {
+            return None;
         }
         let plain = word.bytes().all(|byte| byte.is_ascii_alphabetic());
         let case = Case::of(word);

@@ -168,18 +168,21 @@ def call(*arguments, **keywords):
 
 
 def _passed_on(function, arguments, keywords, private):
-    """Calls a function that takes any keyword. It may make something of a `private` word (a column of that name) or pass it on
-    to a function that knows it by its public name alone, and says so."""
-    while True:
-        try:
-            return function(*arguments, **keywords)
-        except TypeError as error:
-            text = str(error)
-            refused = [name for name in private if "keyword argument '{}'".format(name) in text]
-            if not refused:
-                raise
-        private = [name for name in private if name not in refused]
+    """Calls a function that takes any keyword. It may make something of a `private` word (a column of that name), or look for the
+    public name, itself or in a function behind it, and refuse the word: then it gets that."""
+    try:
+        return function(*arguments, **keywords)
+    except (TypeError, ValueError) as error:
+        if not private:
+            raise
+        refused = [name for name in private if "'{}'".format(name) in str(error)] or private
         keywords = {TO_PUBLIC[name] if name in refused else name: value for name, value in keywords.items()}
+        rest = [name for name in private if name not in refused]
+        try:
+            return _passed_on(function, arguments, keywords, rest)
+        except (TypeError, ValueError):
+            pass
+        raise
 
 
 def adopt(namespace, bases):
@@ -267,3 +270,19 @@ def builtin(function):
         return _REPLACED.get(function, function)
     except TypeError:
         return function
+
+
+# --- frames --------------------------------------------------------------------------------------------------------
+
+
+def _unseen(function):
+    """Takes the frames of a function out of the count that warnings make (`stacklevel`): they name the program's line, as if
+    it had called the library itself. The interpreter passes over frames of its own import system, which it knows by the name
+    of their file."""
+    code = function.__code__
+    if hasattr(code, "replace"):
+        function.__code__ = code.replace(co_filename="<importlib._bootstrap: {}>".format(table.NAME))
+
+
+for _function in (get, call, _passed_on, slot.value.fget, slot.value.fset, slot.value.fdel, _getattr, _setattr, _delattr):
+    _unseen(_function)
