@@ -132,10 +132,7 @@ fn a_study_that_is_killed_or_sharded_is_the_same_study() {
     let log: Value = serde_json::from_slice(&fs::read(log).unwrap()).unwrap();
     let environment = &log["environments"][format!("{}:gaugewren", python.display())];
     assert!(environment["python"].as_str().is_some_and(|version| version.starts_with("3.")), "{environment}");
-    assert!(
-        environment["packages"].as_object().is_some_and(|packages| !packages.is_empty()),
-        "{environment}"
-    );
+    assert!(environment["packages"].is_object(), "{environment}");
     assert_eq!(log["models"]["m"]["architecture"], "phi2", "{log}");
 
     // Killed twice, wherever it is; then once more to the end.

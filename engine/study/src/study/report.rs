@@ -152,8 +152,8 @@ fn write_section(body: &mut String, section: &Section, k: &[u64]) {
             let _ = write!(body, "<td>{noise}</td><td>{resampling}</td>");
         }
         let _ = write!(body, "<td>{}</td>", escaped(&setting_title(&row.setting)));
-        for ki in 0..k.len() {
-            write_estimate(body, row, ki, best[ki]);
+        for (ki, best) in best.iter().enumerate() {
+            write_estimate(body, row, ki, *best);
         }
         for share in [row.hallucinated, row.hallucinated_by_name] {
             let _ = write!(body, "<td class=\"number\">{}</td>", percent(share).replace('-', "\u{2013}"));

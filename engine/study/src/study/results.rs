@@ -137,13 +137,12 @@ impl Results {
             Protocol::AsPublished => Vec::new(),
         };
         let (set, model, setting) = (set.to_owned(), model.to_owned(), setting.to_owned());
-        self.cells.iter().filter_map(move |(cell, tallies)| {
-            (cell.set == set && cell.model == model && cell.setting == setting).then(|| {
-                (
-                    cell.temperature,
-                    tallies.iter().filter(|tally| !unsolvable.contains(&tally.task_id)).collect(),
-                )
-            })
+        let wanted = move |(cell, _): &&(Cell, Vec<Tally>)| {
+            cell.set == set && cell.model == model && cell.setting == setting
+        };
+        self.cells.iter().filter(wanted).map(move |(cell, tallies)| {
+            let counted = |tally: &&Tally| !unsolvable.contains(&tally.task_id);
+            (cell.temperature, tallies.iter().filter(counted).collect())
         })
     }
 
