@@ -92,12 +92,9 @@ fn a_private_library_is_whole_and_repeats() {
 
     // The other commands read what was made.
     let index = at("index");
-    let built = command("inhouse")
-        .args(["index", "build"])
-        .arg(at("one").join("apis.jsonl"))
-        .arg("--out")
-        .arg(&index);
-    assert!(built.status().unwrap().success());
+    let apis = at("one").join("apis.jsonl");
+    let built = command("inhouse").args(["index", "build"]).arg(apis).arg("--out").arg(&index).status().unwrap();
+    assert!(built.success());
     let search = std::env::join_paths([library()]).unwrap();
     let evaluated = command("inhouse")
         .args(["eval", "--canonical", "--k", "1", "--json", "--env", "python3:gaugewren", "--problems"])
