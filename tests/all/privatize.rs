@@ -93,7 +93,8 @@ fn a_private_library_is_whole_and_repeats() {
     // The other commands read what was made.
     let index = at("index");
     let apis = at("one").join("apis.jsonl");
-    let built = command("inhouse").args(["index", "build"]).arg(apis).arg("--out").arg(&index).status().unwrap();
+    let built =
+        command("inhouse").args(["index", "build"]).arg(apis).arg("--out").arg(&index).status().unwrap();
     assert!(built.success());
     let search = std::env::join_paths([library()]).unwrap();
     let evaluated = command("inhouse")
