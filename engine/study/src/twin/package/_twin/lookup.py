@@ -80,6 +80,15 @@ def real_name(thing, name):
     return name
 
 
+#: `thing.name` in a program is `look(*of(thing, name))`.
+look = builtins.getattr
+
+
+def of(thing, name):
+    """What `look` takes."""
+    return thing, real_name(thing, name)
+
+
 def get(thing, name):
     """`thing.name`."""
     return getattr(thing, real_name(thing, name))

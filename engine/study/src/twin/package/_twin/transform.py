@@ -45,7 +45,9 @@ class _Transformer(ast.NodeTransformer):
         if node.attr not in WORDS:
             return node
         if isinstance(node.ctx, ast.Load):
-            return ast.copy_location(_handle("get", node.value, _text(node.attr)), node)
+            # The look itself is the program's, as the call is below.
+            looked = _handle("of", node.value, _text(node.attr))
+            return ast.copy_location(_handle("look", ast.Starred(looked, ast.Load())), node)
         target = ast.Attribute(_handle("slot", node.value, _text(node.attr)), "value", node.ctx)
         return ast.copy_location(target, node)
 
