@@ -141,6 +141,8 @@ def main():
     with open(os.path.join(arguments.private, "rename.json"), encoding="utf-8") as file:
         table = json.load(file)
     library, name = table["library"], table["name"]
+    if not table.get("everywhere"):
+        sys.exit("{}: made without --scope everywhere, which this conversion needs".format(arguments.private))
     where = "import {0}; print({0}.__path__[0])".format(library)
     package = subprocess.run([arguments.python, "-c", where], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     folder = os.path.abspath(arguments.keep or tempfile.mkdtemp(prefix="private-suite-"))

@@ -96,13 +96,21 @@ fn a_private_library_is_whole_and_repeats() {
     let built =
         command("inhouse").args(["index", "build"]).arg(apis).arg("--out").arg(&index).status().unwrap();
     assert!(built.success());
-    let search = std::env::join_paths([library()]).unwrap();
+    let Some(python) = python_environment("python") else { return };
     let evaluated = command("inhouse")
-        .args(["eval", "--canonical", "--k", "1", "--json", "--env", "python3:gaugewren", "--problems"])
+        .args([
+            "eval",
+            "--canonical",
+            "--k",
+            "1",
+            "--json",
+            "--env",
+            &format!("{}:gaugewren", python.display()),
+        ])
+        .arg("--problems")
         .arg(at("one").join("problems.jsonl"))
         .arg("--private")
         .arg(at("one"))
-        .env("PYTHONPATH", search)
         .output()
         .unwrap();
     let report: Value = serde_json::from_slice(&evaluated.stdout).unwrap_or_default();

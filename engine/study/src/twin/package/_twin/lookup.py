@@ -1,5 +1,6 @@
 """Attributes, keywords and a few builtins of programs, in private words."""
 import builtins
+import functools
 import inspect
 import sys
 import types
@@ -79,6 +80,15 @@ def real_name(thing, name):
     return name
 
 
+#: `thing.name` in a program is `look(*of(thing, name))`.
+look = builtins.getattr
+
+
+def of(thing, name):
+    """What `look` takes."""
+    return thing, real_name(thing, name)
+
+
 def get(thing, name):
     """`thing.name`."""
     return getattr(thing, real_name(thing, name))
@@ -140,16 +150,46 @@ def _owned_callable(function):
     return _owned(getattr(function, "__objclass__", None) or type(function))
 
 
-def call(*arguments, **keywords):
-    """`function(*arguments, **keywords)`, where a keyword is a word of the table."""
+#: Functions whose keywords are still being evaluated, by frame and call.
+_called = {}
+
+
+def callee(function, site):
+    """What a call with keywords of the table calls; `said` follows, in the same frame, with the same `site`."""
+    if _owned_callable(function):
+        known = _parameters_of(_plain(function))
+        if known is not None and not known[1]:
+            _called[id(sys._getframe(1)), site] = function
+            return function
+    elif not table.EVERYWHERE:
+        return function
+    return functools.partial(_call, function)
+
+
+def said(*arguments, **keywords):
+    """The keywords of that call, as it takes them."""
+    function = _called.pop((id(sys._getframe(1)), arguments[0]), None)
+    return keywords if function is None else _in_public(function, keywords)[0]
+
+
+def _plain(function):
+    # Bound methods are made anew at every access: what they are bound to is not asked, only their function.
+    return function.__func__ if isinstance(function, types.MethodType) else function
+
+
+def _call(*arguments, **keywords):
+    """A call that may have to be made again (see `_passed_on`)."""
     function, arguments = arguments[0], arguments[1:]
     if not _owned_callable(function):
-        private = [name for name in keywords if table.EVERYWHERE and name in TO_PUBLIC]
+        private = [name for name in keywords if name in TO_PUBLIC]
         return _passed_on(function, arguments, keywords, private)
-    # Bound methods are made anew at every access: what they are bound to is not asked, only their function.
-    plain = function.__func__ if isinstance(function, types.MethodType) else function
-    known = _parameters_of(plain)
-    said, passed_on = {}, []
+    return _passed_on(function, arguments, *_in_public(function, keywords))
+
+
+def _in_public(function, keywords):
+    """Keywords of one of the library's functions in public words, and those that it may pass on as they are."""
+    known = _parameters_of(_plain(function))
+    found, passed_on = {}, []
     for name, value in keywords.items():
         public = TO_PUBLIC.get(name)
         if known is None:
@@ -163,8 +203,8 @@ def call(*arguments, **keywords):
             shown = getattr(function, "__name__", type(function).__name__)
             text = "{}() got an unexpected keyword argument '{}' (a public name, which {} does not have)"
             raise TypeError(text.format(TO_PRIVATE.get(shown, shown), name, table.NAME))
-        said[real] = value
-    return _passed_on(function, arguments, said, passed_on)
+        found[real] = value
+    return found, passed_on
 
 
 def _passed_on(function, arguments, keywords, private):
@@ -284,5 +324,5 @@ def _unseen(function):
         function.__code__ = code.replace(co_filename="<importlib._bootstrap: {}>".format(table.NAME))
 
 
-for _function in (get, call, _passed_on, slot.value.fget, slot.value.fset, slot.value.fdel, _getattr, _setattr, _delattr):
+for _function in (get, _call, _passed_on, slot.value.fget, slot.value.fset, slot.value.fdel, _getattr, _setattr, _delattr):
     _unseen(_function)

@@ -38,12 +38,16 @@ def _text(value):
 
 
 class _Transformer(ast.NodeTransformer):
+    _calls = 0
+
     def visit_Attribute(self, node):
         self.generic_visit(node)
         if node.attr not in WORDS:
             return node
         if isinstance(node.ctx, ast.Load):
-            return ast.copy_location(_handle("get", node.value, _text(node.attr)), node)
+            # The look itself is the program's, as the call is below.
+            looked = _handle("of", node.value, _text(node.attr))
+            return ast.copy_location(_handle("look", ast.Starred(looked, ast.Load())), node)
         target = ast.Attribute(_handle("slot", node.value, _text(node.attr)), "value", node.ctx)
         return ast.copy_location(target, node)
 
@@ -52,9 +56,13 @@ class _Transformer(ast.NodeTransformer):
         if isinstance(node.func, ast.Name) and node.func.id in lookup.REPLACED_NAMES:
             node.func = ast.copy_location(_handle("builtin", node.func), node.func)
         if any(keyword.arg in WORDS for keyword in node.keywords):
-            called = _handle("call", node.func, *node.args)
-            called.keywords = node.keywords
-            return ast.copy_location(called, node)
+            # The call itself stays the program's: what the library warns of then names the program's line.
+            self._calls += 1
+            site = _text(self._calls)
+            said = _handle("said", site)
+            said.keywords = node.keywords
+            node.func = ast.copy_location(_handle("callee", node.func, site), node.func)
+            node.keywords = [ast.keyword(None, ast.copy_location(said, node))]
         return node
 
     def visit_Import(self, node):
