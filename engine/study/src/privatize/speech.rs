@@ -273,10 +273,7 @@ impl Speech {
                     let Some(head) = rest.get(..phrase.len()) else { continue };
                     let ends =
                         rest[phrase.len()..].chars().next().is_none_or(|c| c == ' ' || c == ',' || c == '.');
-                    if !ends
-                        || !head.eq_ignore_ascii_case(phrase)
-                        || head.split(' ').any(|word| is_written_name(word))
-                    {
+                    if !ends || !head.eq_ignore_ascii_case(phrase) || head.split(' ').any(is_written_name) {
                         continue;
                     }
                     // A phrase that says a public name is put in private words instead.
@@ -333,7 +330,7 @@ impl Around {
             || after == Some('.') && behind.next().is_some_and(|c| c.is_alphanumeric() || c == '_');
         let is_code = quoted || before == Some('`') || after == Some('`') || after == Some('(') || joined;
         // `frame.drop(index=1)`, and the lists of parameters in docstrings.
-        let equals = after == Some('=') && text[place.end + 1..].chars().next() != Some('=');
+        let equals = after == Some('=') && !text[place.end + 1..].starts_with('=');
         let is_parameter =
             !quoted && place.len() > 1 && (equals || heads_line && text[place.end..].starts_with(" :"));
         Self { quoted, is_code, is_parameter }
