@@ -694,8 +694,9 @@ typedef struct inhouse_index_params {
     uint32_t reserved;
     /**
      * Text encoder of the index, a Hugging Face folder or a GGUF file: the index is then searched by meaning, too.
-     * inhouse_index_build(): unset: by words alone. inhouse_index_update(): unset: the encoder that the index was built with,
-     * from where it was then; else where that encoder, or its conversion to another format, is now. Default: unset.
+     * "default" is the retriever that comes with inhouse. inhouse_index_build(): unset: by words alone.
+     * inhouse_index_update(): unset: the encoder that the index was built with, from where it was then; else where that
+     * encoder, or its conversion to another format, is now. Default: unset.
      */
     struct inhouse_str encoder;
 } inhouse_index_params;
