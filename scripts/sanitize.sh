@@ -26,7 +26,7 @@ cat >"$work/apis.jsonl" <<'JSON'
 {"name": "close_ledger", "qualified_name": "ledgers.close_ledger", "signature": "(path)", "description": "Closes what was opened."}
 {"name": "tally", "qualified_name": "ledgers.tally", "signature": "(path)", "description": "Sums the entries of a month."}
 JSON
-"$built/inhouse" index build "$work/apis.jsonl" --out "$work/index" >/dev/null || die "the index was not built"
+"$built/inhouse" index build "$work/apis.jsonl" --encoder none --out "$work/index" >/dev/null || die "the index was not built"
 
 status=0
 host() { # host PROGRAM SOURCE COMPILER FLAGS...

@@ -38,6 +38,7 @@ fn config(out: &Path) -> Config {
         steps: 6,
         batch: 6,
         queries_per_library: 3,
+        hard_negatives: 1,
         warmup_steps: 2,
         learning_rate: 1e-3,
         ..config.training
