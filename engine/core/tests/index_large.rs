@@ -61,7 +61,7 @@ impl TextEncoder for Bags {
     fn encode(&self, _role: Role, texts: &[&str], _cancel: &CancelToken) -> Result<Vectors> {
         let mut values = Vec::new();
         for text in texts {
-            let mut sum = vec![0f32; DIM];
+            let mut sum = [0f32; DIM];
             for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
                 let seed =
                     word.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
