@@ -15,7 +15,19 @@ pub mod retriever;
 pub mod snapshot;
 pub mod sources;
 
-use inhouse_core::{Error, ErrorKind};
+use std::path::Path;
+
+use inhouse_core::{Error, ErrorKind, Result, files};
+use serde::de::DeserializeOwned;
+
+/// A configuration in TOML; what is wrong with it is an error with the line.
+fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = files::read_text(path)?;
+    toml::from_str(&text).map_err(|cause| {
+        let line = cause.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        Error::data_at(path, line, cause.message().trim().replace('\n', " "))
+    })
+}
 
 /// An error of candle as the engine's: its first line, since the rest is a backtrace.
 fn backend_error(error: candle_core::Error) -> Error {

@@ -88,12 +88,19 @@ fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Whether there is a snapshot below `folder`.
+/// The folder of snapshots of the run in `out`, which is made.
 ///
 /// # Errors
-/// The folder cannot be read.
-pub fn exists(folder: &Path) -> Result<bool> {
-    Ok(!list(folder)?.is_empty())
+/// There are snapshots and the run is not to `resume` from them; a folder cannot be read or made.
+pub fn folder_of_run(out: &Path, resume: bool) -> Result<PathBuf> {
+    let snapshots = out.join("checkpoints");
+    if !resume && !list(&snapshots)?.is_empty() {
+        let what =
+            format!("{}: there are checkpoints of a run; go on with --resume, or remove them", out.display());
+        return Err(Error::new(ErrorKind::InvalidArgument, what));
+    }
+    std::fs::create_dir_all(out).map_err(|cause| Error::io("create", out, cause))?;
+    Ok(snapshots)
 }
 
 /// Puts `optimizer` into the newest state below `folder`, and gives what else the trainer kept; `None`: there is none.

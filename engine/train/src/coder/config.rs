@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use inhouse_core::{Error, Result, files};
+use inhouse_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// A run, as a TOML file describes it. Relative paths are relative to the working folder. A section `data` is the corpus pipeline's.
@@ -165,11 +165,7 @@ impl Config {
     /// # Errors
     /// It cannot be read, is no such TOML, has an unknown key, or a value out of range: the message names key and value.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = files::read_text(path)?;
-        let config: Self = toml::from_str(&text).map_err(|cause| {
-            let line = cause.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            Error::data_at(path, line, cause.message().trim().replace('\n', " "))
-        })?;
+        let config: Self = crate::read_toml(path)?;
         config.check().map_err(|what| Error::data(path, what))?;
         Ok(config)
     }

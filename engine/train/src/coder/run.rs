@@ -94,13 +94,7 @@ pub fn run(
     report: &mut dyn FnMut(&Report),
 ) -> Result<Outcome> {
     let out = &config.training.out;
-    let snapshots = out.join("checkpoints");
-    if !resume && snapshot::exists(&snapshots)? {
-        let what =
-            format!("{}: there are checkpoints of a run; go on with --resume, or remove them", out.display());
-        return Err(Error::new(ErrorKind::InvalidArgument, what));
-    }
-    std::fs::create_dir_all(out).map_err(|cause| Error::io("create", out, cause))?;
+    let snapshots = snapshot::folder_of_run(out, resume)?;
     let mut trainer = Trainer::new(config)?;
     if resume && trainer.restore(&snapshots)? {
         progress.note(&format!("going on after step {}", trainer.optimizer.step()));

@@ -102,13 +102,7 @@ pub fn run(
     report: &mut dyn FnMut(&Report),
 ) -> Result<Outcome> {
     let out = &config.training.out;
-    let snapshots = out.join("checkpoints");
-    if !resume && snapshot::exists(&snapshots)? {
-        let what =
-            format!("{}: there are checkpoints of a run; go on with --resume, or remove them", out.display());
-        return Err(Error::new(ErrorKind::InvalidArgument, what));
-    }
-    std::fs::create_dir_all(out).map_err(|cause| Error::io("create", out, cause))?;
+    let snapshots = snapshot::folder_of_run(out, resume)?;
     let (examples, pools) = data(config, progress, report)?;
     let encoder = load(config, &examples, progress)?;
     let mut trainer = Trainer::new(config, &encoder, &examples)?;
