@@ -25,14 +25,13 @@ mod encoder;
 mod engine;
 mod prefix_file;
 mod session;
+mod shipped;
 mod stream;
 mod worker;
 
 pub use asked::Chat;
 pub use backend::{Backend, available_backends};
-pub use encoder::{
-    EncoderChoice, encoder_for_update, index_encoder, load_encoder, open_index, shipped_retriever,
-};
+pub use encoder::{EncoderChoice, encoder_for_update, index_encoder, load_encoder, open_index};
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
 pub use inhouse_core::constrain::{ApiReport, ConstraintStatistics};
 pub use inhouse_core::decode::{
@@ -44,5 +43,6 @@ pub use inhouse_core::prompt::query_from_context;
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, docs, index, progress};
 pub use inhouse_remote::WorkerProgram;
 pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session, SessionStatistics};
+pub use shipped::{shipped_coder, shipped_retriever};
 pub use stream::CompletionClient;
 pub use worker::serve_worker;
