@@ -7,6 +7,12 @@ use rustc_hash::FxHashMap;
 use super::library::Api;
 use crate::pairs::{ask, vary};
 
+/// The commonest words of English, which carry no meaning by themselves. Their order is that of their tokens.
+pub(super) const FUNCTION_WORDS: &[&str] = &[
+    "the", "a", "an", "of", "to", "in", "on", "for", "and", "or", "is", "are", "be", "by", "with", "from",
+    "this", "that", "it", "its", "as", "at", "into", "if", "all",
+];
+
 /// How far a comment may be from the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Distance {
