@@ -147,12 +147,15 @@ pub struct PartConfig {
     /// Blocks of code alone.
     #[serde(default)]
     pub plain: f64,
+    /// Examples of docstrings below the lines of the APIs that they call, after a comment that says what they do.
+    #[serde(default)]
+    pub example: f64,
 }
 
 impl PartConfig {
     /// The shares in the order of the fields.
-    pub(super) fn shares(&self) -> [f64; 6] {
-        [self.repeats, self.one, self.choice, self.script, self.code, self.plain]
+    pub(super) fn shares(&self) -> [f64; 7] {
+        [self.repeats, self.one, self.choice, self.script, self.code, self.plain, self.example]
     }
 }
 
@@ -289,7 +292,7 @@ mod tests {
             std::fs::write(&path, text.replace(from, to)).unwrap();
             DataConfig::read(&path).map_err(|error| error.to_string())
         };
-        assert_eq!(text("0.1 -> 0.2").unwrap().part[0].shares(), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(text("0.1 -> 0.2").unwrap().part[0].shares(), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         for (change, said) in [
             ("0.1 -> 1.5", "noise = 1.5"),
             ("\"full\" -> \"a/b\"", "plain word"),

@@ -125,7 +125,7 @@ pub(super) fn comment(cast: &Cast<'_>, golden: usize, rng: &mut impl Rng) -> Opt
     let api = cast.entries[golden].api;
     for attempt in 0..12 {
         let distance = if attempt < 8 { Distance::Any } else { Distance::Near };
-        let text = wish(api, distance, rng);
+        let text = wish(&api.description, &api.queries, distance, rng);
         let words = stems(&text);
         let shared = |api: &Api| api.stems.intersection(&words).count();
         let own = shared(api);
