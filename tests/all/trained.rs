@@ -308,7 +308,8 @@ fn the_default_model_calls_what_the_prompt_shows_it() {
         let out = dir.path().join(apis);
         let sampling = ["generate", "--apis", apis, "-n", "1", "--temperature", "0", "--max-tokens", "40"];
         run(&sampling, &[("--problems", &single), ("--index", &index), ("--out", &out)]);
-        let named = rows(&out).iter().zip(&problems).filter(|(row, problem)| {
+        let rows = rows(&out);
+        let named = rows.iter().zip(&problems).filter(|(row, problem)| {
             assert_eq!(row["task_id"], problem["task_id"]);
             let name = problem["gold"][0].as_str().unwrap();
             let words = row["completion"].as_str().unwrap();
