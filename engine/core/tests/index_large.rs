@@ -166,7 +166,10 @@ fn a_part_of_the_records_gives_the_hits_of_all() {
         let all = index.search(&query.as_str().into(), ALL).unwrap();
         for hit in part {
             let same = all.iter().find(|other| other.id == hit.id);
-            assert!(same.is_none_or(|same| same.score == hit.score && same.confidence == hit.confidence), "{query}");
+            assert!(
+                same.is_none_or(|same| same.score == hit.score && same.confidence == hit.confidence),
+                "{query}"
+            );
         }
     }
 

@@ -304,6 +304,11 @@ mod tests {
             let query = unit();
             let scores = dense.scores(&QueryCode::of(&query).unwrap()).unwrap();
             assert!(scores[7].is_nan());
+            let code = QueryCode::of(&query).unwrap();
+            let some = dense.scores_of(&code, &[2099, 7, 5]).unwrap();
+            assert_eq!(some, [(2099, scores[2099]), (5, scores[5])]);
+            assert_eq!(dense.score(&code, 5).unwrap(), scores[5]);
+            assert!(dense.scores_of(&code, &[5, 2100]).is_err());
             for (doc, vector) in vectors.iter().enumerate().filter(|(doc, _)| *doc != 7) {
                 let want: f32 = vector.iter().zip(&query).map(|(a, b)| a * b).sum();
                 assert!((scores[doc] - want).abs() < 8e-3, "{dim}: {} {want}", scores[doc]);

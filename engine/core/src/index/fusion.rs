@@ -182,4 +182,17 @@ mod tests {
         assert!(confidence.of(NOT_FOUND) == 0.0 && confidence.of(1e9) == 1.0);
         assert!((confidence.of(4.0) - 0.5).abs() < 1e-6 && confidence.of(1.0) < confidence.of(2.0));
     }
+
+    #[test]
+    fn what_words_must_add_is_the_way_back_from_a_score() {
+        let moments = |mean, variance| Moments::new(mean, variance);
+        let fusion = Fusion { vectors: moments(0.1, 0.01), words: moments(2.0, 9.0) };
+        for (by_vector, score) in [(0.5, 4.0), (0.1, 0.5), (-0.2, 3.0)] {
+            let words = fusion.words_above(by_vector, score);
+            assert!(fusion.score(by_vector, words) <= score && fusion.score(by_vector, words + 0.05) > score);
+        }
+        let alike = Fusion { vectors: moments(0.1, 0.01), words: moments(0.0, 0.0) };
+        assert_eq!(alike.words_above(0.5, 4.0), f32::INFINITY);
+        assert_eq!(alike.words_above(0.5, 2.0), f32::NEG_INFINITY);
+    }
 }

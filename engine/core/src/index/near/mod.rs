@@ -6,7 +6,8 @@
 //! these exactly by the segment's dense file. Everything is derived from that file, and the same file gives the same bytes.
 //!
 //! ```text
-//! 0 version, dim, lists, entries, low and high half of the seed, u32     1 centres: scales [lists] f32, spreads [lists] f32, codes [lists, dim] i8
+//! 0 version, dim, lists, entries, low and high half of the seed, u32
+//! 1 centres: scales [lists] f32, root mean square distances of their entries [lists] f32, codes [lists, dim] i8
 //! 2 first entry of each list [lists + 1] u32     3 doc of each entry [entries] u32     4 factor of each entry [entries] f32
 //! 5 signs: per list whole blocks of 32 entries (see `scan`)     6 docs of a sample of names [n] u32, ascending
 //! 7 their codes [n, dim] i8, as in the dense file
