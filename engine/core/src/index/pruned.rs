@@ -13,7 +13,7 @@ use crate::Result;
 /// Docs looked at together.
 const WINDOW: usize = 2048;
 /// Docs of a window that are passed over together.
-const SUMS_AT_ONCE: usize = 8;
+const SUMS_AT_ONCE: usize = 16;
 /// Records of one name that are kept.
 const DOCS_OF_NAME: usize = 8;
 
