@@ -1,7 +1,8 @@
 """An index over a million APIs beside hnswlib and FAISS, on the same vectors.
 
     python3 benches/peers/index.py data PAIRS MINILM DATA       # needs torch, transformers, numpy
-    python3 benches/peers/index.py peer hnswlib|faiss-hnsw|faiss-ivf DATA [N]    # needs hnswlib, faiss-cpu, numpy
+    python3 benches/peers/index.py build hnswlib|faiss-hnsw|faiss-ivf|faiss-ivf-sq8 DATA [N]    # needs hnswlib, faiss-cpu, numpy
+    python3 benches/peers/index.py ask hnswlib|faiss-hnsw|faiss-ivf|faiss-ivf-sq8 DATA [N]
     cargo build --release -p inhouse-core --example index_at_scale
     target/release/examples/index_at_scale DATA INDEX
 
@@ -34,6 +35,7 @@ RECORDS = 1_000_000
 BASE = 20_000
 ENCODED_TWINS = 4_000
 QUERIES = 1_000
+FAISS_FACTORIES = {"faiss-ivf": "IVF1024,Flat", "faiss-ivf-sq8": "IVF1024_HNSW32,SQ8"}
 PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 WORD = re.compile(r"[A-Za-z]+")
 
@@ -218,7 +220,85 @@ def nearest(vectors, asked, k=10):
     return rows
 
 
-def report(what, search, efforts, asked, exact):
+def build(what, vectors, data):
+    """The peer's index of the vectors, built on one thread, saved and loaded again later by `search_of`."""
+    n, step = len(vectors), 10_000
+    start, saving = time.process_time(), 0.0
+    if what == "hnswlib":
+        import hnswlib
+
+        index = hnswlib.Index("ip", DIM)
+        index.init_index(n, M=16, ef_construction=100, random_seed=1)
+
+        def add(at):
+            index.add_items(vectors[at : at + step], np.arange(at, min(n, at + step)), num_threads=1)
+
+        def save(path):
+            index.save_index(path)
+    else:
+        import faiss
+
+        faiss.omp_set_num_threads(1)
+        if what == "faiss-hnsw":
+            index = faiss.IndexHNSWFlat(DIM, 16, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction = 100
+        else:
+            index = faiss.index_factory(DIM, FAISS_FACTORIES[what], faiss.METRIC_INNER_PRODUCT)
+            index.train(np.ascontiguousarray(vectors[np.sort(np.random.default_rng(1).permutation(n)[:65_536])]))
+
+        def add(at):
+            index.add(np.ascontiguousarray(vectors[at : at + step]))
+
+        def save(path):
+            faiss.write_index(index, path)
+
+    for at in range(0, n, step):
+        add(at)
+        done = min(n, at + step)
+        if done % 50_000 == 0 or done == n:
+            print(f"  {what}, {done}: {time.process_time() - start - saving:.1f} s", flush=True)
+        if done in (100_000, 250_000, 500_000) or done == n:
+            before = time.process_time()
+            save(f"{data}/{what}-{done}.bin")
+            saving += time.process_time() - before
+    print(f"{what} over {n}: built in {time.process_time() - start - saving:.1f} s of CPU; "
+          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB at most", flush=True)
+
+
+def searches(what, data, n):
+    """A search of the built index, and the efforts to try."""
+    if what == "hnswlib":
+        import hnswlib
+
+        index = hnswlib.Index("ip", DIM)
+        index.load_index(f"{data}/{what}-{n}.bin")
+
+        def search(query, effort):
+            index.set_ef(effort)
+            return index.knn_query(query, k=10, num_threads=1)[0][0]
+    else:
+        import faiss
+
+        faiss.omp_set_num_threads(1)
+        index = faiss.read_index(f"{data}/{what}-{n}.bin")
+
+        def search(query, effort):
+            if what == "faiss-hnsw":
+                index.hnsw.efSearch = effort
+            else:
+                index.nprobe = effort
+            return index.search(query, 10)[1][0]
+
+    return search, (32, 64, 128, 256, 512, 1024, 2048) if "hnsw" in what else (4, 8, 16, 32, 64, 128)
+
+
+def ask(what, data, n):
+    asked = load_queries(data)
+    exact_at = f"{data}/exact-{n}.txt"
+    if not os.path.exists(exact_at):
+        np.savetxt(exact_at, nearest(load(data, n), asked), fmt="%d")
+    exact = np.loadtxt(exact_at, dtype="i8")
+    search, efforts = searches(what, data, n)
     for effort in efforts:
         times, hits = [], 0
         for query, right in zip(asked, exact):
@@ -230,55 +310,14 @@ def report(what, search, efforts, asked, exact):
         print(f"{what} {effort}: recall@10 {hits / exact.size:.4f}, CPU p50 {ms[0]:.2f} ms, p99 {ms[1]:.2f} ms", flush=True)
 
 
-def peer(what, data, n):
-    vectors, asked = np.ascontiguousarray(load(data, n)), load_queries(data)
-    exact = nearest(vectors, asked)
-    start, step = time.process_time(), 20_000
-    if what == "hnswlib":
-        import hnswlib
-
-        index = hnswlib.Index("ip", DIM)
-        index.init_index(n, M=16, ef_construction=100, random_seed=1)
-        for at in range(0, n, step):
-            index.add_items(vectors[at : at + step], np.arange(at, min(n, at + step)), num_threads=1)
-            print(f"  {at + step}: {time.process_time() - start:.1f} s", flush=True)
-
-        def search(query, effort):
-            index.set_ef(effort)
-            return index.knn_query(query, k=10, num_threads=1)[0][0]
-
-        efforts = (64, 128, 256, 512)
-    else:
-        import faiss
-
-        faiss.omp_set_num_threads(1)
-        if what == "faiss-hnsw":
-            index = faiss.IndexHNSWFlat(DIM, 16, faiss.METRIC_INNER_PRODUCT)
-            index.hnsw.efConstruction = 100
-        else:
-            index = faiss.index_factory(DIM, "IVF1024,Flat", faiss.METRIC_INNER_PRODUCT)
-            index.train(vectors[np.sort(np.random.default_rng(1).permutation(n)[:65_536])])
-        for at in range(0, n, step):
-            index.add(vectors[at : at + step])
-            print(f"  {at + step}: {time.process_time() - start:.1f} s", flush=True)
-
-        def search(query, effort):
-            if what == "faiss-hnsw":
-                index.hnsw.efSearch = effort
-            else:
-                index.nprobe = effort
-            return index.search(query, 10)[1][0]
-
-        efforts = (64, 128, 256, 512) if what == "faiss-hnsw" else (4, 8, 16, 32, 64)
-    print(f"{what} over {n}: built in {time.process_time() - start:.1f} s of CPU; "
-          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB at most", flush=True)
-    report(what, search, efforts, asked, exact)
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["data"] and len(sys.argv) == 5:
         make_data(*sys.argv[2:])
-    elif sys.argv[1:2] == ["peer"] and len(sys.argv) in (4, 5):
-        peer(sys.argv[2], sys.argv[3], int(sys.argv[4]) if len(sys.argv) == 5 else RECORDS)
+    elif sys.argv[1:2] in (["build"], ["ask"]) and len(sys.argv) in (4, 5):
+        many = int(sys.argv[4]) if len(sys.argv) == 5 else RECORDS
+        if sys.argv[1] == "build":
+            build(sys.argv[2], load(sys.argv[3], many), sys.argv[3])
+        else:
+            ask(sys.argv[2], sys.argv[3], many)
     else:
         sys.exit(__doc__)

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use inhouse_core::decode::CancelToken;
 use inhouse_core::encode::{EncoderInfo, Role, TextEncoder, Vectors};
@@ -24,6 +24,7 @@ use inhouse_core::index::{
 };
 use inhouse_core::progress::Silent;
 use inhouse_core::{ApiDoc, api};
+use nix::time::{ClockId, clock_gettime};
 
 const DIM: usize = 384;
 const K: usize = 10;
@@ -68,8 +69,8 @@ impl TextEncoder for Given {
 
 /// CPU seconds of this thread so far.
 fn cpu_s() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    Duration::from(time).as_secs_f64()
 }
 
 fn peak_mb() -> u64 {

@@ -18,6 +18,8 @@ pub(super) const MAX_DIM: usize = 1 << 14;
 const LARGEST_CODE: f32 = 127.0;
 /// Docs whose codes are read at a time.
 const PIECE_DOCS: usize = 1024;
+/// How far ahead scattered codes are fetched.
+const ROWS_AHEAD: usize = 8;
 
 /// A quantised vector.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +52,21 @@ impl Code {
         self.codes.len()
     }
 
+    /// Its codes as they lie in files.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.codes.iter().map(|code| code.cast_unsigned()).collect()
+    }
+
+    /// A vector's element is its code by this.
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    /// Puts the vector into `out`, of its width.
+    pub fn vector(&self, out: &mut [f32]) {
+        out.iter_mut().zip(&self.codes).for_each(|(value, code)| *value = f32::from(*code) * self.scale);
+    }
+
     /// The code of a record that is not to be found.
     pub fn none(dim: usize) -> Self {
         Self { scale: 0.0, codes: vec![0; dim] }
@@ -65,11 +82,8 @@ pub(super) fn write<'c>(
     let mut out = SectionWriter::create(dir, name, KIND)?;
     out.u32s(codes.clone().map(|code| code.scale.to_bits()))?;
     out.section();
-    let mut bytes = Vec::new();
     for code in codes {
-        bytes.clear();
-        bytes.extend(code.codes.iter().map(|code| code.cast_unsigned()));
-        out.write(&bytes)?;
+        out.write(&code.bytes())?;
     }
     out.finish()
 }
@@ -108,6 +122,11 @@ impl Dense {
         self.dim
     }
 
+    /// Number of docs, those without a vector included.
+    pub fn docs(&self) -> usize {
+        self.scales.len()
+    }
+
     /// Whether `doc` has a vector.
     pub fn has(&self, doc: usize) -> bool {
         self.scales[doc] > 0.0
@@ -121,13 +140,41 @@ impl Dense {
         Ok(())
     }
 
-    /// The dot product of `query` and the vector of `doc`; NaN where it has none.
-    pub fn score(&self, query: &QueryCode, doc: usize) -> Result<f32> {
+    /// The stored codes of `doc`.
+    fn row(&self, doc: usize) -> Result<&[u8]> {
         if doc >= self.scales.len() {
             return Err(self.file.corrupted(format!("there is no vector {doc} of {}", self.scales.len())));
         }
-        let bytes = self.file.bytes(1, doc * self.dim..(doc + 1) * self.dim)?;
-        Ok(score(query, bytes, self.scales[doc]))
+        self.file.bytes(1, doc * self.dim..(doc + 1) * self.dim)
+    }
+
+    /// The dot product of `query` and the vector of `doc`; NaN where it has none.
+    pub fn score(&self, query: &QueryCode, doc: usize) -> Result<f32> {
+        let row = self.row(doc)?;
+        Ok(vectorized(
+            #[inline(always)]
+            || score(query, row, self.scales[doc]),
+        ))
+    }
+
+    /// The `docs` with a vector, and its dot product with `query`.
+    pub fn scores_of(&self, query: &QueryCode, docs: &[u32]) -> Result<Vec<(u32, f32)>> {
+        let rows = docs.iter().map(|doc| self.row(*doc as usize)).collect::<Result<Vec<_>>>()?;
+        let mut scores = Vec::with_capacity(docs.len());
+        for (i, (&doc, row)) in docs.iter().zip(&rows).enumerate() {
+            if let Some(later) = rows.get(i + ROWS_AHEAD) {
+                prefetch(later);
+            }
+            let scale = self.scales[doc as usize];
+            let score = vectorized(
+                #[inline(always)]
+                || score(query, row, scale),
+            );
+            if !score.is_nan() {
+                scores.push((doc, score));
+            }
+        }
+        Ok(scores)
     }
 
     /// The dot product of `query` and each doc's vector, by doc; NaN for a doc without one.
@@ -136,14 +183,28 @@ impl Dense {
         for (piece, scales) in self.scales.chunks(PIECE_DOCS).enumerate() {
             let begin = piece * PIECE_DOCS * self.dim;
             let bytes = self.file.bytes(1, begin..begin + scales.len() * self.dim)?;
-            vectorized(|| {
-                for (row, &scale) in bytes.chunks_exact(self.dim).zip(scales) {
-                    scores.push(score(query, row, scale));
-                }
-            });
+            add_scores(query, bytes, scales, &mut scores);
         }
         Ok(scores)
     }
+
+    /// The scale of a doc's code, 0 where it has none.
+    pub fn scale(&self, doc: usize) -> f32 {
+        self.scales[doc]
+    }
+}
+
+/// Appends the products of `query` with the vectors of `codes` [n, dim] and `scales` [n]; NaN where a scale is 0.
+pub(super) fn add_scores(query: &QueryCode, codes: &[u8], scales: &[f32], scores: &mut Vec<f32>) {
+    let rows = codes.chunks_exact(query.codes.len().max(1));
+    vectorized(
+        #[inline(always)]
+        || {
+            for (row, &scale) in rows.zip(scales) {
+                scores.push(score(query, row, scale));
+            }
+        },
+    );
 }
 
 /// A query's vector, quantised.
@@ -169,14 +230,30 @@ impl QueryCode {
     }
 }
 
-/// Runs `work`, which must be inlined into it, with the widest instructions that the processor has of those known here.
-#[inline]
+/// Runs `work` with the widest instructions that the processor has of those known here. It must be inlined into this, which the
+/// compiler does of itself for the smallest alone: closures and what they call are marked `#[inline(always)]`.
+#[inline(always)]
 pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
         return simd.vectorize(work);
     }
     work()
+}
+
+/// Has the processor fetch `bytes`, which will be read soon: a scan that waits for each line of them takes several times as long.
+#[inline(always)]
+pub(super) fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        const LINE: usize = 64;
+        const ALL_CACHES: i32 = 3;
+        for line in bytes.chunks(LINE) {
+            simd.sse._mm_prefetch::<ALL_CACHES>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 #[inline(always)]
@@ -227,6 +304,11 @@ mod tests {
             let query = unit();
             let scores = dense.scores(&QueryCode::of(&query).unwrap()).unwrap();
             assert!(scores[7].is_nan());
+            let code = QueryCode::of(&query).unwrap();
+            let some = dense.scores_of(&code, &[2099, 7, 5]).unwrap();
+            assert_eq!(some, [(2099, scores[2099]), (5, scores[5])]);
+            assert_eq!(dense.score(&code, 5).unwrap(), scores[5]);
+            assert!(dense.scores_of(&code, &[5, 2100]).is_err());
             for (doc, vector) in vectors.iter().enumerate().filter(|(doc, _)| *doc != 7) {
                 let want: f32 = vector.iter().zip(&query).map(|(a, b)| a * b).sum();
                 assert!((scores[doc] - want).abs() < 8e-3, "{dim}: {} {want}", scores[doc]);

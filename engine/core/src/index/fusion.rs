@@ -55,12 +55,13 @@ pub(super) fn vector_of(encoder: &dyn TextEncoder, query: &str) -> Result<Vec<f3
     vector.ok_or_else(|| Error::new(ErrorKind::Backend, "the encoder gave no vector for the query"))
 }
 
-/// Adds to the BM25 `scores` of all records, by segment and doc, what the vectors say to `query`.
+/// Adds to the BM25 `scores` of all records, by segment and doc, what the vectors say to `query`; `fusion` where it is known.
 pub(super) fn add_dense(
     scores: &mut [Vec<f32>],
     corpus: &Corpus,
     segments: &[Segment],
     query: &QueryCode,
+    fusion: Option<Fusion>,
 ) -> Result<Confidence> {
     let mut dense = Vec::with_capacity(segments.len());
     for segment in segments {
@@ -74,10 +75,10 @@ pub(super) fn add_dense(
         vectors(segment, doc)?;
         Some(scores[segment][doc].max(0.0))
     };
-    let fusion = Fusion {
+    let fusion = fusion.unwrap_or_else(|| Fusion {
         vectors: Moments::of(corpus.by_name(segments, vectors)),
         words: Moments::of(corpus.by_name(segments, words)),
-    };
+    });
     for ((scores, dense), segment) in scores.iter_mut().zip(&dense).zip(segments) {
         for (doc, (score, &dense)) in scores.iter_mut().zip(dense).enumerate() {
             *score = if dense.is_nan() || segment.deleted.contains(doc) {
@@ -102,6 +103,18 @@ impl Fusion {
     pub fn score(&self, by_vector: f32, by_words: f32) -> f32 {
         let words = self.words.standard(by_words.max(0.0));
         DENSE_SHARE * self.vectors.standard(by_vector) + (1.0 - DENSE_SHARE) * words
+    }
+
+    /// The score by words above which a record scores more than `score`, where it has at most `by_vector` by its vector.
+    pub fn words_above(&self, by_vector: f32, score: f32) -> f32 {
+        let standard = (score - DENSE_SHARE * self.vectors.standard(by_vector)) / (1.0 - DENSE_SHARE);
+        // Nothing is lost by bounds that are a little low, and the way back is rounded too.
+        let slack = 1e-3;
+        match self.words.value(standard - slack) {
+            Some(value) => value,
+            None if standard <= slack => f32::NEG_INFINITY,
+            None => f32::INFINITY,
+        }
     }
 
     /// What fused scores say of a hit.
@@ -136,7 +149,16 @@ impl Moments {
 
     /// How many standard deviations `value` is above the mean; 0 where all values are alike.
     fn standard(&self, value: f32) -> f32 {
-        if self.deviation > 1e-9 { ((f64::from(value) - self.mean) / self.deviation) as f32 } else { 0.0 }
+        if self.varies() { ((f64::from(value) - self.mean) / self.deviation) as f32 } else { 0.0 }
+    }
+
+    /// The value that is so many standard deviations above the mean; `None` where all values are alike.
+    fn value(&self, standard: f32) -> Option<f32> {
+        self.varies().then(|| (self.mean + f64::from(standard) * self.deviation) as f32)
+    }
+
+    fn varies(&self) -> bool {
+        self.deviation > 1e-9
     }
 }
 
@@ -148,6 +170,7 @@ mod tests {
     fn scores_are_standardised() {
         let moments = Moments::of([1.0, 2.0, 3.0, 6.0].into_iter());
         assert_eq!(moments.mean, 3.0);
+        assert_eq!(moments.value(moments.standard(5.0)), Some(5.0));
         assert!((moments.standard(6.0) - 3.0 / 3.5f32.sqrt()).abs() < 1e-6);
         assert_eq!(Moments::of([5.0; 3].into_iter()).standard(5.0), 0.0);
         assert_eq!(Moments::of(std::iter::empty()).standard(1.0), 0.0);
@@ -158,5 +181,18 @@ mod tests {
         let confidence = Confidence { moments: None, slope: 1.0, offset: -4.0 };
         assert!(confidence.of(NOT_FOUND) == 0.0 && confidence.of(1e9) == 1.0);
         assert!((confidence.of(4.0) - 0.5).abs() < 1e-6 && confidence.of(1.0) < confidence.of(2.0));
+    }
+
+    #[test]
+    fn what_words_must_add_is_the_way_back_from_a_score() {
+        let moments = |mean, variance| Moments::new(mean, variance);
+        let fusion = Fusion { vectors: moments(0.1, 0.01), words: moments(2.0, 9.0) };
+        for (by_vector, score) in [(0.5, 4.0), (0.1, 0.5), (-0.2, 3.0)] {
+            let words = fusion.words_above(by_vector, score);
+            assert!(fusion.score(by_vector, words) <= score && fusion.score(by_vector, words + 0.05) > score);
+        }
+        let alike = Fusion { vectors: moments(0.1, 0.01), words: moments(0.0, 0.0) };
+        assert_eq!(alike.words_above(0.5, 4.0), f32::INFINITY);
+        assert_eq!(alike.words_above(0.5, 2.0), f32::NEG_INFINITY);
     }
 }

@@ -28,6 +28,8 @@ const BLOCK_BYTES: usize = 12;
 const FIGURE_BYTES: usize = 16;
 /// Bounds and scores are sums in different orders.
 const ROUNDING: f32 = 1.0 + 1e-5;
+/// Blocks that are so many times as wide as what is asked about are looked into.
+const SPARSE: u32 = 4;
 
 /// Writes the impacts of `postings` as `dir/name`; `name_of` and `lengths` are of each doc.
 pub(super) fn write(
@@ -151,11 +153,9 @@ pub(super) struct List<'s> {
     average_length: f32,
     /// The first block that may still be of interest.
     at: usize,
-    /// The block that is read, and its postings.
-    read: Option<usize>,
-    found: Vec<(u32, u32)>,
-    /// Position in `found` of the first posting that may still be of interest.
-    position: usize,
+    /// The block that is being read, and how far.
+    reading: Option<usize>,
+    cursor: Cursor<'s>,
     /// What is known of the term.
     pub figures: Figures,
     /// Its weight.
@@ -183,9 +183,8 @@ impl<'s> List<'s> {
             bound_scale: ROUNDING,
             average_length,
             at: 0,
-            read: None,
-            found: Vec::new(),
-            position: 0,
+            reading: None,
+            cursor: Cursor::default(),
             figures: Figures::default(),
             weight_idf: 0.0,
         };
@@ -223,12 +222,12 @@ impl<'s> List<'s> {
 
     /// All postings as one block.
     fn read_all(&mut self, name_of: &[u32], deleted: impl Fn(usize) -> bool) -> Result<()> {
-        let (mut bytes, mut next, mut most) = (self.bytes, 0, 0f32);
+        let (mut bytes, mut next, mut last, mut most) = (self.bytes, 0, 0, 0f32);
         let (mut name, mut most_of_name) = (u32::MAX, 0f32);
         let figures = &mut self.figures;
         while !bytes.is_empty() {
             let (doc, frequency) = self.postings.take(&mut bytes, &mut next)?;
-            self.found.push((doc, frequency));
+            last = doc;
             if deleted(doc as usize) {
                 continue;
             }
@@ -244,10 +243,8 @@ impl<'s> List<'s> {
         }
         figures.sum += f64::from(most_of_name);
         figures.squares += f64::from(most_of_name).powi(2);
-        let last = self.found.last().map_or(0, |posting| posting.0);
         let words = [last, 0, most.to_bits()];
         self.blocks = Cow::Owned(words.iter().flat_map(|word| word.to_le_bytes()).collect());
-        self.read = Some(0);
         Ok(())
     }
 
@@ -265,7 +262,7 @@ impl<'s> List<'s> {
 
     /// Back to the first posting.
     pub fn rewind(&mut self) {
-        (self.at, self.position) = (0, 0);
+        (self.at, self.reading) = (0, None);
     }
 
     /// Passes over the blocks that end before `doc`.
@@ -290,55 +287,70 @@ impl<'s> List<'s> {
     }
 
     /// The most that the term adds to the score of a doc within `begin..end`; calls come in ascending order.
-    pub fn bound_within(&mut self, begin: u32, end: u32) -> f32 {
+    pub fn bound_within(&mut self, begin: u32, end: u32) -> Result<f32> {
         self.skip_to(begin);
         let mut most = 0f32;
         for block in self.at..self.n_blocks() {
-            most = most.max(self.bound(block));
+            let before = if block == 0 { 0 } else { self.last(block - 1) };
+            // What a block adds at most says little of a small part of it, and a look at the few postings there costs little.
+            let sparse = self.last(block).saturating_sub(before) / SPARSE > end - begin;
+            most = most.max(match block == self.at && sparse {
+                true => self.most_within(begin, end)?,
+                false => self.bound(block),
+            });
             if self.last(block) >= end - 1 {
                 break;
             }
         }
-        most
+        Ok(most)
     }
 
-    fn read(&mut self, block: usize) -> Result<()> {
-        if self.read == Some(block) {
-            return Ok(());
+    /// The most that the postings within `begin..end` of the block at `self.at` add, and a little more.
+    fn most_within(&mut self, begin: u32, end: u32) -> Result<f32> {
+        self.read_to(begin)?;
+        let (mut cursor, mut most) = (self.cursor, 0f32);
+        while let Some(posting) = cursor.current.filter(|posting| posting.0 < end) {
+            most = most.max(self.adds(posting));
+            cursor.advance(self.postings)?;
         }
-        let mut next = if block == 0 { 0 } else { self.last(block - 1).saturating_add(1) };
-        let begin = u32_at(&self.blocks, block * 3 + 1) as usize;
-        let end = if block + 1 < self.n_blocks() {
-            u32_at(&self.blocks, block * 3 + 4) as usize
-        } else {
-            self.bytes.len()
-        };
-        // An impacts file that does not fit its postings gives an error below, or postings that are there.
-        let mut bytes = self.bytes.get(begin..end).unwrap_or(&[]);
-        self.found.clear();
-        while !bytes.is_empty() {
-            self.found.push(self.postings.take(&mut bytes, &mut next)?);
+        Ok(most * ROUNDING)
+    }
+
+    /// Reads on, in the block at `self.at`, to the first posting of `doc` or of a later one.
+    fn read_to(&mut self, doc: u32) -> Result<()> {
+        if self.reading != Some(self.at) {
+            let next = if self.at == 0 { 0 } else { self.last(self.at - 1).saturating_add(1) };
+            let begin = u32_at(&self.blocks, self.at * 3 + 1) as usize;
+            let end = match self.at + 1 < self.n_blocks() {
+                true => u32_at(&self.blocks, self.at * 3 + 4) as usize,
+                false => self.bytes.len(),
+            };
+            // An impacts file that does not fit its postings gives an error below, or postings that are there.
+            let rest = self.bytes.get(begin..end).unwrap_or(&[]);
+            self.cursor = Cursor { rest, next, current: None };
+            self.cursor.advance(self.postings)?;
+            self.reading = Some(self.at);
         }
-        (self.read, self.position) = (Some(block), 0);
+        while self.cursor.current.is_some_and(|posting| posting.0 < doc) {
+            self.cursor.advance(self.postings)?;
+        }
         Ok(())
+    }
+
+    fn adds(&self, (doc, frequency): (u32, u32)) -> f32 {
+        contribution(self.weight_idf, frequency, self.lengths[doc as usize], self.average_length)
     }
 
     /// Calls `each` with doc and what the term adds, for the docs within `begin..end`; calls come in ascending order.
     pub fn each_within(&mut self, begin: u32, end: u32, mut each: impl FnMut(u32, f32)) -> Result<()> {
         self.skip_to(begin);
         while self.at < self.n_blocks() {
-            self.read(self.at)?;
-            self.position += self.found[self.position..].partition_point(|posting| posting.0 < begin);
-            while let Some(&(doc, frequency)) =
-                self.found.get(self.position).filter(|posting| posting.0 < end)
-            {
-                each(
-                    doc,
-                    contribution(self.weight_idf, frequency, self.lengths[doc as usize], self.average_length),
-                );
-                self.position += 1;
+            self.read_to(begin)?;
+            while let Some(posting) = self.cursor.current.filter(|posting| posting.0 < end) {
+                each(posting.0, self.adds(posting));
+                self.cursor.advance(self.postings)?;
             }
-            if self.position < self.found.len() || self.last(self.at) >= end - 1 {
+            if self.cursor.current.is_some() || self.last(self.at) >= end - 1 {
                 break;
             }
             self.at += 1;
@@ -352,15 +364,29 @@ impl<'s> List<'s> {
         if self.at >= self.n_blocks() {
             return Ok(0.0);
         }
-        self.read(self.at)?;
-        let rest = &self.found[self.position.min(self.found.len())..];
-        let skip = rest.partition_point(|posting| posting.0 < doc);
-        self.position += skip;
-        Ok(match rest.get(skip) {
-            Some(&(there, frequency)) if there == doc => {
-                contribution(self.weight_idf, frequency, self.lengths[doc as usize], self.average_length)
-            }
-            _ => 0.0,
-        })
+        self.read_to(doc)?;
+        Ok(self.cursor.current.filter(|posting| posting.0 == doc).map_or(0.0, |posting| self.adds(posting)))
+    }
+}
+
+/// A place in the postings of a block.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor<'s> {
+    /// What follows the current posting.
+    rest: &'s [u8],
+    /// The least that the doc of the next one may be.
+    next: u32,
+    /// Doc and frequency; `None` at the end.
+    current: Option<(u32, u32)>,
+}
+
+impl Cursor<'_> {
+    #[inline]
+    fn advance(&mut self, postings: &Postings) -> Result<()> {
+        self.current = match self.rest.is_empty() {
+            true => None,
+            false => Some(postings.take(&mut self.rest, &mut self.next)?),
+        };
+        Ok(())
     }
 }

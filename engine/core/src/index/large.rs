@@ -14,9 +14,10 @@ use super::ranking::{Corpus, Place, inverse_frequency};
 use super::segment::Segment;
 use crate::Result;
 
-/// Names taken by words where vectors are asked as well.
-const NAMES_BY_WORDS: usize = 256;
-/// The nearest docs by vectors that are scored by words whatever they could reach.
+/// Most names taken by words where vectors are asked as well.
+const NAMES_BY_WORDS: usize = 1000;
+/// The nearest docs by vectors that are scored by words whatever they could reach. The more there are, the fewer postings can still
+/// matter; but a doc in a list that was not visited may be nearer than the last of them, and must be good by words to be found.
 const SURE_DOCS: usize = 64;
 
 /// The terms of a query over all segments.
@@ -64,19 +65,20 @@ impl<'s> Words<'s> {
         Ok(Self { lists, moments: Moments::new(mean, variance) })
     }
 
-    /// Of each segment the `k` best names by words, and what no other name exceeds.
-    fn best(&mut self, segments: &[Segment], k: usize) -> Result<Vec<(Vec<Group>, f32)>> {
+    /// Of each segment the `k` best names that exceed `least` by words, and what no other name exceeds.
+    fn best(&mut self, segments: &[Segment], k: usize, least: f32) -> Result<Vec<(Vec<Group>, f32)>> {
         let both = self.lists.iter_mut().zip(segments);
         both.map(|(lists, segment)| {
+            lists.iter_mut().for_each(List::rewind);
             let deleted = |doc| segment.deleted.contains(doc);
-            best_names(lists, segment.docs(), &segment.name_of, deleted, k)
+            best_names(lists, segment.docs(), &segment.name_of, deleted, k, least)
         })
         .collect()
     }
 
     /// The best docs of the `k` best names by words, and their scores.
     pub fn best_docs(&mut self, segments: &[Segment], k: usize) -> Result<Vec<(Place, f32)>> {
-        let of_segments = self.best(segments, k)?;
+        let of_segments = self.best(segments, k, 0.0)?;
         Ok(places(&of_segments).collect())
     }
 }
@@ -115,23 +117,36 @@ fn nearest(segments: &[Segment], vector: &[f32], code: &QueryCode) -> Result<Vec
     Ok(found)
 }
 
-/// Of the scores of all names by vectors, from the samples of the segments that have one and all docs of the others.
-fn moments_of_vectors(corpus: &Corpus, segments: &[Segment], vector: &[f32]) -> Result<Moments> {
-    let mut of_names: FxHashMap<usize, f32> = FxHashMap::default();
+/// Of the scores of all names by vectors, from the samples of the segments that have one.
+fn moments_of_vectors(corpus: &Corpus, segments: &[Segment], code: &QueryCode) -> Result<Moments> {
+    // Docs of one name lie side by side in a segment; two segments may share names.
+    let mut of_names: Vec<(usize, f32)> = Vec::new();
     for (s, segment) in segments.iter().enumerate() {
         let Some(near) = &segment.near else { continue };
-        for (doc, score) in near.sample_scores(vector)? {
-            if !segment.deleted.contains(doc as usize) {
-                let known =
-                    of_names.entry(corpus.name(segments, s, doc as usize)).or_insert(f32::NEG_INFINITY);
-                *known = known.max(score);
+        for (doc, score) in near.sample_scores(code)? {
+            if segment.deleted.contains(doc as usize) {
+                continue;
+            }
+            let name = corpus.name(segments, s, doc as usize);
+            match of_names.last_mut() {
+                Some((last, known)) if *last == name => *known = known.max(score),
+                _ => of_names.push((name, score)),
             }
         }
     }
-    let mut scores: Vec<f32> = of_names.into_values().collect();
-    // The order of a hash map must not show in the last bits of a sum.
-    scores.sort_unstable_by(f32::total_cmp);
-    Ok(Moments::of(scores.into_iter()))
+    of_names.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+    of_names.dedup_by_key(|(name, _)| *name);
+    Ok(Moments::of(of_names.into_iter().map(|(_, score)| score)))
+}
+
+/// How a query's scores by both become one.
+pub(super) fn fusion(
+    words: &Words<'_>,
+    corpus: &Corpus,
+    segments: &[Segment],
+    code: &QueryCode,
+) -> Result<Fusion> {
+    Ok(Fusion { vectors: moments_of_vectors(corpus, segments, code)?, words: words.moments.clone() })
 }
 
 /// Docs that may be among the `k` best names by words and vectors, with their scores.
@@ -144,16 +159,26 @@ pub(super) fn best_fused(
 ) -> Result<(Vec<(Place, f32)>, Confidence)> {
     let code = &QueryCode::of(vector)?;
     let nearest = nearest(segments, vector, code)?;
-    let fusion =
-        Fusion { vectors: moments_of_vectors(corpus, segments, vector)?, words: words.moments.clone() };
-    let by_words = words.best(segments, NAMES_BY_WORDS.max(k))?;
-    let near: FxHashMap<Place, f32> = nearest.iter().copied().collect();
+    let fusion = fusion(words, corpus, segments, code)?;
+    let (sure, unsure) = nearest.split_at(nearest.len().min(SURE_DOCS));
     let mut fused = Vec::new();
-    let mut done = FxHashSet::default();
+    add_words(words, sure.to_vec(), &fusion, &mut fused)?;
+    // What is no nearer than the first of the unsure ones must have that much by words (Fagin, Lotem and Naor, "Optimal aggregation
+    // algorithms for middleware", 2003).
+    let least = least_of_names(&fused, corpus, segments, k);
+    let least_by_words = match unsure.first() {
+        Some((_, by_vector)) if least > f32::NEG_INFINITY => fusion.words_above(*by_vector, least),
+        _ => 0.0,
+    };
+    let by_words = words.best(segments, NAMES_BY_WORDS.max(k), least_by_words)?;
+    let near: FxHashMap<Place, f32> = nearest.iter().copied().collect();
+    let mut done: FxHashSet<Place> = sure.iter().map(|(place, _)| *place).collect();
     let mut names_found = FxHashSet::default();
     for (place, score) in places(&by_words) {
         names_found.insert(corpus.name(segments, place.segment, place.doc));
-        done.insert(place);
+        if !done.insert(place) {
+            continue;
+        }
         let Some(dense) = &segments[place.segment].dense else { continue };
         let by_vector = match near.get(&place) {
             Some(score) => *score,
@@ -163,9 +188,6 @@ pub(super) fn best_fused(
             fused.push((place, fusion.score(by_vector, score)));
         }
     }
-    let left: Vec<(Place, f32)> = nearest.into_iter().filter(|(place, _)| !done.contains(place)).collect();
-    let (sure, unsure) = left.split_at(left.len().min(SURE_DOCS));
-    add_words(words, sure.to_vec(), &fusion, &mut fused)?;
     let least = least_of_names(&fused, corpus, segments, k);
     let reaches = |(place, by_vector): &(Place, f32)| {
         // Of a name that words have found, only the best docs are known.
@@ -173,10 +195,10 @@ pub(super) fn best_fused(
             true => f32::INFINITY,
             false => by_words[place.segment].1,
         };
-        fusion.score(*by_vector, most) >= least
+        !done.contains(place) && fusion.score(*by_vector, most) >= least
     };
-    let unsure = unsure.iter().copied().filter(reaches).collect();
-    add_words(words, unsure, &fusion, &mut fused)?;
+    let left = unsure.iter().copied().filter(reaches).collect();
+    add_words(words, left, &fusion, &mut fused)?;
     Ok((fused, fusion.confidence()))
 }
 

@@ -11,7 +11,9 @@ use super::impacts::List;
 use crate::Result;
 
 /// Docs looked at together.
-const WINDOW: usize = 512;
+const WINDOW: usize = 2048;
+/// Docs of a window that are passed over together.
+const SUMS_AT_ONCE: usize = 16;
 /// Records of one name that are kept.
 const DOCS_OF_NAME: usize = 8;
 
@@ -90,16 +92,17 @@ impl Best {
     }
 }
 
-/// The `k` names with the best records among `docs` records, each with its best docs, in no order; and the score that no other
-/// name exceeds. `lists` are of the query's terms, in the order in which scores are added up.
+/// The `k` names with the best records among `docs` records of which a score exceeds `least`, each with its best docs, in no order;
+/// and the score that no other name exceeds. `lists` are of the query's terms, in the order in which scores are added up.
 pub(super) fn best_names(
     lists: &mut [List<'_>],
     docs: usize,
     name_of: &[u32],
     deleted: impl Fn(usize) -> bool,
     k: usize,
+    least: f32,
 ) -> Result<(Vec<Group>, f32)> {
-    let mut best = Best { k, heap: BinaryHeap::new(), groups: Vec::new(), least: 0.0 };
+    let mut best = Best { k, heap: BinaryHeap::new(), groups: Vec::new(), least: least.max(0.0) };
     let mut group = (u32::MAX, Group::default());
     let mut bounds = vec![0f32; lists.len()];
     let mut order: Vec<usize> = (0..lists.len()).collect();
@@ -110,7 +113,7 @@ pub(super) fn best_names(
         let (begin, end) = (begin as u32, (begin + WINDOW).min(docs) as u32);
         let mut all = 0.0;
         for (bound, list) in bounds.iter_mut().zip(lists.iter_mut()) {
-            *bound = list.bound_within(begin, end);
+            *bound = list.bound_within(begin, end)?;
             all += *bound;
         }
         if all <= best.least {
@@ -136,33 +139,42 @@ pub(super) fn best_names(
                 })?;
             }
         }
-        for (i, &sum) in sums.iter().enumerate() {
-            let mut bound = sum + rest;
-            if sum <= 0.0 || bound <= best.least {
+        for (c, some) in sums.chunks(SUMS_AT_ONCE).enumerate() {
+            // Written so that compilers compare several at once: most docs are none of the best. Sums are rounded differently below.
+            let none = 0f32.max(best.least - rest - best.least * 1e-6);
+            if !some.iter().fold(false, |any, sum| any | (*sum > none)) {
                 continue;
             }
-            let doc = begin + i as u32;
-            if deleted(doc as usize) {
-                continue;
+            for (i, sum) in (c * SUMS_AT_ONCE..).zip(some).filter(|(_, sum)| **sum > none) {
+                let mut bound = sum + rest;
+                if bound <= best.least {
+                    continue;
+                }
+                let doc = begin + i as u32;
+                if deleted(doc as usize) {
+                    continue;
+                }
+                for &term in looked_up.iter().rev() {
+                    let score = if bounds[term] > 0.0 { lists[term].adds_to(doc)? } else { 0.0 };
+                    adds[term * WINDOW + i] = score;
+                    bound -= bounds[term] - score;
+                    if bound <= best.least {
+                        break;
+                    }
+                }
+                if bound <= best.least {
+                    continue;
+                }
+                let score = (0..lists.len()).fold(0.0, |score, term| score + adds[term * WINDOW + i]);
+                if score <= best.least {
+                    continue;
+                }
+                let name = name_of[doc as usize];
+                if name != group.0 {
+                    best.push(std::mem::replace(&mut group, (name, Group::default())).1);
+                }
+                group.1.push(doc, score);
             }
-            for &term in looked_up.iter().rev() {
-                let score =
-                    if bound > best.least && bounds[term] > 0.0 { lists[term].adds_to(doc)? } else { 0.0 };
-                adds[term * WINDOW + i] = score;
-                bound -= bounds[term] - score;
-            }
-            if bound <= best.least {
-                continue;
-            }
-            let score = (0..lists.len()).fold(0.0, |score, term| score + adds[term * WINDOW + i]);
-            if score <= best.least {
-                continue;
-            }
-            let name = name_of[doc as usize];
-            if name != group.0 {
-                best.push(std::mem::replace(&mut group, (name, Group::default())).1);
-            }
-            group.1.push(doc, score);
         }
     }
     best.push(group.1);

@@ -202,19 +202,23 @@ impl Index {
         let terms = query_terms(&query.text);
         let vector = self.encoder.as_ref().map(|encoder| fusion::vector_of(encoder.as_ref(), &query.text));
         let vector = vector.transpose()?;
-        let (ranked, confidence) = match self.is_large() && k <= MOST_OF_LARGE {
+        let (ranked, confidence) = match k <= MOST_OF_LARGE && self.is_large(vector.is_some()) {
             true => self.search_large(&terms, vector.as_deref(), k)?,
             false => self.search_all(&terms, vector.as_deref(), k)?,
         };
         (1..).zip(ranked).map(|(rank, scored)| self.hit(rank, scored, &confidence)).collect()
     }
 
-    /// Whether it holds a segment of which a search need not look at every record.
-    fn is_large(&self) -> bool {
-        self.segments.iter().any(|segment| segment.impacts.is_some() || segment.near.is_some())
+    /// Whether it holds a segment of which a search, with a vector or without, need not look at every record.
+    fn is_large(&self, with_vector: bool) -> bool {
+        let large = |segment: &Segment| match with_vector {
+            true => segment.near.is_some(),
+            false => segment.impacts.is_some(),
+        };
+        self.segments.iter().any(large)
     }
 
-    /// Looks at every record.
+    /// Looks at every record. Where others need not, scores are what theirs are.
     fn search_all(
         &self,
         terms: &BTreeMap<String, f32>,
@@ -223,9 +227,17 @@ impl Index {
     ) -> Result<(Vec<Scored>, Confidence)> {
         let (corpus, segments) = (&self.corpus, &self.segments);
         let mut scores = corpus.sparse_scores(segments, terms)?;
-        let confidence = match vector {
-            Some(vector) => fusion::add_dense(&mut scores, corpus, segments, &QueryCode::of(vector)?)?,
-            None => fusion::confidence_of_words(corpus, segments, &scores),
+        let words = match self.is_large(vector.is_some()) {
+            true => Some(Words::open(corpus, segments, terms)?),
+            false => None,
+        };
+        let confidence = match (vector.map(QueryCode::of).transpose()?, words) {
+            (Some(code), words) => {
+                let fusion = words.map(|words| large::fusion(&words, corpus, segments, &code)).transpose()?;
+                fusion::add_dense(&mut scores, corpus, segments, &code, fusion)?
+            }
+            (None, Some(words)) => Confidence::of_words(words.moments),
+            (None, None) => fusion::confidence_of_words(corpus, segments, &scores),
         };
         Ok((corpus.best(segments, found(&scores), k)?, confidence))
     }

@@ -120,8 +120,8 @@ impl Segment {
         };
         let (lengths, name_of) = (postings.lengths()?, records.name_of_docs()?);
         let impacts = entry.files.get(IMPACTS).map(|entry| Impacts::open(dir, entry)).transpose()?.flatten();
-        let near = match (entry.files.get(NEAR), dim) {
-            (Some(entry), Some(dim)) => Near::open(dir, entry, docs, dim)?,
+        let near = match (entry.files.get(NEAR), &dense) {
+            (Some(entry), Some(dense)) => Near::open(dir, entry, dense)?,
             _ => None,
         };
         Ok(Self { entry: entry.clone(), records, postings, dense, impacts, near, deleted, lengths, name_of })

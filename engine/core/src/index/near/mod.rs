@@ -6,40 +6,49 @@
 //! these exactly by the segment's dense file. Everything is derived from that file, and the same file gives the same bytes.
 //!
 //! ```text
-//! 0 version, dim, lists, entries, low and high half of the seed, u32     1 rotated centres [lists, dim] f32
+//! 0 version, dim, lists, entries, low and high half of the seed, u32
+//! 1 centres: scales [lists] f32, root mean square distances of their entries [lists] f32, codes [lists, dim] i8
 //! 2 first entry of each list [lists + 1] u32     3 doc of each entry [entries] u32     4 factor of each entry [entries] f32
 //! 5 signs: per list whole blocks of 32 entries (see `scan`)     6 docs of a sample of names [n] u32, ascending
-//! 7 their vectors [n, dim] f32
+//! 7 their codes [n, dim] i8, as in the dense file
 //! ```
 
 mod clusters;
 mod rotation;
 mod scan;
 
+use std::ops::Range;
 use std::path::Path;
 
 use clusters::{Clusters, Points, dot};
 use rotation::Rotation;
 use scan::{BLOCK, Kernel, Table, block_bytes, put_signs};
 
-use super::dense::{Dense, QueryCode, vectorized};
+use super::dense::{Code, Dense, QueryCode, add_scores, prefetch, vectorized};
 use super::section_file::{FileEntry, SectionFile, SectionWriter, u32_at};
 use crate::Result;
 
 const KIND: [u8; 4] = *b"NEAR";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const SEED: u64 = 0x696e_686f_7573_6500;
+/// Lists are so many times the root of the number of vectors: the more, the smaller the part of the vectors that must be visited, and
+/// the more centres a query is compared with.
+const LISTS_PER_ROOT: usize = 4;
 /// Vectors that the centres are fitted to, a list.
 const SAMPLE_PER_LIST: usize = 32;
 /// Names in the sample that a query's scores are standardised by, and records of each.
 const SAMPLE_NAMES: usize = 2048;
 const SAMPLE_PER_NAME: usize = 4;
 
-/// What a search looks at. Both grow recall and cost; see benches/runs for the figures at a million.
-const VISITED_SHARE: f32 = 0.08;
-const VISITED_LEAST: usize = 16_384;
+/// Vectors that a search visits. More of them grow recall and cost; see benches/runs for the figures at a million.
+const VISITED_SHARE: f32 = 0.1;
+const VISITED_LEAST: usize = 50_000;
 /// Estimates that are scored exactly.
-pub(super) const SHORT_LIST: usize = 1000;
+pub(super) const SHORT_LIST: usize = 400;
+/// How much the spread of a list counts beside the product with its centre: what is strewn wide reaches nearer to a query.
+const REACH: f32 = 0.2;
+/// How far ahead signs are fetched.
+const BLOCKS_AHEAD: usize = 2;
 
 /// Writes the near file of `dense` as `dir/name`; `name_of` is the name number of each doc.
 pub(super) fn write(dir: &Path, name: &str, dense: &Dense, name_of: &[u32]) -> Result<FileEntry> {
@@ -53,38 +62,48 @@ pub(super) fn write(dir: &Path, name: &str, dense: &Dense, name_of: &[u32]) -> R
         dense.vector(doc as usize, &mut vector)?;
         lists[clusters.list_of(&vector, &mut scratch)].push(doc);
     }
-    let rotation = Rotation::new(dim, SEED);
-    let mut centres = clusters.centres.values;
-    centres.chunks_exact_mut(dim).for_each(|centre| vectorized(|| rotation.apply(centre)));
+    let centres = clusters.centres.rows().map(Code::of).collect::<Result<Vec<_>>>()?;
+
+    let (mut spreads, mut factors) = (Vec::with_capacity(lists.len()), Vec::with_capacity(docs.len()));
+    let bytes = block_bytes(dim);
+    let mut signs = Vec::with_capacity((docs.len() / BLOCK + lists.len()) * bytes);
+    let (rotation, mut centre) = (Rotation::new(dim, SEED), vec![0f32; dim]);
+    for (list, code) in lists.iter().zip(&centres) {
+        code.vector(&mut centre);
+        let mut squares = 0.0;
+        for part in list.chunks(BLOCK) {
+            let begin = signs.len();
+            signs.resize(begin + bytes, 0u8);
+            for (i, &doc) in part.iter().enumerate() {
+                dense.vector(doc as usize, &mut vector)?;
+                let block = &mut signs[begin..];
+                let (square, length) = vectorized(
+                    #[inline(always)]
+                    || {
+                        vector.iter_mut().zip(&centre).for_each(|(value, centre)| *value -= centre);
+                        rotation.apply(&mut vector);
+                        put_signs(block, i, &vector);
+                        (dot(&vector, &vector), vector.iter().map(|value| value.abs()).sum::<f32>())
+                    },
+                );
+                factors.push(square / length.max(f32::MIN_POSITIVE));
+                squares += square;
+            }
+        }
+        spreads.push((squares / list.len().max(1) as f32).sqrt());
+    }
 
     let mut out = SectionWriter::create(dir, name, KIND)?;
     let seed = [SEED as u32, (SEED >> 32) as u32];
     out.u32s([VERSION, dim as u32, lists.len() as u32, docs.len() as u32, seed[0], seed[1]])?;
-    out.u32s(centres.iter().map(|value| value.to_bits()))?;
+    out.u32s(centres.iter().map(Code::scale).chain(spreads).map(f32::to_bits))?;
+    centres.iter().try_for_each(|centre| out.write(&centre.bytes()))?;
     let mut end = 0u32;
     out.u32s(std::iter::once(0).chain(lists.iter().map(|list| {
         end += list.len() as u32;
         end
     })))?;
     out.u32s(lists.iter().flatten().copied())?;
-    // The signs go to the file after the factors; they are an eighth of the codes, so they are kept meanwhile.
-    let mut factors = Vec::with_capacity(docs.len());
-    let bytes = block_bytes(dim);
-    let mut signs = Vec::with_capacity((docs.len() / BLOCK + lists.len()) * bytes);
-    for (list, centre) in lists.iter().zip(centres.chunks_exact(dim)) {
-        for part in list.chunks(BLOCK) {
-            let begin = signs.len();
-            signs.resize(begin + bytes, 0u8);
-            for (i, &doc) in part.iter().enumerate() {
-                dense.vector(doc as usize, &mut vector)?;
-                vectorized(|| rotation.apply(&mut vector));
-                vector.iter_mut().zip(centre).for_each(|(value, centre)| *value -= centre);
-                put_signs(&mut signs[begin..], i, &vector);
-                let length: f32 = vector.iter().map(|value| value.abs()).sum();
-                factors.push(dot(&vector, &vector) / length.max(f32::MIN_POSITIVE));
-            }
-        }
-    }
     out.u32s(factors.iter().map(|factor| factor.to_bits()))?;
     out.section();
     out.write(&signs)?;
@@ -93,16 +112,15 @@ pub(super) fn write(dir: &Path, name: &str, dense: &Dense, name_of: &[u32]) -> R
     out.u32s(sample.iter().copied())?;
     out.section();
     for doc in sample {
-        dense.vector(doc as usize, &mut vector)?;
-        vector.iter().try_for_each(|value| out.write(&value.to_le_bytes()))?;
+        out.write(&dense.code(doc as usize)?.bytes())?;
     }
     out.finish()
 }
 
-/// Lists fitted to a sample of the `docs` with vectors: about as many as the root of their number.
+/// Lists fitted to a sample of the `docs` with vectors: see [`LISTS_PER_ROOT`].
 fn fit(dense: &Dense, docs: &[u32]) -> Result<Clusters> {
     let dim = dense.dim();
-    let lists = docs.len().isqrt().max(1);
+    let lists = (LISTS_PER_ROOT * docs.len().isqrt()).max(1);
     let wanted = (lists * SAMPLE_PER_LIST).min(docs.len());
     let mut values = vec![0f32; wanted * dim];
     // Docs are in the order of their names, so that evenly spaced ones are of all kinds; strewn, since `lloyd` starts from
@@ -142,14 +160,22 @@ pub(super) struct Near {
     file: SectionFile,
     dim: usize,
     rotation: Rotation,
-    centres: Vec<f32>,
+    /// First entry of each list, and the number of all.
     starts: Vec<u32>,
+    /// First block of each list, and the number of all.
+    first_blocks: Vec<u32>,
+    /// Docs of the sample, and the scales of their codes.
     sample: Vec<u32>,
+    sample_scales: Vec<f32>,
+    centre_scales: Vec<f32>,
+    /// Root of the mean square distance of each list's vectors from their centre.
+    spreads: Vec<f32>,
 }
 
 impl Near {
-    /// Opens the file that is about `docs` vectors of `dim`; `None` where it is of a version that this build does not know.
-    pub fn open(dir: &Path, entry: &FileEntry, docs: usize, dim: usize) -> Result<Option<Self>> {
+    /// Opens the file that is about the vectors of `dense`; `None` where it is of a version that this build does not know.
+    pub fn open(dir: &Path, entry: &FileEntry, dense: &Dense) -> Result<Option<Self>> {
+        let dim = dense.dim();
         let file = SectionFile::open(dir, entry, KIND, 8)?;
         let head = file.section(0)?;
         if head.len() < 4 {
@@ -163,34 +189,47 @@ impl Near {
         }
         let (lists, entries) = (u32_at(head, 2) as usize, u32_at(head, 3) as usize);
         let seed = u64::from(u32_at(head, 4)) | u64::from(u32_at(head, 5)) << 32;
-        let u32s = |section: usize| -> Result<Vec<u32>> {
-            Ok(file
-                .section(section)?
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|word| u32::from_le_bytes(*word))
-                .collect())
+        let u32s = |section: usize, range: Range<usize>| -> Result<Vec<u32>> {
+            let words = file.bytes(section, range)?.as_chunks::<4>().0;
+            Ok(words.iter().map(|word| u32::from_le_bytes(*word)).collect())
         };
-        let (starts, sample) = (u32s(2)?, u32s(6)?);
-        let centres: Vec<f32> = u32s(1)?.into_iter().map(f32::from_bits).collect();
-        let blocks: usize =
-            starts.windows(2).map(|pair| (pair[1].saturating_sub(pair[0]) as usize).div_ceil(BLOCK)).sum();
+        let (starts, sample) = (u32s(2, 0..file.section_len(2))?, u32s(6, 0..file.section_len(6))?);
+        let first_blocks: Vec<u32> = std::iter::once(0)
+            .chain(starts.windows(2).scan(0u32, |block, pair| {
+                *block = block.saturating_add(pair[1].saturating_sub(pair[0]).div_ceil(BLOCK as u32));
+                Some(*block)
+            }))
+            .collect();
+        let blocks = first_blocks.last().map_or(0, |blocks| *blocks as usize);
         let fits = starts.len() == lists + 1
             && starts.is_sorted()
             && starts.first() == Some(&0)
             && starts.last().is_some_and(|last| *last as usize == entries)
-            && Some(centres.len()) == lists.checked_mul(dim)
+            && Some(file.section_len(1)) == lists.checked_mul(dim + 8)
             && file.section_len(3) == entries * 4
             && file.section_len(4) == entries * 4
             && Some(file.section_len(5)) == blocks.checked_mul(block_bytes(dim))
             && sample.is_sorted()
-            && sample.iter().all(|doc| (*doc as usize) < docs)
-            && file.section_len(7) == sample.len() * dim * 4;
+            && sample.last().is_none_or(|last| (*last as usize) < dense.docs())
+            && file.section_len(7) == sample.len() * dim;
         if !fits {
             return Err(file.corrupted("its sections do not fit each other"));
         }
-        Ok(Some(Self { file, dim, rotation: Rotation::new(dim, seed), centres, starts, sample }))
+        let floats = |range| u32s(1, range).map(|words| words.into_iter().map(f32::from_bits).collect());
+        let (centre_scales, spreads) = (floats(0..lists * 4)?, floats(lists * 4..lists * 8)?);
+        let sample_scales = sample.iter().map(|doc| dense.scale(*doc as usize)).collect();
+        let rotation = Rotation::new(dim, seed);
+        Ok(Some(Self {
+            file,
+            dim,
+            rotation,
+            starts,
+            first_blocks,
+            sample,
+            sample_scales,
+            centre_scales,
+            spreads,
+        }))
     }
 
     /// The docs nearest to `query` and not `skipped`, with their exact scores: at most [`SHORT_LIST`], in no order.
@@ -204,92 +243,94 @@ impl Near {
         let mut rotated = query.to_vec();
         self.rotation.apply(&mut rotated);
         let table = Table::new(&rotated);
-        let mut order: Vec<(f32, usize)> = vectorized(|| {
-            self.centres
-                .chunks_exact(self.dim)
-                .enumerate()
-                .map(|(i, centre)| (dot(centre, &rotated), i))
-                .collect()
-        });
+        let mut centre_scores = Vec::with_capacity(self.centre_scales.len());
+        let lists = self.centre_scales.len();
+        add_scores(
+            code,
+            self.file.bytes(1, lists * 8..self.file.section_len(1))?,
+            &self.centre_scales,
+            &mut centre_scores,
+        );
+        // A centre of zeros has no direction.
+        centre_scores.iter_mut().filter(|score| score.is_nan()).for_each(|score| *score = 0.0);
+        let reach = REACH * dot(query, query).sqrt();
+        let mut order: Vec<(f32, usize)> =
+            (0..lists).map(|list| (centre_scores[list] + reach * self.spreads[list], list)).collect();
         order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let first_block: Vec<usize> = self
-            .starts
-            .windows(2)
-            .scan(0, |block, pair| {
-                let first = *block;
-                *block += ((pair[1] - pair[0]) as usize).div_ceil(BLOCK);
-                Some(first)
-            })
-            .collect();
         let entries = self.starts.last().map_or(0, |last| *last as usize);
         let mut left = ((entries as f32 * VISITED_SHARE) as usize).max(VISITED_LEAST);
         let mut best = ShortList::default();
-        for (centre_score, list) in order {
-            let (start, end) = (self.starts[list] as usize, self.starts[list + 1] as usize);
-            self.visit(start..end, first_block[list], centre_score, &table, &mut best, &skipped)?;
-            left = left.saturating_sub(end - start);
-            if left == 0 {
-                break;
-            }
+        let mut order = order.into_iter().map(|(_, list)| list).peekable();
+        while let Some(list) = order.next().filter(|_| left > 0) {
+            self.visit(list, order.peek().copied(), centre_scores[list], &table, &mut best, &skipped)?;
+            left = left.saturating_sub((self.starts[list + 1] - self.starts[list]) as usize);
         }
-        let mut scored = Vec::with_capacity(SHORT_LIST);
-        for doc in best.docs() {
-            let score = dense.score(code, doc as usize)?;
-            if !score.is_nan() {
-                scored.push((doc, score));
-            }
-        }
-        Ok(scored)
+        dense.scores_of(code, &best.docs())
     }
 
+    /// The stored signs, factors and docs of a list.
+    fn list(&self, list: usize) -> Result<(&[u8], &[u8], &[u8])> {
+        let bytes = block_bytes(self.dim);
+        let entries = self.starts[list] as usize * 4..self.starts[list + 1] as usize * 4;
+        let blocks = self.first_blocks[list] as usize..self.first_blocks[list + 1] as usize;
+        let signs = self.file.bytes(5, blocks.start * bytes..blocks.end * bytes)?;
+        Ok((signs, self.file.bytes(4, entries.clone())?, self.file.bytes(3, entries)?))
+    }
+
+    /// Puts what is best of `list` into `best`; `next` is the list that will be visited after it.
     fn visit(
         &self,
-        entries: std::ops::Range<usize>,
-        first_block: usize,
+        list: usize,
+        next: Option<usize>,
         centre_score: f32,
         table: &Table,
         best: &mut ShortList,
         skipped: &impl Fn(usize) -> bool,
     ) -> Result<()> {
         let bytes = block_bytes(self.dim);
-        let blocks = entries.len().div_ceil(BLOCK);
-        let signs = self.file.bytes(5, first_block * bytes..(first_block + blocks) * bytes)?;
-        let factors = self.file.bytes(4, entries.start * 4..entries.end * 4)?.as_chunks::<4>().0;
-        let docs = self.file.bytes(3, entries.start * 4..entries.end * 4)?;
+        let (signs, factors, docs) = self.list(list)?;
+        let (next_signs, next_factors, next_docs) = match next {
+            Some(next) => self.list(next)?,
+            None => (&[][..], &[][..], &[][..]),
+        };
+        prefetch(next_factors);
+        prefetch(next_docs);
+        prefetch(&next_signs[..next_signs.len().min(BLOCKS_AHEAD * bytes)]);
         let kernel = Kernel::best();
-        kernel.run(|| {
-            for (b, (signs, factors)) in signs.chunks_exact(bytes).zip(factors.chunks(BLOCK)).enumerate() {
-                let mut scores = table.products(signs, kernel);
-                let mut most = f32::NEG_INFINITY;
-                for (score, factor) in scores.iter_mut().zip(factors) {
-                    *score = centre_score + *score * f32::from_le_bytes(*factor);
-                    most = most.max(*score);
-                }
-                if most <= best.least {
-                    continue;
-                }
-                for (i, score) in scores[..factors.len()].iter().enumerate() {
-                    let doc = u32_at(docs, b * BLOCK + i);
-                    if *score > best.least && !skipped(doc as usize) {
-                        best.push(*score, doc);
+        kernel.run(
+            #[inline(always)]
+            || {
+                let factors = factors.as_chunks::<4>().0;
+                for (b, (block, factors)) in signs.chunks_exact(bytes).zip(factors.chunks(BLOCK)).enumerate()
+                {
+                    let later = &signs[signs.len().min((b + BLOCKS_AHEAD) * bytes)..];
+                    prefetch(&later[..later.len().min(bytes)]);
+                    let mut scores = table.products(block, kernel);
+                    let mut most = f32::NEG_INFINITY;
+                    for (score, factor) in scores.iter_mut().zip(factors) {
+                        *score = centre_score + *score * f32::from_le_bytes(*factor);
+                        most = if *score > most { *score } else { most };
+                    }
+                    if most <= best.least {
+                        continue;
+                    }
+                    for (i, score) in scores[..factors.len()].iter().enumerate() {
+                        let doc = u32_at(docs, b * BLOCK + i);
+                        if *score > best.least && !skipped(doc as usize) {
+                            best.push(*score, doc);
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         Ok(())
     }
 
-    /// The exact products of `query` with the vectors of the sample, and their docs.
-    pub fn sample_scores(&self, query: &[f32]) -> Result<Vec<(u32, f32)>> {
-        let vectors = self.file.section(7)?.as_chunks::<4>().0;
-        Ok(vectorized(|| {
-            let mut row = vec![0f32; self.dim];
-            let score = |words: &[[u8; 4]]| {
-                row.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_le_bytes(*word));
-                dot(&row, query)
-            };
-            self.sample.iter().copied().zip(vectors.chunks_exact(self.dim).map(score)).collect()
-        }))
+    /// The exact products of a query with the vectors of the sample, and their docs.
+    pub fn sample_scores(&self, code: &QueryCode) -> Result<impl Iterator<Item = (u32, f32)>> {
+        let mut scores = Vec::with_capacity(self.sample.len());
+        add_scores(code, self.file.section(7)?, &self.sample_scales, &mut scores);
+        Ok(self.sample.iter().copied().zip(scores).filter(|(_, score)| !score.is_nan()))
     }
 }
 
@@ -323,8 +364,8 @@ impl ShortList {
         }
     }
 
-    fn docs(mut self) -> impl Iterator<Item = u32> {
+    fn docs(mut self) -> Vec<u32> {
         self.cut();
-        self.found.into_iter().map(|(_, doc)| doc)
+        self.found.into_iter().map(|(_, doc)| doc).collect()
     }
 }

@@ -23,6 +23,7 @@ impl Rotation {
     }
 
     /// Rotates `vector`, of the rotation's width.
+    #[inline(always)]
     pub fn apply(&self, vector: &mut [f32]) {
         let block = if self.dim == 0 { return } else { 1 << self.dim.ilog2() };
         let scale = 1.0 / (block as f32).sqrt();
@@ -37,6 +38,7 @@ impl Rotation {
 }
 
 /// The Walsh-Hadamard transform of a power of two of values, not normalised.
+#[inline(always)]
 fn hadamard(values: &mut [f32]) {
     let mut half = 1;
     while half < values.len() {

@@ -24,6 +24,7 @@ pub(super) fn block_bytes(dim: usize) -> usize {
 }
 
 /// Puts the signs of `vector` into `block` as vector `i`; the block is zeroed at first.
+#[inline(always)]
 pub(super) fn put_signs(block: &mut [u8], i: usize, vector: &[f32]) {
     for (quad, bytes) in vector.chunks(QUAD).zip(block.chunks_exact_mut(QUAD_BYTES)) {
         let signs =
@@ -94,7 +95,7 @@ impl Kernel {
         Self::Plain
     }
 
-    /// Runs `work`, which must be inlined into it, with these instructions.
+    /// Runs `work` with these instructions. It must be inlined into this: it is marked `#[inline(always)]`, and so is what it calls.
     #[inline(always)]
     pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
         match self {
