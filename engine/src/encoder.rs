@@ -7,7 +7,7 @@ use inhouse_core::encode::TextEncoder;
 use inhouse_core::index::{Index, IndexEncoder};
 use inhouse_core::{Error, Result, installation};
 
-use crate::backend;
+use crate::backend::{self, Backend};
 
 /// Which encoder an index is searched with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum EncoderChoice {
 const VARIABLE: &str = "INHOUSE_RETRIEVER";
 const RETRIEVER: &str = "inhouse-retriever.gguf";
 
-/// The project's own retriever, where this build can run it: what `INHOUSE_RETRIEVER` names (nothing: none); else
+/// The project's own retriever: what `INHOUSE_RETRIEVER` names (nothing: none); else
 /// `inhouse-retriever.gguf` beside the library or executable that holds this code, in `../share/inhouse` from there, as
 /// `make install` leaves it, or in `models/inhouse-retriever` of the checkout that it was built in.
 ///
@@ -44,9 +44,6 @@ pub fn shipped_retriever() -> Result<Option<PathBuf>> {
             Err(cause) => Err(Error::io(&format!("open the retriever that {VARIABLE} names"), &path, cause)),
         };
     }
-    if !backend::available_backends().contains(&"llama.cpp") {
-        return Ok(None);
-    }
     let beside = |folder: &PathBuf| {
         let checkout = folder.ancestors().take(4).map(|folder| folder.join("models/inhouse-retriever"));
         [folder.clone(), folder.join("../share/inhouse")].into_iter().chain(checkout).collect::<Vec<_>>()
@@ -56,12 +53,21 @@ pub fn shipped_retriever() -> Result<Option<PathBuf>> {
     Ok(places.find(|file| file.is_file()))
 }
 
-/// Loads a text encoder: a Hugging Face folder (by the candle backend) or a GGUF file (by llama.cpp).
+/// Loads a text encoder: a Hugging Face folder (by the candle backend) or a GGUF file ([`inhouse_core::bert`] runs a BERT of Q8_0
+/// without a backend, llama.cpp the others).
 ///
 /// # Errors
 /// Nothing at `path`, a backend that this build lacks, or a file that is no encoder or damaged.
 pub fn load_encoder(path: &Path) -> Result<Arc<dyn TextEncoder>> {
-    backend::load_encoder(path)
+    load_encoder_on(path, Backend::Auto)
+}
+
+/// The same on a backend of the caller's choice.
+///
+/// # Errors
+/// As [`load_encoder`].
+pub fn load_encoder_on(path: &Path, backend: Backend) -> Result<Arc<dyn TextEncoder>> {
+    backend::load_encoder(path, backend)
 }
 
 /// The encoder at `path` for building an index.

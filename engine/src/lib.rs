@@ -31,7 +31,8 @@ mod worker;
 pub use asked::Chat;
 pub use backend::{Backend, available_backends};
 pub use encoder::{
-    EncoderChoice, encoder_for_update, index_encoder, load_encoder, open_index, shipped_retriever,
+    EncoderChoice, encoder_for_update, index_encoder, load_encoder, load_encoder_on, open_index,
+    shipped_retriever,
 };
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
 pub use inhouse_core::constrain::{ApiReport, ConstraintStatistics};

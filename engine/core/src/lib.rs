@@ -10,6 +10,7 @@
 //! both the converter and the llama.cpp backend read.
 
 pub mod api;
+pub mod bert;
 pub mod chat;
 pub mod constrain;
 pub mod decode;
@@ -23,6 +24,7 @@ pub mod index;
 pub mod installation;
 pub mod progress;
 pub mod prompt;
+pub mod vector;
 
 pub use api::ApiDoc;
 pub use error::{Error, ErrorKind, Result};

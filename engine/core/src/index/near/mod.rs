@@ -22,9 +22,10 @@ use clusters::{Clusters, Points, dot};
 use rotation::Rotation;
 use scan::{BLOCK, Kernel, Table, block_bytes, put_signs};
 
-use super::dense::{Dense, QueryCode, vectorized};
+use super::dense::{Dense, QueryCode};
 use super::section_file::{FileEntry, SectionFile, SectionWriter, u32_at};
 use crate::Result;
+use crate::vector::vectorized;
 
 const KIND: [u8; 4] = *b"NEAR";
 const VERSION: u32 = 1;
