@@ -16,10 +16,8 @@ pub(super) struct Scratch {
     keys: Vec<[f32; LANES]>,
     /// Values of a head: for each eight elements, for each token, these elements.
     values: Vec<[f32; LANES]>,
-    /// Of a tile's tokens, their attention to all: for each eight tokens a vector a row.
-    scores: Vec<[[f32; LANES]; TALL]>,
-    /// The same, row after row.
-    rows: Vec<f32>,
+    /// Of a tile's tokens, their attention to all.
+    scores: Vec<f32>,
 }
 
 /// Writes the attention's outputs of a text to `out [n, heads * head]`; `projected [n, 3 * heads * head]` holds queries, keys and
@@ -55,7 +53,7 @@ fn one_head(
 ) {
     let n = projected.len() / (3 * width);
     let part = |token: usize, which: usize| &projected[(3 * token + which) * width + begin..][..head];
-    let Scratch { keys, values, scores, rows } = scratch;
+    let Scratch { keys, values, scores } = scratch;
     let scale = 1.0 / (head as f32).sqrt();
     keys.clear();
     keys.resize(n.div_ceil(LANES) * head, [0.0; LANES]);
@@ -67,29 +65,33 @@ fn one_head(
     }
     values.clear();
     for at in (0..head).step_by(LANES) {
-        values.extend((0..n).map(|token| {
+        for token in 0..n {
             let part = &part(token, 2)[at..];
-            part.first_chunk().copied().unwrap_or_else(|| {
-                let mut chunk = [0.0; LANES];
-                chunk[..part.len()].copy_from_slice(part);
-                chunk
-            })
-        }));
+            let mut chunk = [0.0; LANES];
+            match part.first_chunk() {
+                Some(part) => chunk = *part,
+                None => chunk[..part.len()].copy_from_slice(part),
+            }
+            values.push(chunk);
+        }
     }
     for first in (0..n).step_by(TALL) {
         // Where there are fewer, the last one several times.
         let queries: [&[f32]; TALL] = std::array::from_fn(|i| part((first + i).min(n - 1), 0));
-        scores.clear();
-        scores.extend(keys.chunks_exact(head).map(|keys| tile(queries, keys)));
         let count = TALL.min(n - first);
-        rows.resize(TALL * n, 0.0);
-        for (i, row) in rows.chunks_exact_mut(n).enumerate() {
-            for (row, scores) in row.chunks_mut(LANES).zip(scores.iter()) {
-                row.copy_from_slice(&scores[i][..row.len()]);
+        scores.resize(TALL * n, 0.0);
+        for (at, keys) in (0..n).step_by(LANES).zip(keys.chunks_exact(head)) {
+            let tile = tile(queries, keys);
+            for (scores, tile) in scores.chunks_exact_mut(n).zip(&tile) {
+                let scores = &mut scores[at..];
+                match scores.first_chunk_mut() {
+                    Some(scores) => *scores = *tile,
+                    None => scores.copy_from_slice(&tile[..scores.len()]),
+                }
             }
-            softmax(row);
         }
-        let weights: [&[f32]; TALL] = std::array::from_fn(|i| &rows[i * n..][..n]);
+        scores.chunks_exact_mut(n).for_each(softmax);
+        let weights: [&[f32]; TALL] = std::array::from_fn(|i| &scores[i * n..][..n]);
         for (at, values) in (0..head).step_by(LANES).zip(values.chunks_exact(n)) {
             let tile = tile(weights, values);
             for (i, sums) in tile.iter().enumerate().take(count) {

@@ -58,16 +58,24 @@ impl Rows {
     pub fn quantize(&mut self, values: &[f32], width: usize) {
         self.codes.clear();
         self.scales.clear();
-        vectorized(|| {
-            for row in values.chunks_exact(width) {
-                let row = row.as_chunks::<BLOCK>().0;
-                let largest = largest(row);
-                let scale =
-                    if largest < LARGEST * f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { largest / LARGEST };
-                self.scales.push(scale);
-                self.codes.extend(row.iter().map(|block| codes(block, 1.0 / scale)));
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for row in values.chunks_exact(width) {
+                    let row = row.as_chunks::<BLOCK>().0;
+                    let largest = largest(row);
+                    let scale = if largest < LARGEST * f32::MIN_POSITIVE {
+                        f32::MIN_POSITIVE
+                    } else {
+                        largest / LARGEST
+                    };
+                    self.scales.push(scale);
+                    for block in row {
+                        self.codes.push(codes(block, 1.0 / scale));
+                    }
+                }
+            },
+        );
     }
 }
 
@@ -238,6 +246,17 @@ impl Kernel for Plain {
 #[derive(Clone, Copy)]
 struct Avx2(pulp::x86::V3);
 
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// Two weights of each output, in 16 bits.
+    #[inline(always)]
+    fn widen(self, codes: &[i8; 2 * WIDE]) -> [std::arch::x86_64::__m256i; 2] {
+        let [low, high]: [[i8; WIDE]; 2] = pulp::cast(*codes);
+        let avx2 = self.0.avx2;
+        [avx2._mm256_cvtepi8_epi16(pulp::cast(low)), avx2._mm256_cvtepi8_epi16(pulp::cast(high))]
+    }
+}
+
 /// A product as what `pulp` runs: a closure's way there is a function that need not be inlined, and then no instruction in it is.
 #[cfg(target_arch = "x86_64")]
 struct OnAvx2<'a> {
@@ -261,17 +280,23 @@ impl pulp::NullaryFnOnce for OnAvx2<'_> {
 impl Kernel for Avx2 {
     #[inline(always)]
     fn tile<const N: usize>(self, rows: [&[Codes]; N], panel: &[Block]) -> [[f32; WIDE]; N] {
-        use std::arch::x86_64::{__m256, __m256i};
+        use std::arch::x86_64::__m256;
         let (avx, avx2, fma) = (self.0.avx, self.0.avx2, self.0.fma);
         let mut totals = [[avx._mm256_setzero_ps(); 2]; N];
         let rows: [&[Codes]; N] = array::from_fn(|i| &rows[i][..panel.len()]);
         for (at, block) in panel.iter().enumerate() {
             let rows: [&Codes; N] = array::from_fn(|i| &rows[i][at]);
             let mut sums = [[avx._mm256_setzero_si256(); 2]; N];
-            for (pair, weights) in block.codes.iter().enumerate() {
-                let halves: [[i8; WIDE]; 2] = pulp::cast(*weights);
-                let weights: [__m256i; 2] =
-                    array::from_fn(|half| avx2._mm256_cvtepi8_epi16(pulp::cast(halves[half])));
+            // The first products are the sums: nothing is added to zero.
+            let weights = self.widen(&block.codes[0]);
+            for i in 0..N {
+                let row = avx._mm256_set1_epi32(pulp::cast(rows[i][0]));
+                for half in 0..2 {
+                    sums[i][half] = avx2._mm256_madd_epi16(row, weights[half]);
+                }
+            }
+            for pair in 1..PAIRS {
+                let weights = self.widen(&block.codes[pair]);
                 for i in 0..N {
                     let row = avx._mm256_set1_epi32(pulp::cast(rows[i][pair]));
                     for half in 0..2 {
@@ -288,7 +313,11 @@ impl Kernel for Avx2 {
                 }
             }
         }
-        totals.map(|total| pulp::cast(total))
+        let mut tile = [[0f32; WIDE]; N];
+        for i in 0..N {
+            tile[i] = pulp::cast(totals[i]);
+        }
+        tile
     }
 }
 
