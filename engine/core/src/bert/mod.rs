@@ -19,7 +19,7 @@ use crate::gguf::{self, Header, Value};
 use crate::{Error, ErrorKind, Result};
 use network::{Network, Room, Sizes};
 use weights::Weights;
-use wordpiece::WordPiece;
+pub use wordpiece::WordPiece;
 
 /// Tokens of one pass.
 const PASS_TOKENS: usize = 128;

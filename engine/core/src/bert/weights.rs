@@ -34,8 +34,7 @@ impl<'a> Weights<'a> {
         self.rest.contains_key(name)
     }
 
-    /// The bytes of the tensor `name` of `shape`, fastest dimension first. The header was checked against the file, so their number
-    /// is below the file's.
+    /// The bytes of the tensor `name` of `shape`, fastest dimension first.
     fn take(&mut self, name: &str, shape: &[u64]) -> Result<(&'a TensorEntry, Vec<u8>)> {
         let entry = self.rest.remove(name);
         let entry = entry.ok_or_else(|| self.wrong(format!("tensor `{name}` is missing")))?;
@@ -47,6 +46,12 @@ impl<'a> Weights<'a> {
         let io = |cause| Error::io("read", self.path, cause);
         self.file.seek(SeekFrom::Start(self.data_start + entry.offset)).map_err(io)?;
         let mut bytes = Vec::new();
+        // Below the file's length: the header was checked against it.
+        let room = usize::try_from(entry.n_bytes()).ok().and_then(|n| bytes.try_reserve_exact(n).ok());
+        if room.is_none() {
+            let what = format!("{}: no memory for tensor `{name}`", self.path.display());
+            return Err(Error::new(ErrorKind::LimitExceeded, what));
+        }
         (&self.file).take(entry.n_bytes()).read_to_end(&mut bytes).map_err(io)?;
         // The file may shrink while it is read.
         if bytes.len() as u64 != entry.n_bytes() {

@@ -19,7 +19,7 @@ const BEGINS_WORD: &str = "\u{2581}";
 
 /// A WordPiece tokenizer.
 #[derive(Debug)]
-pub(super) struct WordPiece {
+pub struct WordPiece {
     /// Pieces that begin a word.
     first: Pieces,
     /// Pieces that continue one.
@@ -57,7 +57,10 @@ impl Pieces {
 }
 
 impl WordPiece {
-    /// The tokenizer of a file; what is wrong with it.
+    /// The tokenizer of a file.
+    ///
+    /// # Errors
+    /// What is wrong with it: tokens, their types or the special ones are missing, malformed or do not fit each other.
     pub fn read(header: &Header) -> Result<Self, String> {
         let Some(Value::Texts(texts)) = header.get("tokenizer.ggml.tokens") else {
             return Err("`tokenizer.ggml.tokens` is missing or no array of strings".into());
@@ -104,6 +107,7 @@ impl WordPiece {
         Ok(Self { first, later, unknown, around, n_tokens })
     }
 
+    /// Rows of the vocabulary.
     pub fn n_tokens(&self) -> usize {
         self.n_tokens
     }
