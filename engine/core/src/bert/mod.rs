@@ -129,7 +129,7 @@ fn sizes(header: &Header, vocabulary: usize) -> std::result::Result<Sizes, Strin
     if sizes.layers > MAX_LAYERS {
         return Err(format!("`bert.block_count` is {}, at most {MAX_LAYERS} are possible", sizes.layers));
     }
-    if sizes.width % heads != 0 || size("attention.head_count_kv", Some(heads))? != heads {
+    if !sizes.width.is_multiple_of(heads) || size("attention.head_count_kv", Some(heads))? != heads {
         return Err(format!(
             "{heads} attention heads, keys and values do not fit a width of {}",
             sizes.width

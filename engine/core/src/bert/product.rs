@@ -295,8 +295,8 @@ impl Kernel for Avx2 {
                     sums[i][half] = avx2._mm256_madd_epi16(row, weights[half]);
                 }
             }
-            for pair in 1..PAIRS {
-                let weights = self.widen(&block.codes[pair]);
+            for (pair, codes) in block.codes.iter().enumerate().skip(1) {
+                let weights = self.widen(codes);
                 for i in 0..N {
                     let row = avx._mm256_set1_epi32(pulp::cast(rows[i][pair]));
                     for half in 0..2 {
