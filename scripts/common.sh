@@ -34,3 +34,7 @@ find_python() {
     done
     return 1
 }
+
+# The features of everything that is tested. One set in one form (--workspace --features "$features") keeps cargo from compiling llama.cpp,
+# candle and wasmtime again for each selection of packages.
+features=inhouse/llama,inhouse/candle,inhouse-cli/candle,evald/wasi

@@ -7,7 +7,6 @@ cd "$(dirname "$0")/.."
 
 library=tests/private-library/gaugewren
 problems=tests/private-library/problems.jsonl
-model=models/inhouse-tiny/inhouse-tiny.Q8_0.gguf
 python=.env/python/bin/python
 n=${DEMO_SAMPLES:-10}
 out=target/demo
@@ -28,8 +27,8 @@ run inhouse retrieve --index "$out/index" -k 3 "draw the amounts as a single row
 run inhouse retrieve --index "$out/index" --problems "$problems"
 
 say "3. Code that calls them"
-note "The model is models/inhouse-tiny: 2.6 million parameters, trained by this project on one core for 40 minutes. It is far weaker than"
-note "any model you would use; what it shows is that the whole path works. Give your own with --model."
+note "The model is models/inhouse-coder, which comes with the engine: 3.8 million parameters, trained by this project on one core. It is"
+note "far weaker than any model you would use; what it shows is that the whole path works. Give your own with --model."
 note "(The draft was chosen because the model manages it. The table at the end shows how seldom it does.)"
 cat > "$out/draft.py" <<'PYTHON'
 import gaugewren as gw
@@ -39,14 +38,14 @@ def one_line_chart(amounts):
 PYTHON
 run cat "$out/draft.py"
 for apis in none top:1; do
-    run inhouse complete --index "$out/index" --model "$model" --apis "$apis" --temperature 0 --max-tokens 40 "$out/draft.py"
+    run inhouse complete --index "$out/index" --apis "$apis" --temperature 0 --max-tokens 40 "$out/draft.py"
 done
 
 say "4. How often is it right? Every sample runs in a sandbox of its own"
 run evald check
 run inhouse eval --problems "$problems" --canonical --env "$python:gaugewren" --out "$out/canonical.results.jsonl"
 for apis in none top:1 perfect; do
-    run inhouse generate --problems "$problems" --model "$model" --index "$out/index" --apis "$apis" -n "$n" --max-tokens 40 \
+    run inhouse generate --problems "$problems" --index "$out/index" --apis "$apis" -n "$n" --max-tokens 40 \
         --temperature 0.4 --out "$out/${apis/:/}.samples.jsonl"
     run inhouse eval --problems "$problems" --samples "$out/${apis/:/}.samples.jsonl" --env "$python:gaugewren" --k 1,5,10 --json \
         --out "$out/${apis/:/}.results.jsonl" | tee "$out/${apis/:/}.json"

@@ -64,7 +64,7 @@ fill inhouse-config-version.cmake
 libexec=$root/libexec/inhouse-$version
 install -d "$root/include/inhouse" "$root/lib/pkgconfig" "$root/lib/cmake/inhouse" "$libexec"
 install -m 755 "$temporary/inhouse-worker" "$libexec/"
-install -D -m 644 -t "$root/share/inhouse" models/inhouse-retriever/inhouse-retriever.gguf
+install -D -m 644 -t "$root/share/inhouse" models/inhouse-retriever/inhouse-retriever.gguf models/inhouse-coder/inhouse-coder.gguf
 install -m 644 include/inhouse.h include/inhouse.hpp "$root/include/"
 install -m 644 include/inhouse/*.hpp "$root/include/inhouse/"
 install -m 755 "$temporary/libinhouse.so" "$root/lib/libinhouse.so.$version"

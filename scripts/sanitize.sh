@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-3}
 built=${BUILT:-target/release}
 only=${ONLY:-asan valgrind tsan}
-model=models/inhouse-tiny/inhouse-tiny.Q8_0.gguf
+model=models/inhouse-coder/inhouse-coder.gguf
 source=tests/private-library/gaugewren
 encoder=tests/fixtures/bert
 evald=$(realpath -q "$built/evald") || evald=

@@ -11,12 +11,12 @@ fi
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 chmod 1777 "$temporary"
-mapfile -t binaries < <(cargo test --release --locked -p evald --features wasi --no-run --message-format json 2>/dev/null |
+mapfile -t binaries < <(cargo test --release --locked --workspace --features "$features" --no-run --message-format json 2>/dev/null |
     "$(find_python)" -c '
 import json, sys
 for line in sys.stdin:
     row = json.loads(line)
-    if row.get("executable") and row.get("profile", {}).get("test"):
+    if row.get("executable") and row.get("profile", {}).get("test") and "/evald" in row["manifest_path"]:
         print(row["executable"])')
 [ ${#binaries[@]} -gt 0 ] || die "no test binaries of evald"
 cd evald

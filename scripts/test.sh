@@ -12,7 +12,6 @@ step() { # step NAME COMMAND...: runs on after a failure, so that one run shows 
     say "$name"
     "$@" || { failed+=("$name"); note "FAILED: $name"; }
 }
-features=inhouse/llama,inhouse/candle,inhouse-cli/candle,evald/wasi
 
 # The environments of the published benchmarks, where those and a fitting Python are at hand; without them the tests that
 # need them say so and skip.
@@ -29,11 +28,13 @@ fi
 export EVALD_WASI=${EVALD_WASI:-$PWD/.env/wasi}
 
 step "format" cargo fmt --all --check
-for combination in "" inhouse/llama inhouse/candle; do
-    step "build with features: ${combination:-none}" \
-        cargo build --release --locked -p inhouse -p inhouse-study -p inhouse-ffi -p inhouse-cli --no-default-features --features "$combination"
+step "check without backends" cargo check --release --locked -p inhouse -p inhouse-study -p inhouse-ffi -p inhouse-cli -p evald --no-default-features
+# With these companions (the converter, llama.cpp's crate, T4) every dependency has the features that the whole workspace gives it, so that
+# llama.cpp and candle are compiled once and not once a combination.
+for combination in inhouse/llama inhouse/candle; do
+    step "build with $combination alone" cargo build --release --locked -p inhouse -p inhouse-study -p inhouse-ffi -p inhouse-cli \
+        -p evald -p inhouse-convert -p inhouse-llama --no-default-features --features "$combination,evald/wasi"
 done
-step "build evald without T4" cargo build --release --locked -p evald
 # Last, since each of the above leaves its own `inhouse` behind: tests run what users get.
 step "build (all features)" cargo build --release --locked --workspace --features "$features"
 # What a test prints is shown, so that a skipped one says why.

@@ -4,7 +4,7 @@
     coder.py PYTHON [--rounds 3] [--steps 6] [--threads 1] [--shape 256x6x8] [--rows 128,320]
 
 PYTHON is an interpreter with torch and numpy (Debian's torch needs libopenblas0-pthread; OPENBLAS_CORETYPE is taken out of its
-environment). The peer is converters/demo-model/model.py, which is written for this: rows are whole texts of one length (nothing is
+environment). The peer is codegen.py, which is written for this: rows are whole texts of one length (nothing is
 padded on either side), logits are made only where something is learned, GELU's derivative is written out; AdamW is the fused `foreach`
 one. Both sides do the same steps, rows and weights, in turns; what a step costs is the difference between a run of --steps more steps
 and one without them, in CPU time, since the machines are shared.
@@ -31,7 +31,7 @@ import json, sys, time
 folder, shape, length, steps, threads, model_folder = sys.argv[1:7]
 sys.path.insert(0, model_folder)
 import numpy as np, torch
-from model import CodeGen, Shape
+from codegen import CodeGen, Shape
 torch.set_num_threads(int(threads))
 torch.manual_seed(7)
 width, layers, heads = map(int, shape.split("x"))
@@ -131,7 +131,7 @@ def main():
             prepare(options.python, folder, length, WARM + options.steps)
             tokens = options.steps * (BATCH // length * length)
             peer = lambda steps: Run([options.python, "-c", PEER, folder, options.shape, str(length), str(steps), str(options.threads),
-                                      ROOT / "converters/demo-model"], env=env)
+                                      ROOT / "benches/peers"], env=env)
             mine = lambda steps: ours(folder, options.shape, length, steps, options.threads, "pass_tokens = 2048")
             rates = {}
             for _ in range(options.rounds):

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use inhouse_core::Result;
 use inhouse_core::encode::TextEncoder;
 use inhouse_core::index::{Index, IndexEncoder};
-use inhouse_core::{Error, Result, installation};
 
 use crate::backend::{self, Backend};
 
@@ -21,36 +21,6 @@ pub enum EncoderChoice {
     /// The one at this path, a Hugging Face folder or a GGUF file. It must be the one that the index was built with, or its
     /// conversion to another format.
     At(PathBuf),
-}
-
-/// Names the retriever for every index of a process that is built without a word of an encoder.
-const VARIABLE: &str = "INHOUSE_RETRIEVER";
-const RETRIEVER: &str = "inhouse-retriever.gguf";
-
-/// The project's own retriever: what `INHOUSE_RETRIEVER` names (nothing: none); else
-/// `inhouse-retriever.gguf` beside the library or executable that holds this code, in `../share/inhouse` from there, as
-/// `make install` leaves it, or in `models/inhouse-retriever` of the checkout that it was built in.
-///
-/// # Errors
-/// What `INHOUSE_RETRIEVER` names is not there.
-pub fn shipped_retriever() -> Result<Option<PathBuf>> {
-    if let Some(named) = std::env::var_os(VARIABLE) {
-        if named.is_empty() {
-            return Ok(None);
-        }
-        let path = PathBuf::from(named);
-        return match std::fs::metadata(&path) {
-            Ok(_) => Ok(Some(path)),
-            Err(cause) => Err(Error::io(&format!("open the retriever that {VARIABLE} names"), &path, cause)),
-        };
-    }
-    let beside = |folder: &PathBuf| {
-        let checkout = folder.ancestors().take(4).map(|folder| folder.join("models/inhouse-retriever"));
-        [folder.clone(), folder.join("../share/inhouse")].into_iter().chain(checkout).collect::<Vec<_>>()
-    };
-    let folders = installation::folders();
-    let mut places = folders.iter().flat_map(beside).map(|folder| folder.join(RETRIEVER));
-    Ok(places.find(|file| file.is_file()))
 }
 
 /// Loads a text encoder: a Hugging Face folder (by the candle backend) or a GGUF file ([`inhouse_core::bert`] runs a BERT of Q8_0

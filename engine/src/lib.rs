@@ -25,6 +25,7 @@ mod encoder;
 mod engine;
 mod prefix_file;
 mod session;
+mod shipped;
 mod stream;
 mod worker;
 
@@ -32,7 +33,6 @@ pub use asked::Chat;
 pub use backend::{Backend, available_backends};
 pub use encoder::{
     EncoderChoice, encoder_for_update, index_encoder, load_encoder, load_encoder_on, open_index,
-    shipped_retriever,
 };
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
 pub use inhouse_core::constrain::{ApiReport, ConstraintStatistics};
@@ -45,5 +45,6 @@ pub use inhouse_core::prompt::query_from_context;
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, docs, index, progress};
 pub use inhouse_remote::WorkerProgram;
 pub use session::{ApiChoice, CompletionRequest, CompletionResult, Session, SessionStatistics};
+pub use shipped::{shipped_coder, shipped_retriever};
 pub use stream::CompletionClient;
 pub use worker::serve_worker;

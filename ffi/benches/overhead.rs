@@ -197,7 +197,7 @@ fn main() {
         return memory(Path::new(folder), Path::new(model));
     }
     let given = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
-    let model = given.unwrap_or_else(|| root.join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf"));
+    let model = given.unwrap_or_else(|| root.join("models/inhouse-coder/inhouse-coder.gguf"));
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("index");
     index::build(&apis(), &folder, &index::BuildOptions::default(), &progress::Silent).unwrap();

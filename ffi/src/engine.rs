@@ -3,7 +3,7 @@
 use std::mem::{offset_of, size_of};
 use std::path::Path;
 
-use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Query, WorkerProgram};
+use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Error, ErrorKind, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};
@@ -49,7 +49,8 @@ pub struct inhouse_engine_params {
     pub struct_size: usize,
     /// Folder of an index that `inhouse index build` made; unset: no index, retrieval is refused. Default: unset.
     pub index: inhouse_str,
-    /// GGUF file or Hugging Face folder; unset: no model, completion is refused. Default: unset.
+    /// GGUF file or Hugging Face folder; "default": the small model that is installed with the library; unset: no model,
+    /// completion is refused. Default: unset.
     pub model: inhouse_str,
     /// One of inhouse_backend. Default: INHOUSE_BACKEND_AUTO.
     pub backend: i32,
@@ -112,6 +113,14 @@ impl inhouse_engine_params {
                 self.worker_program.read_path("worker_program")?,
                 self.encoder.read_path("encoder")?,
             )
+        };
+        let model = match model {
+            Some(path) if path == Path::new("default") => {
+                Some(inhouse::shipped_coder()?.ok_or_else(|| {
+                    Failure::from(Error::new(ErrorKind::NotFound, "`model`: no code model is installed"))
+                })?)
+            }
+            model => model,
         };
         let worker =
             flag("worker", self.worker)?.then(|| program.map_or_else(Default::default, WorkerProgram::At));

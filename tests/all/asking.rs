@@ -368,7 +368,7 @@ fn a_session_asks_in_a_chat() {
 
 #[test]
 fn a_context_of_ten_megabytes_is_cut_to_what_the_model_reads() {
-    let model = inhouse_tests::repository().join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf");
+    let model = inhouse_tests::shipped_coder();
     let engine = engine(model);
     for line in ["some_name = other_name + 1\n", "        \n", "x"] {
         let context = format!("{}y = ", line.repeat(10_000_000 / line.len()));

@@ -7,10 +7,7 @@ use inhouse::{
     CancelToken, CompletionRequest, CompletionResult, Engine, EngineOptions, ErrorKind, SamplingParams,
     Session,
 };
-
-fn model() -> PathBuf {
-    inhouse_tests::repository().join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf")
-}
+use inhouse_tests::shipped_coder;
 
 fn session(model: PathBuf, prefix_tokens: usize) -> Session {
     let options =
@@ -32,7 +29,7 @@ fn complete(session: &mut Session, context: &str) -> CompletionResult {
 fn a_session_goes_on_from_what_it_read_before_and_from_a_file() {
     let beginning = "import gaugewren as gw\n\n# read the log of the station and keep the rows of one day\n";
     let contexts = [format!("{beginning}log = "), format!("{beginning}rows = gw."), "x = 1\ny = ".to_owned()];
-    let (mut plain, mut keeping) = (session(model(), 0), session(model(), 1000));
+    let (mut plain, mut keeping) = (session(shipped_coder(), 0), session(shipped_coder(), 1000));
     let mut shared = Vec::new();
     for context in &contexts {
         let (plain, kept) = (complete(&mut plain, context), complete(&mut keeping, context));
@@ -45,7 +42,7 @@ fn a_session_goes_on_from_what_it_read_before_and_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prompts");
     keeping.save_prefixes(&file).unwrap();
-    let mut other = session(model(), 1000);
+    let mut other = session(shipped_coder(), 1000);
     assert_eq!(other.load_prefixes(&file).unwrap(), 3);
     let restored = complete(&mut other, &contexts[1]);
     assert_eq!(restored.prompt_tokens_shared, restored.prompt_tokens - 1);
@@ -64,7 +61,7 @@ fn a_session_goes_on_from_what_it_read_before_and_from_a_file() {
         }
     }
     let twin = folder.path().join("twin.gguf");
-    let mut weights = std::fs::read(model()).unwrap();
+    let mut weights = std::fs::read(shipped_coder()).unwrap();
     let last = weights.len() - 1;
     weights[last] ^= 1;
     std::fs::write(&twin, weights).unwrap();

@@ -65,7 +65,7 @@ impl CompletionClient for Client {
 fn models() -> [(PathBuf, usize, usize); 3] {
     let root = inhouse_tests::repository();
     [
-        (root.join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf"), 150, 24),
+        (inhouse_tests::shipped_coder(), 150, 24),
         (root.join("tests/fixtures/codegen"), 20, 12),
         // Its encoder reads one prompt after another.
         (root.join("tests/fixtures/t5"), 8, 8),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use inhouse_tests::{benchmark, command, python_environment, repository};
+use inhouse_tests::{benchmark, command, python_environment, repository, shipped_coder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -45,7 +45,7 @@ fn study(folder: &Path, python: &Path, model: &str) -> PathBuf {
 
 fn tiny() -> String {
     // One thread: a small model gains nothing by more, and on a busy machine they wait for one another.
-    format!("threads = 1\npath = {:?}", repository().join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf"))
+    format!("threads = 1\npath = {:?}", shipped_coder())
 }
 
 fn inhouse(arguments: &[&str]) -> Command {

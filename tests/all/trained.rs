@@ -17,7 +17,7 @@ use inhouse_tests::repository;
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 fn shipped() -> PathBuf {
-    repository().join("models/inhouse-tiny")
+    repository().join("models/inhouse-coder")
 }
 
 /// The tensors of a GGUF file of Q8_0 and F32, outermost dimension first.
@@ -50,7 +50,7 @@ fn folder(mut change: impl FnMut(&str, &mut [f32])) -> tempfile::TempDir {
     }
     let config = Config::from_file(&ConfigFile::read(dir.path()).unwrap()).unwrap();
     let mut tensors = Tensors::new();
-    for (name, (shape, mut values)) in dequantised(&shipped().join("inhouse-tiny.Q8_0.gguf")) {
+    for (name, (shape, mut values)) in dequantised(&shipped().join("inhouse-coder.gguf")) {
         let Some(original) = original_name(&name) else { continue };
         if name.ends_with("attn_qkv.weight") {
             values = fused(&config, &values);
@@ -135,7 +135,7 @@ fn on_candle(from: &Path) -> Arc<dyn Model> {
 #[test]
 fn the_folder_holds_the_shipped_weights() {
     let dir = folder(|_, _| ());
-    let want = dequantised(&shipped().join("inhouse-tiny.Q8_0.gguf"));
+    let want = dequantised(&shipped().join("inhouse-coder.gguf"));
     for quantization in [Quantization::F32, Quantization::Q8_0] {
         let (_dir, out) = converted(dir.path(), quantization);
         let got = dequantised(&out);
@@ -274,4 +274,52 @@ fn quantised_perplexity_stays_near() {
         println!("{quantization} on llama.cpp: {:.4} ({:+.3} %)", reference * (1.0 + off), off * 100.0);
         assert!(off.abs() <= bound, "{quantization}: {off}");
     }
+}
+
+/// Shares of the private library's problems with one golden API whose completion names it, by what stands in the prompt. The
+/// model is the one that is taken where none is named.
+#[test]
+fn the_default_model_calls_what_the_prompt_shows_it() {
+    let library = repository().join("tests/private-library");
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str], paths: &[(&str, &Path)]| {
+        let mut inhouse = inhouse_tests::command("inhouse");
+        inhouse.env_remove("INHOUSE_CODER").args(arguments);
+        for (flag, path) in paths {
+            inhouse.arg(flag).arg(path);
+        }
+        let output = inhouse.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let package = library.join("gaugewren");
+    let index = dir.path().join("index");
+    run(&["index", "build", package.to_str().unwrap(), "--encoder", "none"], &[("--out", &index)]);
+    let rows = |path: &Path| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let single = dir.path().join("problems.jsonl");
+    let problems = rows(&library.join("problems.jsonl"));
+    let problems: Vec<_> =
+        problems.into_iter().filter(|row| row["gold"].as_array().unwrap().len() == 1).collect();
+    let text: String = problems.iter().map(|row| format!("{row}\n")).collect();
+    std::fs::write(&single, text).unwrap();
+    let share = |apis: &str| {
+        let out = dir.path().join(apis);
+        let sampling = ["generate", "--apis", apis, "-n", "1", "--temperature", "0", "--max-tokens", "40"];
+        run(&sampling, &[("--problems", &single), ("--index", &index), ("--out", &out)]);
+        let named = rows(&out).iter().zip(&problems).filter(|(row, problem)| {
+            assert_eq!(row["task_id"], problem["task_id"]);
+            let name = problem["gold"][0].as_str().unwrap();
+            let words = row["completion"].as_str().unwrap();
+            words.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+        });
+        named.count() as f64 / problems.len() as f64
+    };
+    let (perfect, none) = (share("perfect"), share("none"));
+    println!(
+        "{} problems with one API: named in {perfect:.3} with its line, {none:.3} without",
+        problems.len()
+    );
+    assert!(perfect >= 0.6 && none <= 0.05, "{perfect} {none}");
 }

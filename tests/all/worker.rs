@@ -10,11 +10,7 @@ use inhouse::{
     CancelToken, Completion, CompletionRequest, Engine, EngineOptions, ErrorKind, Event, FinishReason,
     SamplingParams, Session, StopRules, WorkerProgram,
 };
-use inhouse_tests::{command, repository};
-
-fn tiny() -> PathBuf {
-    repository().join("models/inhouse-tiny/inhouse-tiny.Q8_0.gguf")
-}
+use inhouse_tests::{command, repository, shipped_coder};
 
 fn program() -> WorkerProgram {
     WorkerProgram::At(command("inhouse-worker").get_program().into())
@@ -71,7 +67,7 @@ fn same_completions(model: &Path) {
 
 #[test]
 fn completions_on_llama_are_those_of_this_process() {
-    same_completions(&tiny());
+    same_completions(&shipped_coder());
     let folder = tempfile::tempdir().unwrap();
     let t5 = folder.path().join("t5.gguf");
     let conversion = inhouse_convert::Options {
@@ -95,7 +91,7 @@ fn completions_on_candle_are_those_of_this_process() {
 #[test]
 fn kept_prompts_are_saved_and_restored_across_processes() {
     let folder = tempfile::tempdir().unwrap();
-    let (here, there) = (open(&tiny(), None), open(&tiny(), Some(program())));
+    let (here, there) = (open(&shipped_coder(), None), open(&shipped_coder(), Some(program())));
     let greedy = |context| request(context, 0.0, 2);
     for (saving, loading) in [(&here, &there), (&there, &here), (&there, &there)] {
         let file = folder.path().join("prompts");
@@ -134,9 +130,9 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 #[test]
 fn a_worker_that_is_killed_is_an_error_and_the_next_session_has_another() {
-    let engine = open(&tiny(), Some(program()));
+    let engine = open(&shipped_coder(), Some(program()));
     let request = request(CONTEXTS[0], 0.8, 6);
-    let expected = complete(&mut open(&tiny(), None).session(3).unwrap(), &request).unwrap();
+    let expected = complete(&mut open(&shipped_coder(), None).session(3).unwrap(), &request).unwrap();
     for (signal, number) in [("KILL", 9), ("ABRT", 6), ("SEGV", 11)] {
         let (mut session, mut other) = (engine.session(3).unwrap(), engine.session(1).unwrap());
         let pid = engine.worker_pid().unwrap();
@@ -173,7 +169,7 @@ fn a_worker_that_is_killed_is_an_error_and_the_next_session_has_another() {
 
 #[test]
 fn a_worker_that_died_between_calls_is_noticed() {
-    let engine = open(&tiny(), Some(program()));
+    let engine = open(&shipped_coder(), Some(program()));
     let pid = engine.worker_pid().unwrap();
     send("KILL", pid);
     wait_until("the worker's end", || !exists(pid));
@@ -182,7 +178,7 @@ fn a_worker_that_died_between_calls_is_noticed() {
 
 #[test]
 fn a_cancel_and_a_deadline_end_a_prompt_early() {
-    let engine = open(&tiny(), Some(program()));
+    let engine = open(&shipped_coder(), Some(program()));
     let mut session = engine.session(1).unwrap();
     let context = "values = [1, 2, 3]\n".repeat(200);
     let long = CompletionRequest { max_tokens: 100, ..request(&context, 0.0, 1) };
@@ -218,7 +214,7 @@ fn engines_opened_and_closed_leave_nothing() {
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let run = |i: usize| {
-        let engine = open(&tiny(), Some(program()));
+        let engine = open(&shipped_coder(), Some(program()));
         let mut session = (!i.is_multiple_of(3)).then(|| engine.session(1).unwrap());
         let pid = engine.worker_pid().unwrap();
         if i % 10 == 5 {
@@ -249,7 +245,7 @@ fn long_host(extra: &Path) -> Child {
     let mut host = Command::new("sh");
     host.args(["-c", script, "sh"]).arg(extra).arg(command("inhouse").get_program());
     host.args(["complete", "--worker", "--threads", "1", "--max-tokens", "400", "--stop", "none", "--model"]);
-    host.arg(tiny()).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped());
+    host.arg(shipped_coder()).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut host = host.spawn().unwrap();
     std::io::Write::write_all(&mut host.stdin.take().unwrap(), b"x = 1\ny = ").unwrap();
     host
@@ -280,7 +276,8 @@ fn a_worker_has_nothing_of_its_hosts_and_ends_with_it() {
         .unwrap()
         .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap_or_default())
         .collect();
-    let plain: Vec<&PathBuf> = open.iter().filter(|file| file.is_absolute() && **file != tiny()).collect();
+    let plain: Vec<&PathBuf> =
+        open.iter().filter(|file| file.is_absolute() && **file != shipped_coder()).collect();
     assert!(plain.is_empty(), "{open:?}");
     assert_eq!(std::fs::read_link(format!("/proc/{worker}/cwd")).unwrap(), Path::new("/"));
     send("KILL", host.id());
@@ -295,7 +292,7 @@ fn a_host_that_ignores_its_children_completes() {
     assert!(host.status.success());
     let plain = Command::new(command("inhouse").get_program())
         .args(["complete", "--threads", "1", "--max-tokens", "400", "--stop", "none", "--model"])
-        .arg(tiny())
+        .arg(shipped_coder())
         .arg("-")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -328,7 +325,8 @@ fn programs_that_are_no_worker_are_told_apart() {
         (folder.path().to_path_buf(), ErrorKind::NotFound, vec!["no such program"]),
     ];
     for (program, kind, words) in cases {
-        let error = Engine::open(&options(&tiny(), Some(WorkerProgram::At(program.clone())))).err().unwrap();
+        let error =
+            Engine::open(&options(&shipped_coder(), Some(WorkerProgram::At(program.clone())))).err().unwrap();
         assert_eq!(error.kind(), kind, "{error}");
         for word in words.into_iter().chain([program.to_str().unwrap()]) {
             assert!(error.to_string().contains(word), "{error}");

@@ -10,6 +10,11 @@ pub fn repository() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
+/// The code model that comes with the engine.
+pub fn shipped_coder() -> PathBuf {
+    repository().join("models/inhouse-coder/inhouse-coder.gguf")
+}
+
 /// A file of the published benchmarks (`../shared/benchmarks`, or `$INHOUSE_SHARED/benchmarks`); `None`, with the reason
 /// printed, where it is missing: the test then skips.
 pub fn benchmark(name: &str) -> Option<PathBuf> {

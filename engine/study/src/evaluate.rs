@@ -8,7 +8,7 @@ use std::time::Instant;
 
 pub use evald_proto::EnvSpec;
 use evald_proto::{
-    Client, ClientError, Info, JobResult, Limits, NamedEnv, PROTOCOL_VERSION, SpawnOptions, Verdict,
+    Client, ClientError, Info, Job, JobResult, Limits, NamedEnv, PROTOCOL_VERSION, SpawnOptions, Verdict,
 };
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
@@ -354,6 +354,16 @@ pub(crate) fn located(python: &Path) -> String {
     absolute(&is_name.then(on_path).flatten().unwrap_or_else(|| python.to_path_buf()))
 }
 
+/// An environment of an interpreter and what it imports beforehand.
+pub(crate) fn environment(python: &Path, preload: Vec<String>) -> NamedEnv {
+    NamedEnv { name: "default".into(), spec: EnvSpec { python: located(python).into(), preload } }
+}
+
+/// Folders as the sandbox can be told of them.
+pub(crate) fn folders(paths: &[PathBuf]) -> Vec<PathBuf> {
+    paths.iter().filter_map(|path| std::path::absolute(path).ok()).collect()
+}
+
 /// A folder with the twin, which samples may read.
 fn write_twin(twin: &Twin) -> Result<TempDir> {
     let readable = std::fs::Permissions::from_mode(0o755);
@@ -410,6 +420,27 @@ pub(crate) fn start(options: &SpawnOptions, evald: Option<&Path>, cancel: &Cance
         }
         error => failure(error, cancel),
     })
+}
+
+/// Runs one job in a private evald of its own: what ran it, and what came of it.
+///
+/// # Errors
+/// As [`start`]; evald breaks off, or a cancel. A job that fails is no error.
+pub(crate) fn run_one(
+    job: Job,
+    options: &SpawnOptions,
+    evald: Option<&Path>,
+    cancel: &CancelToken,
+) -> Result<(Info, JobResult)> {
+    let mut client = start(&SpawnOptions { slots: Some(1), ..options.clone() }, evald, cancel)?;
+    let mut found = None;
+    let ran = client.run_all([job], &|| cancel.is_cancelled(), |_, result| {
+        found = Some(result);
+        ControlFlow::Continue(())
+    });
+    ran.map_err(|error| failure(error, cancel))?;
+    let result = found.ok_or_else(|| Error::new(ErrorKind::Sandbox, "evald ended without an answer"))?;
+    Ok((client.info().clone(), result))
 }
 
 /// `$INHOUSE_EVALD`, else the evald beside this program, else the one on the PATH; and where it was found, for people.

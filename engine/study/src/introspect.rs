@@ -5,10 +5,9 @@
 //! `inspect` and the docstrings say. Nothing of that is trusted: it is bounded, parsed as data and validated record by record.
 
 use std::io::Read;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use evald_proto::{EnvSpec, Job, JobResult, Limits, NamedEnv, SpawnOptions, Verdict, is_identifier};
+use evald_proto::{Job, JobResult, Limits, SpawnOptions, Verdict, is_identifier};
 use flate2::read::ZlibDecoder;
 use inhouse_core::api::{ApiDoc, ApiKind, SourceLocation};
 use inhouse_core::decode::CancelToken;
@@ -16,7 +15,7 @@ use inhouse_core::docs::{self, Documentation, Skipped};
 use inhouse_core::{Error, ErrorKind, Progress, Result};
 use serde::Deserialize;
 
-use crate::evaluate::{failure, located, start};
+use crate::evaluate::{environment, folders, run_one};
 
 const SCRIPT: &str = include_str!("introspect/introspect.py");
 /// No library has more APIs; numpy has 8,000, pandas 10,000.
@@ -58,22 +57,13 @@ pub fn read(
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     progress.start(&format!("importing {library}"), None);
-    let spec = EnvSpec { python: located(&options.python).into(), preload: Vec::new() };
     let spawn = SpawnOptions {
-        envs: vec![NamedEnv { name: "default".into(), spec }],
-        paths: options.paths.iter().filter_map(|path| std::path::absolute(path).ok()).collect(),
-        slots: Some(1),
+        envs: vec![environment(&options.python, Vec::new())],
+        paths: folders(&options.paths),
         ..SpawnOptions::default()
     };
-    let mut client = start(&spawn, None, cancel)?;
-    let mut found = None;
-    let ran = client.run_all([job(library, options)], &|| cancel.is_cancelled(), |_, result| {
-        found = Some(result);
-        ControlFlow::Continue(())
-    });
-    ran.map_err(|error| failure(error, cancel))?;
+    let (_, result) = run_one(job(library, options), &spawn, None, cancel)?;
     progress.finish();
-    let result = found.ok_or_else(|| Error::new(ErrorKind::Sandbox, "evald ended without an answer"))?;
     let output = output(library, options, &result)?;
     decode(library, output).map_err(|what| {
         Error::new(

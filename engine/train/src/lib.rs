@@ -24,8 +24,11 @@ use serde::de::DeserializeOwned;
 fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = files::read_text(path)?;
     toml::from_str(&text).map_err(|cause| {
-        let line = cause.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-        Error::data_at(path, line, cause.message().trim().replace('\n', " "))
+        let what = cause.message().trim().replace('\n', " ");
+        match cause.span() {
+            Some(span) => Error::data_at(path, text[..span.start].matches('\n').count() + 1, what),
+            None => Error::data(path, what),
+        }
     })
 }
 

@@ -36,7 +36,7 @@ fn build_index(dir: &Path) {
 
 /// The shipped model, where this build, or the worker that INHOUSE_WORKER names, can run it.
 fn model() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/inhouse-tiny");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/inhouse-coder");
     let mut files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     let gguf = files.find(|path| path.extension().is_some_and(|extension| extension == "gguf"));
     let runs =

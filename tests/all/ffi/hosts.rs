@@ -27,7 +27,7 @@ fn c_host(dir: &Path, link: &[&str]) {
     assert!(out.ends_with("ok\n"), "{out}");
     assert!(out.contains("ledgers.open_ledger(path): Opens a ledger."), "{out}");
     assert!(out.contains("INHOUSE_STATUS_NOT_FOUND"), "{out}");
-    if let Some(model) = model(dir) {
+    if let Some(model) = model() {
         let out = succeed(start().arg(model)).expect("the host was built");
         println!("{out}");
         assert!(out.ends_with("ok\n") && out.contains("# [start]"), "{out}");
@@ -139,7 +139,7 @@ fn a_c_host_fills_in_the_middle() {
 #[test]
 fn a_c_host_survives_its_models_process() {
     let dir = TempDir::new().unwrap();
-    let Some(model) = model(dir.path()) else { return };
+    let Some(model) = model() else { return };
     let Some(program) = shared_host(dir.path(), "worker.c") else { return };
     let worker = PathBuf::from(inhouse_tests::command("inhouse-worker").get_program());
     run_host(&program, &[&model, &worker]);
@@ -150,7 +150,7 @@ fn a_cpp_host_completes_with_exceptions_and_without() {
     let dir = TempDir::new().unwrap();
     installed(dir.path());
     build_index(&dir.path().join("index"));
-    let Some(model) = model(dir.path()) else { return };
+    let Some(model) = model() else { return };
     for name in ["g++", "clang++"] {
         for standard in ["c++17", "c++20"] {
             for exceptions in [&["-fexceptions"][..], &["-fno-exceptions", "-fno-rtti"]] {
@@ -182,7 +182,7 @@ fn the_console_examples_choose_and_complete() {
     let (index, draft) = (dir.path().join("index"), dir.path().join("draft.py"));
     build_index(&index);
     std::fs::write(&draft, "import ledgers\n# open the ledger of May\nledger = ledgers.").unwrap();
-    let Some(model) = model(dir.path()) else { return };
+    let Some(model) = model() else { return };
     for (name, standard, source) in [("cc", "c99", "console.c"), ("c++", "c++17", "console.cc")] {
         let program = dir.path().join(name);
         let mut compile = compiler(name, standard);

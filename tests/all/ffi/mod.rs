@@ -98,25 +98,13 @@ fn infill_model(scratch: &Path) -> Option<PathBuf> {
 
 /// A model for the host: the shipped one, or else the random checkpoint of the parity tests in whatever form this build
 /// can load. `None`, with the reason printed, where there is no backend.
-fn model(scratch: &Path) -> Option<PathBuf> {
-    let checkpoint = repository().join("tests/fixtures/codegen");
+fn model() -> Option<PathBuf> {
     let backends = inhouse::available_backends();
     if backends.contains(&"llama.cpp") {
-        let shipped =
-            std::fs::read_dir(repository().join("models/inhouse-tiny")).into_iter().flatten().flatten();
-        let mut shipped = shipped.map(|entry| entry.path());
-        if let Some(gguf) = shipped.find(|path| path.extension().is_some_and(|extension| extension == "gguf"))
-        {
-            return Some(gguf);
-        }
-        let gguf = scratch.join("random.gguf");
-        let mut convert = inhouse_tests::command("inhouse-convert");
-        convert.args(["gguf", "--from"]).arg(&checkpoint).arg("--out").arg(&gguf);
-        succeed(&mut convert).expect("inhouse-convert was found");
-        return Some(gguf);
+        return Some(inhouse_tests::shipped_coder());
     }
     if backends.contains(&"candle") {
-        return Some(checkpoint);
+        return Some(repository().join("tests/fixtures/codegen"));
     }
     println!("skipped the completion: this build has no backend (feature llama or candle)");
     None

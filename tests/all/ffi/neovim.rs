@@ -14,7 +14,7 @@ fn the_neovim_plug_in_chooses_and_completes() {
     let dir = TempDir::new().unwrap();
     let index = dir.path().join("index");
     build_index(&index);
-    let Some(model) = model(dir.path()) else { return };
+    let Some(model) = model() else { return };
     let plugin = repository().join("editors/nvim");
     let mut nvim = Command::new("nvim");
     nvim.args(["--headless", "--clean", "-c", "luafile tests/headless.lua"]).current_dir(&plugin);

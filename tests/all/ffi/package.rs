@@ -28,7 +28,7 @@ impl Installed {
         for host in ["host.h", "complete.c", "complete.cc", "own_llama.c", "own_llama_host.c"] {
             std::fs::copy(host_source(host), dir.path().join(host)).unwrap();
         }
-        let model = model(dir.path());
+        let model = model();
         Some(Self { dir, model })
     }
 

@@ -86,9 +86,10 @@ pub struct Arguments {
 /// Flags that name a model.
 #[derive(clap::Args)]
 pub struct ModelArguments {
-    /// GGUF file, or Hugging Face folder where this build has candle
+    /// GGUF file, or Hugging Face folder where this build has candle [default: the small model that comes with the engine, or
+    /// what INHOUSE_CODER names]
     #[arg(long)]
-    pub model: PathBuf,
+    pub model: Option<PathBuf>,
 
     /// Threads; default: chosen by the size of the model and the cores
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -119,6 +120,17 @@ impl ModelArguments {
         self.open_with(index, 0)
     }
 
+    fn path(&self) -> inhouse::Result<PathBuf> {
+        if let Some(model) = &self.model {
+            return Ok(model.clone());
+        }
+        inhouse::shipped_coder()?.ok_or_else(|| {
+            let missing =
+                "no model is named and none is installed: give one with --model, or set INHOUSE_CODER";
+            inhouse::Error::new(inhouse::ErrorKind::NotFound, missing)
+        })
+    }
+
     /// How the model is asked.
     pub fn chat(&self) -> inhouse::Result<Chat> {
         match self.chat.as_str() {
@@ -134,7 +146,7 @@ impl ModelArguments {
             prefix_tokens,
             index: index.map(Path::to_path_buf),
             encoder: self.encoder.clone().unwrap_or_default(),
-            model: Some(self.model.clone()),
+            model: Some(self.path()?),
             gpu_layers: self.gpu_layers,
             worker: self.worker.then(WorkerProgram::default),
             threads: self.threads.map(usize::from),

@@ -37,9 +37,9 @@ enum What {
     /// Make the corpus that `train coder` reads: packages to blocks of code below API lines, tasks from documentation, and a tokenizer
     #[command(
         long_about = "Make the corpus that `train coder` reads.\n\nPackages (or folders of your own code) are read and never run: blocks \
-            of code with the APIs they call, tasks made of documentation under invented names, a tokenizer, held-out tasks, \
-            statistics and a data card. What was read of a package and what was made of a part is kept: a killed run goes on \
-            where it was, to the same corpus. The folder holds a whole corpus or none.",
+            of code and examples of docstrings with the APIs they call, tasks made of documentation under invented names, a \
+            tokenizer, held-out tasks, statistics and a data card. What was read of a package and what was made of a part is \
+            kept: a killed run goes on where it was, to the same corpus. The folder holds a whole corpus or none.",
         after_help = "Examples:\n  inhouse train corpus --config engine/train/coder.toml\n  \
             inhouse train coder --config engine/train/coder.toml"
     )]

@@ -1,5 +1,7 @@
 //! Docstrings as text: dedent, first sentence, usage examples (numpy, Google and reST styles).
 
+use std::ops::Range;
+
 /// Removes the indentation that all lines after the first share, and blank lines at both ends, as `inspect.cleandoc`.
 pub(super) fn clean(text: &str) -> String {
     let expanded;
@@ -267,9 +269,18 @@ fn ends_at_stop(before: &str, capital: bool, next: Option<char>) -> bool {
     true
 }
 
-/// The usage examples of a cleaned docstring: doctest blocks, then the code of `Examples` sections and code blocks
-/// that hold none.
-pub(super) fn examples(doc: &str) -> Vec<String> {
+/// A usage example in a docstring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// Number of its first line in the docstring, from 0.
+    pub line: usize,
+    /// Its lines, dedented; prompts and what they print are kept.
+    pub code: String,
+}
+
+/// The usage examples of a cleaned docstring (as in [`ApiDoc::doc`](crate::ApiDoc)): doctest blocks, the code of `Examples` sections,
+/// and code blocks.
+pub fn examples(doc: &str) -> Vec<Example> {
     if !doc.contains(">>>") && !doc.contains("::") && !doc.contains("```") && !doc.contains("xample") {
         return Vec::new();
     }
@@ -287,12 +298,12 @@ pub(super) fn examples(doc: &str) -> Vec<String> {
         }
         if trimmed.starts_with(">>>") {
             let end = doctest_end(&lines, at);
-            found.push(dedent(&lines[at..end]));
+            push_code(&mut found, &lines, at..end);
             at = end;
         } else if trimmed.starts_with("```") {
             let end = lines[at + 1..].iter().position(|line| line.trim().starts_with("```"));
             let end = end.map_or(lines.len(), |offset| at + 1 + offset);
-            push_code(&mut found, &lines[at + 1..end]);
+            push_code(&mut found, &lines, at + 1..end);
             at = end + 1;
         } else if is_code_directive(trimmed)
             || (trimmed.ends_with("::") && !trimmed.starts_with(".. ") && !trimmed.starts_with(':'))
@@ -306,7 +317,7 @@ pub(super) fn examples(doc: &str) -> Vec<String> {
             if lines[start..end].iter().any(|line| line.trim().starts_with(">>>")) {
                 at += 1;
             } else {
-                push_code(&mut found, &lines[start..end]);
+                push_code(&mut found, &lines, start..end);
                 at = end.max(at + 1);
             }
         } else if in_examples && is_plain_code(trimmed) {
@@ -314,7 +325,7 @@ pub(super) fn examples(doc: &str) -> Vec<String> {
             while at < lines.len() && !lines[at].trim().is_empty() {
                 at += 1;
             }
-            push_code(&mut found, &lines[start..at]);
+            push_code(&mut found, &lines, start..at);
         } else {
             at += 1;
         }
@@ -322,10 +333,10 @@ pub(super) fn examples(doc: &str) -> Vec<String> {
     found
 }
 
-fn push_code(found: &mut Vec<String>, lines: &[&str]) {
-    let code = dedent(lines);
+fn push_code(found: &mut Vec<Example>, lines: &[&str], range: Range<usize>) {
+    let code = dedent(&lines[range.clone()]);
     if !code.trim().is_empty() {
-        found.push(code);
+        found.push(Example { line: range.start, code });
     }
 }
 
@@ -434,15 +445,25 @@ mod tests {
 
     #[test]
     fn examples_of_all_styles() {
+        let codes = |doc: &str| -> Vec<String> {
+            examples(doc)
+                .into_iter()
+                .inspect(|example| {
+                    let line = doc.lines().nth(example.line).unwrap();
+                    assert_eq!(line.trim(), example.code.lines().next().unwrap());
+                })
+                .map(|example| example.code)
+                .collect()
+        };
         let numpy = "Sum.\n\nExamples\n--------\nFirst:\n\n>>> f(1)\n1\n\n>>> g(2)\n\nLater:\n\n>>> h(3)\n3\n\nNotes\n-----\nx";
-        assert_eq!(examples(numpy), [">>> f(1)\n1\n\n>>> g(2)", ">>> h(3)\n3"]);
+        assert_eq!(codes(numpy), [">>> f(1)\n1\n\n>>> g(2)", ">>> h(3)\n3"]);
         let google = "Sum.\n\nExample:\n    >>> f(1)\n    1\n\nReturns:\n    x";
-        assert_eq!(examples(google), [">>> f(1)\n1"]);
+        assert_eq!(codes(google), [">>> f(1)\n1"]);
         let rest = "Sum.\n\n.. code-block:: python\n   :linenos:\n\n   x = f(1)\n   y = g(x)\n\nText::\n\n    z = 3\n\nEnd.";
-        assert_eq!(examples(rest), ["x = f(1)\ny = g(x)", "z = 3"]);
+        assert_eq!(codes(rest), ["x = f(1)\ny = g(x)", "z = 3"]);
         let plain = "Sum.\n\nExample:\n    x = f(1)\n    print(x)\n";
-        assert_eq!(examples(plain), ["x = f(1)\nprint(x)"]);
-        assert_eq!(examples("```python\nf(1)\n```"), ["f(1)"]);
+        assert_eq!(codes(plain), ["x = f(1)\nprint(x)"]);
+        assert_eq!(codes("```python\nf(1)\n```"), ["f(1)"]);
         assert!(examples("Nothing here.").is_empty());
     }
 

@@ -360,7 +360,7 @@ impl<'a> Library<'a> {
         let doc = docstring::clean(raw);
         let rendered = Rc::new(Rendered {
             first_sentence: docstring::first_sentence(&doc),
-            examples: docstring::examples(&doc),
+            examples: docstring::examples(&doc).into_iter().map(|example| example.code).collect(),
             doc,
             _raw: raw.clone(),
         });

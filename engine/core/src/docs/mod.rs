@@ -37,7 +37,7 @@ mod value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub use docstring::first_sentence;
+pub use docstring::{Example, examples, first_sentence};
 pub use nesting::check as check_nesting;
 pub use parse::parse_source;
 
@@ -178,7 +178,7 @@ pub fn read_all(
 pub fn describe(api: &mut ApiDoc, docstring: &str) {
     api.doc = docstring::clean(docstring);
     api.description = docstring::first_sentence(&api.doc);
-    api.examples = docstring::examples(&api.doc);
+    api.examples = docstring::examples(&api.doc).into_iter().map(|example| example.code).collect();
 }
 
 fn rows(source: &Path) -> Result<Documentation> {

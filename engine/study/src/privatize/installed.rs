@@ -1,14 +1,13 @@
 //! Where a library is installed and which version it is: asked of the interpreter, in the sandbox.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use evald_proto::{EnvSpec, Job, Limits, NamedEnv, SpawnOptions, Verdict, is_identifier};
+use evald_proto::{Job, Limits, SpawnOptions, Verdict, is_identifier};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
-use crate::evaluate::{failure, located, start};
+use crate::evaluate::{environment, folders, run_one};
 use crate::introspect::ImportOptions;
 
 /// What the interpreter says of a library.
@@ -72,24 +71,16 @@ pub fn ask(
     }
     let spawn = SpawnOptions {
         envs: vec![environment(&import.python, Vec::new())],
-        paths: absolute(&import.paths),
-        slots: Some(1),
+        paths: folders(&import.paths),
         ..SpawnOptions::default()
     };
-    let mut client = start(&spawn, evald, cancel)?;
     let job = Job {
         code: format!("{SCRIPT}\n_ask('{library}')\n"),
         limits: Limits { cpu_ms: Some(20_000), ..Limits::default() },
         keep_output: true,
         ..Job::default()
     };
-    let mut found = None;
-    let ran = client.run_all([job], &|| cancel.is_cancelled(), |_, result| {
-        found = Some(result);
-        ControlFlow::Continue(())
-    });
-    ran.map_err(|error| failure(error, cancel))?;
-    let result = found.ok_or_else(|| Error::new(ErrorKind::Sandbox, "evald ended without an answer"))?;
+    let (_, result) = run_one(job, &spawn, evald, cancel)?;
     let python = import.python.display();
     if result.verdict != Verdict::Passed {
         let message = format!(
@@ -101,14 +92,4 @@ pub fn ask(
     serde_json::from_str(result.output.trim()).map_err(|error| {
         Error::new(ErrorKind::InvalidData, format!("{python} says nothing of use of `{library}`: {error}"))
     })
-}
-
-/// An environment of an interpreter and what it imports beforehand.
-pub fn environment(python: &Path, preload: Vec<String>) -> NamedEnv {
-    NamedEnv { name: "default".into(), spec: EnvSpec { python: located(python).into(), preload } }
-}
-
-/// Folders that the sandbox can be told of.
-pub fn absolute(paths: &[PathBuf]) -> Vec<PathBuf> {
-    paths.iter().filter_map(|path| std::path::absolute(path).ok()).collect()
 }

@@ -7,11 +7,10 @@ use evald_proto::{Client, Job, JobResult, Limits, SpawnOptions};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result};
 
-use super::installed::{absolute, environment};
 use super::problems::{Converted, Seen, Strings, convert, recording};
 use super::speech::Speech;
 use super::{Options, ProblemReport};
-use crate::evaluate::{canonical_samples, failure, start};
+use crate::evaluate::{canonical_samples, environment, failure, folders, start};
 use crate::naming::Naming;
 use crate::problems::Problem;
 use crate::twin::Twin;
@@ -76,8 +75,8 @@ impl Trial<'_> {
 
     fn client(&self) -> Result<Client> {
         let preload = [self.options.library.clone()].into_iter().chain(self.twin.preload()).collect();
-        let mut paths = absolute(&self.options.paths);
-        paths.extend(absolute(&[self.folder.to_path_buf()]));
+        let mut paths = folders(&self.options.paths);
+        paths.extend(folders(&[self.folder.to_path_buf()]));
         let spawn = SpawnOptions {
             envs: vec![environment(&self.options.python, preload)],
             paths,

@@ -1,13 +1,11 @@
 //! Where results came from: the machine, the versions, and what is installed beside an interpreter.
 
-use std::ops::ControlFlow;
-
-use evald_proto::{EnvSpec, Job, Limits, NamedEnv, SpawnOptions, Verdict};
-use inhouse::{CancelToken, Error, ErrorKind, Result};
+use evald_proto::{EnvSpec, Job, Limits, SpawnOptions, Verdict};
+use inhouse::{CancelToken, Result};
 use serde_json::{Value, json};
 
 use super::run::RunOptions;
-use crate::evaluate::{failure, located, start};
+use crate::evaluate::{environment, located, run_one};
 
 /// Runs in evald, since nothing else here runs Python. A sample's process ends without flushing what `print` holds back.
 const SCRIPT: &str = "\
@@ -27,34 +25,23 @@ while left:
 /// # Errors
 /// evald or the interpreter cannot be started, or a cancel.
 pub(crate) fn of_interpreter(env: &EnvSpec, options: &RunOptions, cancel: &CancelToken) -> Result<Value> {
-    let python = located(&env.python);
-    let spec = EnvSpec { python: python.clone().into(), preload: Vec::new() };
     let spawn = SpawnOptions {
         tier: options.tier.clone(),
-        envs: vec![NamedEnv { name: "default".into(), spec }],
-        slots: Some(1),
+        envs: vec![environment(&env.python, Vec::new())],
         ..SpawnOptions::default()
     };
-    let mut client = start(&spawn, options.evald.as_deref(), cancel)?;
-    let info = client.info().clone();
     let job = Job {
         code: SCRIPT.into(),
         limits: Limits { cpu_ms: Some(20_000), ..Limits::default() },
         keep_output: true,
         ..Job::default()
     };
-    let mut found = None;
-    let ran = client.run_all([job], &|| cancel.is_cancelled(), |_, result| {
-        found = Some(result);
-        ControlFlow::Continue(())
-    });
-    ran.map_err(|error| failure(error, cancel))?;
-    let result = found.ok_or_else(|| Error::new(ErrorKind::Sandbox, "evald ended without an answer"))?;
+    let (info, result) = run_one(job, &spawn, options.evald.as_deref(), cancel)?;
     let mut said = match serde_json::from_str::<Value>(&result.output) {
         Ok(value) if result.verdict == Verdict::Passed && value.is_object() => value,
         _ => json!({"unknown": format!("{}: {}", result.verdict.as_str(), result.detail)}),
     };
-    said["path"] = json!(python);
+    said["path"] = json!(located(&env.python));
     said["preload"] = json!(env.preload);
     said["evald"] = json!(info.version);
     said["tier"] = json!(info.tier);

@@ -1,10 +1,10 @@
 //! The coder's corpus: packages in, rows of tokens out (Section 4.2 and Appendix B of arXiv 2210.17236, and what small models need).
 //!
-//! Reading order: [`config`] (what is asked for) -> `blocks` (code and the APIs it calls), `dedup` (what repeats) and `library` (the APIs
-//! that tasks are made of) -> `code` (blocks below API lines, renamed twins) and `tasks` (documentation to calls; `names`, `parameters`,
-//! `values`, `wording` are their words) -> `document` and `tokenizer` (text to weighted tokens) -> `source` (documents of a part,
-//! one by one), `held_out` (evaluation) and `rows` (packing, files) -> `build` (the pipeline, restartable), `report` and `card` (what
-//! a corpus says of itself).
+//! Reading order: [`config`] (what is asked for) -> `blocks` (code and the APIs it calls), `examples` (the same of docstrings), `dedup`
+//! (what repeats) and `library` (the APIs that tasks are made of) -> `code` (blocks and examples below API lines, renamed twins) and
+//! `tasks` (documentation to calls; `names`, `parameters`, `values`, `wording` are their words) -> `document` and `tokenizer` (text to
+//! weighted tokens) -> `source` (documents of a part, one by one), `held_out` (evaluation) and `rows` (packing, files) -> `build` (the
+//! pipeline, restartable), `report` and `card` (what a corpus says of itself).
 
 mod blocks;
 mod build;
@@ -13,6 +13,7 @@ mod code;
 mod config;
 mod dedup;
 mod document;
+mod examples;
 mod held_out;
 mod library;
 mod names;

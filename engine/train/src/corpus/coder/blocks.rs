@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use inhouse_core::constrain;
+use inhouse_core::constrain::{self, Call, Calls};
 use inhouse_core::docs;
 use ruff_python_ast::{Expr, Stmt};
 use ruff_text_size::Ranged;
@@ -20,7 +20,7 @@ const MIN_BYTES: usize = 60;
 const MIN_LINES: usize = 2;
 /// A docstring is longer than what a prompt has room for: its first sentence stays.
 const MAX_DOCSTRING_BYTES: usize = 160;
-const MAX_LINE_BYTES: usize = 120;
+pub(super) const MAX_LINE_BYTES: usize = 120;
 
 /// One block, dedented.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,42 +47,57 @@ impl CodeBlock {
     }
 }
 
-/// The APIs of every library by their bare names: the paper's way to tell what is called.
-pub(super) type BareNames<'t> = FxHashMap<(&'t str, &'t str), Vec<u32>>;
+/// How calls are told to be APIs.
+pub(super) struct CallRule<'t> {
+    pub table: &'t ApiTable,
+    resolution: Resolution,
+    /// The APIs of every library by their bare names: the paper's way to tell what is called.
+    bare: FxHashMap<(&'t str, &'t str), Vec<u32>>,
+}
 
-pub(super) fn bare_names(table: &ApiTable) -> BareNames<'_> {
-    let mut names: BareNames<'_> = FxHashMap::default();
-    for (id, api) in table.apis().iter().enumerate().filter(|(_, api)| is_answer(api)) {
-        names.entry((api.library(), api.name.as_str())).or_default().push(id as u32);
+impl<'t> CallRule<'t> {
+    pub fn new(table: &'t ApiTable, resolution: Resolution) -> Self {
+        let mut bare: FxHashMap<(&str, &str), Vec<u32>> = FxHashMap::default();
+        for (id, api) in table.apis().iter().enumerate().filter(|(_, api)| is_answer(api)) {
+            bare.entry((api.library(), api.name.as_str())).or_default().push(id as u32);
+        }
+        Self { table, resolution, bare }
     }
-    names
+
+    /// Of the calls that were found in code of a file those of documented APIs: the byte of the name, and the API's number.
+    pub fn calls(&self, file: &SourceFile, found: &Calls) -> Vec<(usize, u32)> {
+        let resolver = Resolver::new(file, self.table, found);
+        let api = |call: &Call| match self.resolution {
+            Resolution::Imports => resolver.resolve(call).map(|(id, _)| id),
+            Resolution::BareName => {
+                let name = call.name.as_str();
+                let ids = resolver.libraries().iter().find_map(|&library| self.bare.get(&(library, name)))?;
+                let chance = stable_hash(&[&file.path, &call.at.to_string()]);
+                Some(ids[(chance % ids.len() as u64) as usize])
+            }
+        };
+        found.calls.iter().filter_map(|call| Some((call.at, api(call)?))).collect()
+    }
+
+    /// How many APIs of the libraries that a file imports have one of these names.
+    fn candidates(&self, file: &SourceFile, found: &Calls, names: &[&str]) -> usize {
+        let resolver = Resolver::new(file, self.table, found);
+        let has = |library: &&str, name: &str| self.bare.get(&(*library, name)).map_or(0, Vec::len);
+        names
+            .iter()
+            .map(|name| resolver.libraries().iter().map(|library| has(library, name)).sum::<usize>())
+            .sum()
+    }
 }
 
 /// The blocks of a file, none longer than `max_bytes`; none where the file does not parse.
-pub(super) fn blocks(
-    file: &SourceFile,
-    table: &ApiTable,
-    bare: &BareNames<'_>,
-    resolution: Resolution,
-    max_bytes: usize,
-) -> Vec<CodeBlock> {
+pub(super) fn blocks(file: &SourceFile, rule: &CallRule<'_>, max_bytes: usize) -> Vec<CodeBlock> {
     let text = file.text.as_str();
+    let table = rule.table;
     let Some(parsed) = docs::parse_source(text) else { return Vec::new() };
     let body = parsed.suite();
     let found = constrain::calls(table.names(), &file.module, file.is_package, text, body);
-    let resolver = Resolver::new(file, table, &found);
-    let mut calls: Vec<(usize, u32)> = Vec::new();
-    for call in &found.calls {
-        let id = match resolution {
-            Resolution::Imports => resolver.resolve(call).map(|(id, _)| id),
-            Resolution::BareName => {
-                resolver.libraries().iter().find_map(|library| bare.get(&(*library, call.name.as_str()))).map(
-                    |ids| ids[(stable_hash(&[&file.path, &call.at.to_string()]) % ids.len() as u64) as usize],
-                )
-            }
-        };
-        calls.extend(id.map(|id| (call.at, id)));
-    }
+    let calls = rule.calls(file, &found);
     let mut regions = Vec::new();
     split(text, body, max_bytes, &mut regions);
     let mut blocks = Vec::new();
@@ -114,11 +129,7 @@ pub(super) fn blocks(
             calls.iter().map(|(_, full)| full.rsplit('.').next().unwrap_or_default()).collect();
         called.sort_unstable();
         called.dedup();
-        let has = |library: &&str, name: &str| bare.get(&(*library, name)).map_or(0, Vec::len);
-        let candidates = called
-            .iter()
-            .map(|name| resolver.libraries().iter().map(|library| has(library, name)).sum::<usize>())
-            .sum();
+        let candidates = rule.candidates(file, &found, &called);
         let functions = clean.matches("def ").count();
         let tests = clean.matches("def test").count() as f64 / functions.max(1) as f64;
         let line = text[..region.start].bytes().filter(|&byte| byte == b'\n').count() + 1;
@@ -135,7 +146,7 @@ pub(super) fn blocks(
     blocks
 }
 
-fn has_word(text: &str, word: &str) -> bool {
+pub(super) fn has_word(text: &str, word: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     !word.is_empty()
         && text.match_indices(word).any(|(at, _)| {
@@ -317,8 +328,7 @@ size = len('some more text to be long enough')
             filler = "x = 'a filler line that makes the class long'\n    ".repeat(12),
         );
         let file = SourceFile { path: "a.py".into(), module: "shop".into(), is_package: false, text };
-        let bare = bare_names(&table);
-        let found = blocks(&file, &table, &bare, Resolution::Imports, 400);
+        let found = blocks(&file, &CallRule::new(&table, Resolution::Imports), 400);
         let shirt = found.iter().find(|block| block.text.starts_with("def shirt")).unwrap();
         assert!(
             shirt.text.contains("    \"\"\"Weaves a shirt.\"\"\"\n    cloth = lm.weave(a)\n"),
@@ -331,7 +341,7 @@ size = len('some more text to be long enough')
         assert_eq!(shirt.imports, [("lm".into(), "loom".into()), ("snip".into(), "loom.cut".into())]);
         assert!(found.iter().any(|block| block.text.starts_with("thread = ") && block.calls.len() == 2));
         // The paper's rule takes any call of that name, and misses the alias.
-        let found = blocks(&file, &table, &bare, Resolution::BareName, 400);
+        let found = blocks(&file, &CallRule::new(&table, Resolution::BareName), 400);
         let shirt = found.iter().find(|block| block.text.starts_with("def shirt")).unwrap();
         let called: Vec<&str> = shirt.calls.iter().map(|(_, full)| full.as_str()).collect();
         assert_eq!(called, ["loom.weave", "loom.cut"]);

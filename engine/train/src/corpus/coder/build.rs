@@ -1,5 +1,7 @@
 //! The pipeline: packages to rows. What was read of a package and what was made of a part is kept, so that a killed run goes on.
 
+mod choose;
+
 use std::path::{Path, PathBuf};
 
 use inhouse_core::progress::Silent;
@@ -9,15 +11,16 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use rustc_hash::FxHashSet;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
-use super::blocks::{self, CodeBlock};
+use super::blocks::{self, CallRule, CodeBlock};
 use super::card;
 use super::code::Coder;
 use super::config::{DataConfig, PartConfig};
-use super::dedup;
+use super::examples::{self, Example};
 use super::held_out::HeldOut;
 use super::library::{self, Shelf, stable_hash};
 use super::report::{Evaluation, Manifest, Overlap, PartStatistics, Statistics};
@@ -25,7 +28,7 @@ use super::rows::{Packer, Shard, write_shard};
 use super::source::{BYTES_PER_TOKEN, Chances, KINDS, Outcome, Source};
 use super::tasks::{Maker, Size};
 use super::tokenizer::{self, Encoder};
-use crate::corpus::{SourceFile, read_wheel};
+use crate::corpus::{SourceFile, read_folder, read_wheel};
 use crate::pairs::make::{STACK_BYTES, Steps, key};
 use crate::pairs::{ApiTable, Benchmarks, MakeOptions, Pair, make};
 use crate::sources::{Package, SourceList, fetch};
@@ -39,8 +42,6 @@ const ROWS_PER_SHARD: usize = 32_768;
 /// Texts that a tokenizer is learned from.
 const TOKENIZER_TASKS: usize = 12_000;
 const TOKENIZER_BLOCKS: usize = 8_000;
-/// Overlaps that are listed one by one; all are counted.
-const MAX_LISTED: usize = 1_000;
 
 /// Makes the corpus that `config` asks for in its folder `out`, which holds a whole corpus or none.
 ///
@@ -88,8 +89,8 @@ impl<'a> Pipeline<'a> {
         self.overlap.looked_for = benchmarks.is_some();
         self.overlap.ngram_words = crate::pairs::NGRAM_WORDS;
         let (table, pairs) = self.documentation()?;
-        let all = self.blocks(&table)?;
-        let (training, held_out) = self.chosen(all, &table, benchmarks.as_ref());
+        let rule = CallRule::new(&table, config.resolution);
+        let (training, held_out) = self.chosen(self.blocks(&rule)?, &table, benchmarks.as_ref());
         let is_held_out = |library: &str| config.held_out.iter().any(|name| name == library);
         let is_left_out = |library: &str| config.left_out.iter().any(|name| name == library);
         let per_library = config.apis_per_library;
@@ -107,6 +108,7 @@ impl<'a> Pipeline<'a> {
             });
         }
         shelves.retain(|shelf| shelf.apis.len() >= 12);
+        let examples = self.chosen_examples(self.examples(&rule)?, &table, benchmarks.as_ref(), &kept_away);
         let count = |shelves: &[Shelf]| {
             shelves.iter().map(|shelf| (shelf.library.clone(), shelf.apis.len())).collect()
         };
@@ -139,6 +141,7 @@ impl<'a> Pipeline<'a> {
             maker: &maker,
             coder: &coder,
             blocks: &training,
+            examples: &examples,
             chances: Chances::new((0..training.len()).map(|i| (i, weight_of(&training[i])))),
             chances_with_calls: Chances::new(
                 with_calls.iter().map(|&i| (i as usize, weight_of(&training[i as usize]))),
@@ -234,107 +237,73 @@ impl<'a> Pipeline<'a> {
         Ok((ApiTable::new(apis), made.pairs))
     }
 
-    /// The blocks of every package's code; each with its top-level name.
-    fn blocks(&self, table: &ApiTable) -> Result<Vec<(String, Vec<CodeBlock>)>> {
+    /// The blocks of every package's code.
+    fn blocks(&self, rule: &CallRule<'_>) -> Result<Vec<CodeBlock>> {
+        let max_bytes = self.config.block_tokens * BYTES_PER_TOKEN;
+        self.of_packages("code", "reading blocks", |files| {
+            let found = files.par_iter().flat_map_iter(|file| blocks::blocks(file, rule, max_bytes));
+            self.first_ones(found.collect(), |block| block)
+        })
+    }
+
+    /// The examples of every package's docstrings, where a part asks for them.
+    fn examples(&self, rule: &CallRule<'_>) -> Result<Vec<Example>> {
+        if self.config.part.iter().all(|part| part.example == 0.0) {
+            return Ok(Vec::new());
+        }
+        let max_bytes = self.config.block_tokens * BYTES_PER_TOKEN;
+        self.of_packages("examples", "reading examples", |files| {
+            self.first_ones(examples::examples(&files, rule, max_bytes), |example| &example.block)
+        })
+    }
+
+    /// As many as are taken of one package, since a large one is not to drown the others, in the order of their places: what calls APIs
+    /// comes first, the rest by chance.
+    fn first_ones<T>(&self, mut found: Vec<T>, block: impl Fn(&T) -> &CodeBlock) -> Vec<T> {
+        if found.len() > self.config.blocks_per_package {
+            found.sort_by_cached_key(|item| {
+                let block = block(item);
+                let place = stable_hash(&[&block.path, &block.line.to_string()]);
+                (block.calls.is_empty() && !place.is_multiple_of(3), place)
+            });
+            found.truncate(self.config.blocks_per_package);
+        }
+        found.sort_by(|a, b| (&block(a).path, block(a).line).cmp(&(&block(b).path, block(b).line)));
+        found
+    }
+
+    /// What `of` finds in every package and folder; of a package it is kept.
+    fn of_packages<T: Serialize + DeserializeOwned>(
+        &self,
+        kind: &str,
+        doing: &str,
+        of: impl Fn(Vec<SourceFile>) -> Vec<T>,
+    ) -> Result<Vec<T>> {
         let config = self.config;
-        let bare = blocks::bare_names(table);
-        let max_bytes = config.block_tokens * BYTES_PER_TOKEN;
-        let of = |files: Vec<SourceFile>| -> Vec<CodeBlock> {
-            let mut found: Vec<CodeBlock> = files
-                .par_iter()
-                .flat_map_iter(|file| blocks::blocks(file, table, &bare, config.resolution, max_bytes))
-                .collect();
-            // A large package is not to drown the others: what calls APIs comes first, the rest by chance.
-            if found.len() > config.blocks_per_package {
-                let place = |block: &CodeBlock| stable_hash(&[&block.path, &block.line.to_string()]);
-                found.sort_by_cached_key(|block| {
-                    (block.calls.is_empty() && place(block) % 3 > 0, place(block))
-                });
-                found.truncate(config.blocks_per_package);
-            }
-            found.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
-            found
-        };
         let steps_folder = config.cache.join("blocks");
         let steps = Steps { work: &steps_folder };
+        let max_bytes = config.block_tokens * BYTES_PER_TOKEN;
         let mut all: Vec<&str> = self.list.package.iter().map(|package| package.sha256.as_str()).collect();
         let settings = format!("{VERSION} {:?} {max_bytes} {}", config.resolution, config.blocks_per_package);
         all.push(&settings);
         let everything = key(&all);
         let mut found = Vec::new();
-        self.progress.start("reading blocks", Some((self.list.package.len() + config.folders.len()) as u64));
+        self.progress.start(doing, Some((self.list.package.len() + config.folders.len()) as u64));
         for package in self.list.package.iter().filter(|package| !self.is_left_out(package)) {
             self.progress.check()?;
-            let path = steps.path("code", package, &everything);
-            let rows = steps.rows(&path, || {
+            let path = steps.path(kind, package, &everything);
+            found.extend(steps.rows(&path, || {
                 let wheel = config.cache.join("wheels").join(&package.file);
                 Ok(of(read_wheel(&wheel, &package.exclude)?))
-            })?;
-            found.push((package.name.clone(), rows));
+            })?);
             self.progress.advance(1);
         }
         for folder in &config.folders {
-            let name =
-                folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            found.push((name, of(crate::corpus::read_folder(folder)?)));
+            found.extend(of(read_folder(folder)?));
             self.progress.advance(1);
         }
         self.progress.finish();
         Ok(found)
-    }
-
-    /// (to learn from, of held-out libraries): each block once, none that repeats a benchmark.
-    fn chosen(
-        &mut self,
-        all: Vec<(String, Vec<CodeBlock>)>,
-        table: &ApiTable,
-        benchmarks: Option<&Benchmarks>,
-    ) -> (Vec<CodeBlock>, Vec<CodeBlock>) {
-        let blocks: Vec<CodeBlock> = all.into_iter().flat_map(|(_, blocks)| blocks).collect();
-        self.statistics.blocks = blocks.len();
-        let texts: Vec<&str> = blocks.iter().map(|block| block.text.as_str()).collect();
-        let (keep, repeated) = dedup::distinct(&texts);
-        self.statistics.repeated_blocks = repeated;
-        self.statistics.similar_blocks = keep.iter().filter(|keep| !**keep).count() - repeated;
-        let overlaps: Vec<Option<String>> = blocks
-            .par_iter()
-            .map(|block| benchmarks.and_then(|benchmarks| benchmarks.overlap(&block.text)).map(str::to_owned))
-            .collect();
-        let (mut training, mut held_out) = (Vec::new(), Vec::new());
-        let is_held_out = |name: &str| self.config.held_out.iter().any(|library| library == name);
-        for ((block, keep), overlap) in blocks.into_iter().zip(keep).zip(overlaps) {
-            if !keep {
-                continue;
-            }
-            if let Some(problem) = overlap {
-                self.statistics.overlapping_blocks += 1;
-                self.removed(&block.text, problem);
-                continue;
-            }
-            let own = block.library();
-            let library = |full: &str| full.split('.').next().unwrap_or_default().to_owned();
-            let mut named: Vec<String> = block.imports.iter().map(|(_, full)| library(full)).collect();
-            named.extend(
-                block
-                    .calls
-                    .iter()
-                    .filter_map(|(_, full)| table.id(full))
-                    .map(|id| table.api(id).library().to_owned()),
-            );
-            if is_held_out(own) {
-                held_out.push(block);
-            } else if !named.iter().any(|name| is_held_out(name) || self.config.left_out.contains(name)) {
-                training.push(block);
-            }
-        }
-        (training, held_out)
-    }
-
-    fn removed(&mut self, text: &str, problem: String) {
-        self.overlap.n_removed += 1;
-        if self.overlap.removed.len() < MAX_LISTED {
-            self.overlap.removed.push((text.chars().take(400).collect(), problem));
-        }
     }
 
     /// The tokenizer that is asked for, or one learned from tasks and code.

@@ -46,6 +46,14 @@ pub(super) fn card(
         config.twins,
         config.resampling,
     );
+    if let Some(examples) = &statistics.examples {
+        text.push_str("\n## Examples of docstrings\n\n");
+        let _ = writeln!(
+            text,
+            "{} examples that call a documented API were read; {} repeat another, {} repeat a benchmark. {} are learned from.",
+            examples.read, examples.repeated, examples.overlapping, examples.training,
+        );
+    }
     text.push_str("\n## Held out\n\n");
     let _ = writeln!(
         text,

@@ -13,11 +13,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::blocks::{CodeBlock, edited};
 use super::document::{Document, weight};
+use super::examples::Example;
 use super::names::{Names, is_keyword};
 use super::parameters::Parameters;
-use super::wording::renamed;
-use crate::pairs::ApiTable;
+use super::wording::{Distance, renamed, wish, wrapped};
 use crate::pairs::table::is_answer;
+use crate::pairs::{ApiTable, vary};
 
 /// A block that calls more has no room for all their lines.
 const MAX_APIS: usize = 8;
@@ -41,12 +42,22 @@ pub(super) struct Sheet {
     pub block: String,
     /// The imports that the code needs.
     pub imports: String,
+    /// Of an example: the statements before it, and the comment that asks for it.
+    pub context: String,
     /// The code, in pieces of different weight.
     pub code: Vec<(String, u8)>,
     /// APIs that are called, and others beside them.
     pub n_apis: usize,
     pub n_noise: usize,
     pub is_twin: bool,
+}
+
+/// What has another name in a document: nothing where it is no twin.
+struct Twin {
+    /// Identifiers.
+    names: FxHashMap<String, String>,
+    /// Keywords of the APIs that are called.
+    keywords: FxHashMap<String, String>,
 }
 
 impl Sheet {
@@ -57,6 +68,7 @@ impl Sheet {
             document.push(&self.block, weight::BLOCK);
         }
         document.push(&self.imports, weight::CONTEXT);
+        document.push(&self.context, weight::CONTEXT);
         document.cut();
         for (text, weight) in &self.code {
             document.push(text, *weight);
@@ -78,6 +90,35 @@ impl<'a> Coder<'a> {
 
     /// The block with its API lines; `None` where it calls nothing that is documented, or too much.
     pub fn sheet(&self, block: &CodeBlock, rng: &mut impl Rng) -> Option<Sheet> {
+        let (mut sheet, twin) = self.cover(block, rng)?;
+        sheet.code = rewritten(&block.text, &block.calls, self.table, &twin)?;
+        Some(sheet)
+    }
+
+    /// The example with the lines of all APIs that it and the statements before it call, and a comment above it.
+    pub fn example(&self, example: &Example, rng: &mut impl Rng) -> Option<Sheet> {
+        let Example { block, begin, .. } = example;
+        let (mut sheet, twin) = self.cover(block, rng)?;
+        let (before, shown) = block.text.split_at(*begin);
+        let (calls_before, calls): (Vec<_>, Vec<_>) =
+            block.calls.iter().cloned().partition(|(at, _)| at < begin);
+        let calls: Vec<_> = calls.into_iter().map(|(at, full)| (at - begin, full)).collect();
+        for (text, _) in rewritten(before, &calls_before, self.table, &twin)? {
+            sheet.context.push_str(&text);
+        }
+        let says = if example.describes_api {
+            wish(&example.says, &[], Distance::Any, rng)
+        } else {
+            vary(&example.says, 0.15, rng)
+        };
+        sheet.context.push_str(&wrapped(&renamed(&says, &twin.names), "# ", rng));
+        sheet.context.push('\n');
+        sheet.code = rewritten(shown, &calls, self.table, &twin)?;
+        Some(sheet)
+    }
+
+    /// What stands above the code of a block, and the names that it has there.
+    fn cover(&self, block: &CodeBlock, rng: &mut impl Rng) -> Option<(Sheet, Twin)> {
         let mut called: Vec<u32> = Vec::new();
         for (_, full) in &block.calls {
             let id = self.table.id(full)?;
@@ -108,15 +149,16 @@ impl<'a> Coder<'a> {
         for &id in &listed {
             lines.push_str(&self.line(self.table.api(id), &names, is_twin, &mut keywords, rng)?);
         }
-        let code = rewritten(block, self.table, &names, &keywords)?;
-        Some(Sheet {
+        let sheet = Sheet {
             block: format!("# [start]\n{lines}# [end]\n"),
-            imports: imports(block, &names),
-            code,
+            imports: import_lines(&block.imports, &names),
+            context: String::new(),
+            code: Vec::new(),
             n_apis: called.len(),
             n_noise,
             is_twin,
-        })
+        };
+        Some((sheet, Twin { names, keywords }))
     }
 
     /// New names for all that comes from a library: APIs, their classes, and what imports bind.
@@ -192,11 +234,11 @@ impl<'a> Coder<'a> {
     }
 }
 
-/// The import lines of a block.
-fn imports(block: &CodeBlock, names: &FxHashMap<String, String>) -> String {
+/// The lines that import what `imports` says: the bound name, and the dotted one.
+pub(super) fn import_lines(imports: &[(String, String)], names: &FxHashMap<String, String>) -> String {
     let new = |part: &str| names.get(part).cloned().unwrap_or_else(|| part.to_owned());
     let mut lines = String::new();
-    for (bound, full) in &block.imports {
+    for (bound, full) in imports {
         let full_new = full.split('.').map(new).collect::<Vec<_>>().join(".");
         let bound_new = new(bound);
         let line = match full_new.rsplit_once('.') {
@@ -218,17 +260,16 @@ fn imports(block: &CodeBlock, names: &FxHashMap<String, String>) -> String {
 
 /// The code under the names of a twin; the names of called APIs weigh more there, since the block alone gives them.
 fn rewritten(
-    block: &CodeBlock,
+    text: &str,
+    calls: &[(usize, String)],
     table: &ApiTable,
-    names: &FxHashMap<String, String>,
-    keywords: &FxHashMap<String, String>,
+    Twin { names, keywords }: &Twin,
 ) -> Option<Vec<(String, u8)>> {
     if names.is_empty() {
-        return Some(vec![(block.text.clone(), weight::CODE)]);
+        return Some(vec![(text.to_owned(), weight::CODE)]);
     }
-    let text = &block.text;
     let parsed = docs::parse_source(text)?;
-    let called: FxHashMap<usize, &str> = block.calls.iter().map(|(at, full)| (*at, full.as_str())).collect();
+    let called: FxHashMap<usize, &str> = calls.iter().map(|(at, full)| (*at, full.as_str())).collect();
     // A name counts as the API's where it is called or imported; everywhere else a variable or attribute of that name is too, so that
     // the code stays one with itself.
     let mut edits: Vec<(Range<usize>, String, bool)> = Vec::new();
@@ -303,9 +344,8 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    #[test]
-    fn twins_are_one_with_themselves() {
-        let api = |full: &str, kind, signature: &str| ApiDoc {
+    fn api(full: &str, kind: ApiKind, signature: &str) -> ApiDoc {
+        ApiDoc {
             name: full.rsplit('.').next().unwrap().into(),
             qualified_name: full.into(),
             module: full.split('.').next().unwrap().into(),
@@ -313,7 +353,11 @@ mod tests {
             signature: signature.into(),
             description: "Works on a Cloth as weave_all does.".into(),
             ..ApiDoc::default()
-        };
+        }
+    }
+
+    #[test]
+    fn twins_are_one_with_themselves() {
         let table = ApiTable::new(vec![
             api("loom.weave_all", ApiKind::Function, "(threads, pattern_name=None) -> Cloth"),
             api("loom.Cloth.hem", ApiKind::Method, "(width)"),
@@ -366,5 +410,71 @@ mod tests {
             "# weave_all(threads, pattern_name=None) -> Cloth: Works on a Cloth as weave_all does.\n"
         ));
         assert!(plain.imports.contains("import loom as lm\nfrom loom import weave_all\n"));
+    }
+
+    #[test]
+    fn an_example_stands_below_a_comment_that_asks_for_it() {
+        let table = ApiTable::new(vec![
+            api("loom.weave_all", ApiKind::Function, "(threads) -> Cloth"),
+            api("loom.Cloth.hem", ApiKind::Method, "(width, soft_side=None)"),
+        ]);
+        let before = "cloth = loom.weave_all([1])\n";
+        let text = format!("{before}cloth.hem(2, soft_side=3)\n");
+        let at = |what: &str| text.find(what).unwrap();
+        let calls = vec![(at("weave_all"), "loom.weave_all".into()), (at("hem"), "loom.Cloth.hem".into())];
+        let block = CodeBlock {
+            path: "loom/a.py".into(),
+            line: 1,
+            text: text.clone(),
+            imports: vec![("loom".into(), "loom".into())],
+            calls,
+            candidates: 0,
+            tests: 0.0,
+        };
+        let example = Example {
+            block,
+            begin: before.len(),
+            says: "Hem what weave_all gives".into(),
+            describes_api: false,
+        };
+        let words = ["red".to_owned()];
+        let made = |twins: f64, seed: u64| {
+            let coder = Coder::new(&table, &words, 0.0, twins, false);
+            coder.example(&example, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap()
+        };
+        for seed in 0..40 {
+            let sheet = made(1.0, seed);
+            let document = sheet.document(true);
+            let text = document.text();
+            assert!(docs::parse_source(text).is_some(), "{text}");
+            for old in ["loom", "weave_all", "hem", "Cloth"] {
+                let mut words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+                assert!(words.all(|word| word != old), "{old}: {text}");
+            }
+            let code: String = sheet.code.iter().map(|(piece, _)| piece.as_str()).collect();
+            let names: Vec<&str> = sheet
+                .code
+                .iter()
+                .filter(|(_, weight)| *weight == weight::NAME)
+                .map(|(piece, _)| piece.as_str())
+                .collect();
+            let [hem] = names[..] else { panic!("{names:?}") };
+            assert!(code.starts_with(&format!("cloth.{hem}(2, ")), "{text}");
+            assert!(
+                sheet.block.contains(&format!("# {hem}(width, ")) || !code.contains("soft_side"),
+                "{text}"
+            );
+            assert!(text.ends_with(&format!("{}{code}", sheet.context)));
+            // The statements before it come first, the comment asks for what follows.
+            let (first, comment) = sheet.context.split_once('\n').unwrap();
+            assert!(first.starts_with("cloth = ") && comment.starts_with("# "), "{text}");
+        }
+        let plain = made(0.0, 1);
+        let document = plain.document(true);
+        let (_, code) = document.text().split_once("# [end]\nimport loom\n\n").unwrap();
+        assert!(
+            code.starts_with(&format!("{before}# ")) && code.ends_with("\ncloth.hem(2, soft_side=3)\n"),
+            "{code}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use inhouse_core::{Error, ErrorKind, Result, files};
+use inhouse_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 /// What a corpus is made from, and how.
@@ -147,12 +147,15 @@ pub struct PartConfig {
     /// Blocks of code alone.
     #[serde(default)]
     pub plain: f64,
+    /// Examples of docstrings below the lines of the APIs that they call, after a comment that says what they do.
+    #[serde(default)]
+    pub example: f64,
 }
 
 impl PartConfig {
     /// The shares in the order of the fields.
-    pub(super) fn shares(&self) -> [f64; 6] {
-        [self.repeats, self.one, self.choice, self.script, self.code, self.plain]
+    pub(super) fn shares(&self) -> [f64; 7] {
+        [self.repeats, self.one, self.choice, self.script, self.code, self.plain, self.example]
     }
 }
 
@@ -160,17 +163,16 @@ impl DataConfig {
     /// The `[data]` part of a TOML file; its other parts are the trainer's.
     ///
     /// # Errors
-    /// The file cannot be read, has no `[data]`, or an unknown or senseless value in it.
+    /// The file cannot be read, has no `[data]`, or an unknown or senseless value in it: file, line where TOML tells it, key and value
+    /// are named.
     pub fn read(path: &Path) -> Result<Self> {
         #[derive(Deserialize)]
         struct File {
             data: DataConfig,
         }
-        let text = files::read_text(path)?;
-        let file: File = toml::from_str(&text)
-            .map_err(|cause| Error::data(path, cause.to_string().trim().replace('\n', " | ")))?;
-        file.data.check()?;
-        Ok(file.data)
+        let File { data } = crate::read_toml(path)?;
+        data.sense().map_err(|what| Error::data(path, what))?;
+        Ok(data)
     }
 
     /// Whether the numbers make sense together.
@@ -178,7 +180,11 @@ impl DataConfig {
     /// # Errors
     /// They do not: what and where is said.
     pub fn check(&self) -> Result<()> {
-        let bad = |what: String| Err(Error::new(ErrorKind::InvalidArgument, format!("[data] {what}")));
+        self.sense().map_err(|what| Error::new(ErrorKind::InvalidArgument, what))
+    }
+
+    fn sense(&self) -> Result<(), String> {
+        let bad = |what: String| Err(format!("[data] {what}"));
         if self.sources.is_none() && self.folders.is_empty() {
             return bad("neither `sources` nor `folders` are given: there is nothing to read".into());
         }
@@ -286,17 +292,20 @@ mod tests {
             std::fs::write(&path, text.replace(from, to)).unwrap();
             DataConfig::read(&path).map_err(|error| error.to_string())
         };
-        assert!(text("0.1 -> 0.2").is_ok());
+        assert_eq!(text("0.1 -> 0.2").unwrap().part[0].shares(), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         for (change, said) in [
             ("0.1 -> 1.5", "noise = 1.5"),
             ("\"full\" -> \"a/b\"", "plain word"),
             ("one = 1.0 -> one = 0.0", "shares"),
             ("row_tokens = 64 -> row_tokens = 4096", "row_tokens = 4096"),
-            ("noise -> nois", "unknown field"),
+            ("noise -> nois", "coder.toml:5: unknown field `nois`"),
+            ("one = 1.0 -> one = \"all\"", "coder.toml:10: invalid type"),
+            ("one = 1.0 -> onee = 1.0", "coder.toml:10: unknown field `onee`"),
+            ("cache = -> cash =", "coder.toml:3: unknown field `cash`"),
             ("[\"a\"] -> []", "nothing to read"),
         ] {
             let error = text(change).unwrap_err();
-            assert!(error.contains(said), "{change}: {error}");
+            assert!(error.contains("coder.toml") && error.contains(said), "{change}: {error}");
         }
     }
 }

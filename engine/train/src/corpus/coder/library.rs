@@ -6,6 +6,7 @@ use inhouse_core::api::ApiKind;
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::parameters::Parameters;
+use super::wording::FUNCTION_WORDS;
 use crate::pairs::{ApiTable, Origin, Pair, prose};
 
 /// A longer line of documentation is seldom needed, and few prompts have room for it.
@@ -79,33 +80,8 @@ impl Shelf {
     }
 }
 
-/// Words that say nothing of what is asked for.
+/// Words beside [`FUNCTION_WORDS`] that say nothing of what is asked for.
 const EMPTY: &[&str] = &[
-    "the",
-    "a",
-    "an",
-    "of",
-    "to",
-    "in",
-    "on",
-    "for",
-    "and",
-    "or",
-    "is",
-    "are",
-    "be",
-    "by",
-    "with",
-    "from",
-    "this",
-    "that",
-    "it",
-    "its",
-    "as",
-    "at",
-    "into",
-    "if",
-    "all",
     "given",
     "specified",
     "using",
@@ -157,7 +133,7 @@ pub(super) fn stems(text: &str) -> FxHashSet<u64> {
     text.split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| word.len() > 1)
         .map(str::to_ascii_lowercase)
-        .filter(|word| !EMPTY.contains(&word.as_str()))
+        .filter(|word| !FUNCTION_WORDS.contains(&word.as_str()) && !EMPTY.contains(&word.as_str()))
         .map(|word| {
             let mut hasher = FxHasher::default();
             stem(&word).hash(&mut hasher);

@@ -78,8 +78,24 @@ pub struct Statistics {
     pub blocks_with_calls: usize,
     /// Those of held-out libraries.
     pub held_out_blocks: usize,
+    /// Of docstrings, where a part asks for their examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<ExampleStatistics>,
     /// Of every part.
     pub parts: BTreeMap<String, PartStatistics>,
+}
+
+/// Examples of docstrings that call a documented API.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExampleStatistics {
+    /// All that were read.
+    pub read: usize,
+    /// Those that are the same as another, or nearly.
+    pub repeated: usize,
+    /// Those that repeat a benchmark.
+    pub overlapping: usize,
+    /// Those that are left, of libraries to learn from.
+    pub training: usize,
 }
 
 /// What one part consists of.
@@ -97,9 +113,9 @@ pub struct PartStatistics {
     pub too_long: usize,
     /// Documents that share words with a benchmark problem and were left out.
     pub overlapping: usize,
-    /// Documents of code in which the library has other names.
+    /// Documents of code, examples included, in which the library has other names.
     pub twins: usize,
-    /// APIs that blocks of code call, and others put beside them.
+    /// APIs that such documents call, and others put beside them.
     pub called_apis: usize,
     /// Those others.
     pub noise_apis: usize,

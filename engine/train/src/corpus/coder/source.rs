@@ -2,12 +2,14 @@
 
 use inhouse_core::Result;
 use rand::Rng;
+use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::blocks::CodeBlock;
 use super::code::Coder;
 use super::config::PartConfig;
 use super::document::{Document, weight};
+use super::examples::Example;
 use super::tasks::{Maker, Size};
 use super::tokenizer::Encoder;
 use crate::pairs::Benchmarks;
@@ -15,7 +17,7 @@ use crate::pairs::Benchmarks;
 /// Bytes of code that one token stands for, at most: longer blocks are not looked at.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
 /// What documents there are, in the order of [`PartConfig::shares`].
-pub(super) const KINDS: [&str; 6] = ["repeats", "one", "choice", "script", "code", "plain"];
+pub(super) const KINDS: [&str; 7] = ["repeats", "one", "choice", "script", "code", "plain", "example"];
 
 /// One document that was made.
 pub(super) struct Made {
@@ -38,6 +40,7 @@ pub(super) struct Source<'a> {
     pub maker: &'a Maker<'a>,
     pub coder: &'a Coder<'a>,
     pub blocks: &'a [CodeBlock],
+    pub examples: &'a [Example],
     /// Chances of the blocks, and of those that call APIs.
     pub chances: Chances,
     pub chances_with_calls: Chances,
@@ -71,6 +74,11 @@ impl Source<'_> {
             "code" if self.coder_merges => return self.merged(part, rng),
             "code" => self.chances_with_calls.draw(rng).and_then(|i| {
                 let sheet = self.coder.sheet(&self.blocks[i], rng)?;
+                code = Some((sheet.n_apis, sheet.n_noise, sheet.is_twin));
+                Some(sheet.document(true))
+            }),
+            "example" => self.examples.choose(rng).and_then(|example| {
+                let sheet = self.coder.example(example, rng)?;
                 code = Some((sheet.n_apis, sheet.n_noise, sheet.is_twin));
                 Some(sheet.document(true))
             }),

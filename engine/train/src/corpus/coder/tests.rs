@@ -45,6 +45,15 @@ fn package(folder: &Path, name: &str, things: &[&str]) {
         ));
     }
     std::fs::write(root.join("jobs.py"), code).unwrap();
+    let mut notes = String::new();
+    for (i, verb) in verbs.iter().enumerate() {
+        notes.push_str(&format!(
+            "def note_{i}():\n    \"\"\"Says how.\n\n    Examples\n    --------\n    \
+             Let us {verb} what the old {name} has on its board {i}:\n\n    \
+             >>> board = list(range({i}))\n    >>> {name}.{name}_{verb}(board, soft=True)\n    [0, 1]\n    \"\"\"\n\n\n"
+        ));
+    }
+    std::fs::write(root.join("notes.py"), notes).unwrap();
 }
 
 fn config(folder: &Path) -> DataConfig {
@@ -55,7 +64,7 @@ fn config(folder: &Path) -> DataConfig {
     let text = format!(
         "folders = [{}]\ncache = {:?}\nout = {:?}\nheld_out = [\"kiln\"]\nvocabulary = 600\nevaluation_tasks = 8\nevaluation_rows = 6\nnoise = 0.5\n\
          [[part]]\nname = \"short\"\ntokens = 4000\nrow_tokens = 160\nrepeats = 0.1\none = 0.5\nscript = 0.4\n\
-         [[part]]\nname = \"full\"\ntokens = 12000\nrow_tokens = 384\nchoice = 0.4\ncode = 0.5\nplain = 0.1\n",
+         [[part]]\nname = \"full\"\ntokens = 12000\nrow_tokens = 384\nchoice = 0.4\ncode = 0.5\nplain = 0.1\nexample = 0.2\n",
         ["loom", "mill", "kiln"].map(|name| format!("{:?}", source.join(name))).join(", "),
         folder.join("cache"),
         folder.join("corpus"),
@@ -215,15 +224,20 @@ fn what_repeats_a_benchmark_is_left_out_and_listed() {
     std::fs::create_dir(&benchmarks).unwrap();
     let row = serde_json::json!({"task_id": "Loom/0", "prompt": "# Do the paint job for loom in step 2\nkept =", "canonical_solution": " x"});
     std::fs::write(benchmarks.join("loom.jsonl"), format!("{row}\n")).unwrap();
+    let other = serde_json::json!({"task_id": "Loom/1", "prompt": "# Let us rinse what the old loom has on its board 8"});
+    std::fs::write(benchmarks.join("other.jsonl"), format!("{other}\n")).unwrap();
     let planted = "Do the paint job for loom in step 2";
     let plain = config(folder.path());
     let before = documents(&plain.out, &build(&plain, &Silent).unwrap());
     assert!(before.iter().any(|text| text.contains("paint job")), "it is there without benchmarks");
+    assert!(before.iter().any(|text| text.contains("loom has on its board 8")), "and so is the example");
     let config = DataConfig { benchmarks: Some(benchmarks), ..plain };
     let found = documents(&config.out, &build(&config, &Silent).unwrap());
-    assert!(found.iter().all(|text| !text.contains(planted)));
+    assert!(found.iter().all(|text| !text.contains(planted) && !text.contains("loom has on its board 8")));
+    assert!(found.iter().any(|text| text.contains("on its board")), "other examples stay");
     let overlap = files::read_text(&config.out.join("overlap.json")).unwrap();
     assert!(overlap.contains("loom:Loom/0") && overlap.contains("paint job"), "{overlap}");
+    assert!(overlap.contains("other:Loom/1"), "{overlap}");
 }
 
 #[test]
@@ -252,4 +266,27 @@ fn rates_of_noise_and_files_merged() {
         at("# [start]") < at("def job_") && merged.rfind("# [start]").unwrap() > at("def job_"),
         "{merged}"
     );
+}
+
+#[test]
+fn examples_of_docstrings_ask_and_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = DataConfig { twins: 0.5, ..config(folder.path()) };
+    let manifest = build(&config, &Silent).unwrap();
+    let text = files::read_text(&config.out.join("statistics.json")).unwrap();
+    let statistics: Statistics = serde_json::from_str(&text).unwrap();
+    let examples = statistics.examples.unwrap();
+    // Those of the library that is held out are read as well.
+    assert_eq!((examples.read, examples.training, examples.overlapping), (36, 24, 0));
+    assert!(statistics.parts["full"].documents["example"] > 5);
+    let card = files::read_text(&config.out.join("card.md")).unwrap();
+    assert!(card.contains("| full | example |") && card.contains("24 are learned from"), "{card}");
+    let found = documents(&config.out, &manifest);
+    let of: Vec<&String> = found.iter().filter(|text| text.contains("board = list(range(")).collect();
+    assert!(!of.is_empty() && of.iter().all(|text| text.starts_with("# [start]\n")));
+    let own = of.iter().find(|text| text.contains("import mill\n\n")).unwrap();
+    let lines: Vec<&str> = own.split_once("import mill\n\n").unwrap().1.lines().collect();
+    let call = lines.iter().position(|line| line.starts_with("mill.mill_")).unwrap();
+    assert!(lines[0].starts_with("# ") && lines[call].ends_with("(board, soft=True)"), "{own}");
+    assert!(of.iter().any(|text| !text.contains("mill_") && !text.contains("loom_")), "some are twins");
 }

@@ -11,36 +11,13 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::Split;
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
+use super::wording::FUNCTION_WORDS;
+
 /// The token between documents, number 0.
 pub const END: &str = "<|endoftext|>";
-/// Words that get a token with the space before them: they seldom begin a name, so that nobody has to copy them from a place with a
-/// space to one without.
+/// Words that get a token with the space before them, after [`FUNCTION_WORDS`]: they seldom begin a name, so that nobody has to copy
+/// them from a place with a space to one without.
 const WITH_SPACE: &[&str] = &[
-    "the",
-    "a",
-    "an",
-    "of",
-    "to",
-    "in",
-    "on",
-    "for",
-    "and",
-    "or",
-    "is",
-    "are",
-    "be",
-    "by",
-    "with",
-    "from",
-    "this",
-    "that",
-    "it",
-    "its",
-    "as",
-    "at",
-    "into",
-    "if",
-    "all",
     "which",
     "when",
     "not",
@@ -138,7 +115,8 @@ fn failed(cause: impl std::fmt::Display) -> Error {
 /// # Errors
 /// The trainer fails.
 pub(super) fn train(texts: &[String], vocabulary: usize) -> Result<Tokenizer> {
-    let with_space = WITH_SPACE.len().min(vocabulary / 8);
+    let words = || FUNCTION_WORDS.iter().chain(WITH_SPACE);
+    let with_space = words().count().min(vocabulary / 8);
     let byte_level = ByteLevel::new(false, true, true);
     let apart = Split::new(
         tokenizers::pre_tokenizers::split::SplitPattern::Regex("^\u{120}(?=[^\u{120}\u{10a}])".into()),
@@ -163,7 +141,7 @@ pub(super) fn train(texts: &[String], vocabulary: usize) -> Result<Tokenizer> {
         serde_json::from_str(&learner.to_string(false).map_err(failed)?).map_err(failed)?;
     let model = &mut tree["model"];
     let mut added = 0;
-    for bare in WITH_SPACE {
+    for bare in words() {
         if added == with_space {
             break;
         }

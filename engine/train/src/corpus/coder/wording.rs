@@ -4,8 +4,13 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use rustc_hash::FxHashMap;
 
-use super::library::Api;
 use crate::pairs::{ask, vary};
+
+/// The commonest words of English, which carry no meaning by themselves. Their order is that of their tokens.
+pub(super) const FUNCTION_WORDS: &[&str] = &[
+    "the", "a", "an", "of", "to", "in", "on", "for", "and", "or", "is", "are", "be", "by", "with", "from",
+    "this", "that", "it", "its", "as", "at", "into", "if", "all",
+];
 
 /// How far a comment may be from the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,16 +21,17 @@ pub(super) enum Distance {
     Any,
 }
 
-/// The sentence for which a comment asks with `api`; names are not exchanged yet.
-pub(super) fn wish(api: &Api, distance: Distance, rng: &mut impl Rng) -> String {
+/// The sentence with which a comment asks for an API of this description, of which `queries` were said too; names are not exchanged
+/// yet.
+pub(super) fn wish(description: &str, queries: &[String], distance: Distance, rng: &mut impl Rng) -> String {
     let roll: f64 = rng.random();
-    let description = api.description.trim_end_matches('.');
+    let description = description.trim_end_matches('.');
     let text = if distance == Distance::Near || roll < 0.35 {
         if rng.random_bool(0.6) { ask(description, rng) } else { description.to_owned() }
-    } else if roll < 0.7 || api.queries.is_empty() {
+    } else if roll < 0.7 || queries.is_empty() {
         shortened(&vary(&ask(description, rng), 0.6, rng), rng)
     } else {
-        match api.queries.choose(rng) {
+        match queries.choose(rng) {
             Some(query) => vary(query, 0.15, rng),
             None => description.to_owned(),
         }

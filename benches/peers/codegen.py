@@ -1,14 +1,11 @@
-"""A CodeGen-shaped decoder with only what training needs.
+"""A CodeGen-shaped decoder in PyTorch with only what training needs: the peer of coder.py.
 
-The parameters carry the names, shapes and row order of transformers'
-CodeGenForCausalLM (transformers 4.36, models/codegen/modeling_codegen.py), so a
-state dict moves between the two without change; `check_parity` proves that the
-logits agree. It differs in cost alone: whole documents are packed in a row under a
-block-diagonal mask, the rotary tables are made once, and dropout and caches are absent.
+The parameters carry the names, shapes and row order of transformers' CodeGenForCausalLM (transformers 4.36,
+models/codegen/modeling_codegen.py). It differs in cost alone: the rotary tables are made once, and dropout and caches are absent.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -31,28 +28,6 @@ class Shape:
     @property
     def head_dim(self):
         return self.n_embd // self.n_head
-
-    def config(self, eos):
-        """The dictionary that becomes config.json."""
-        return {
-            **asdict(self),
-            "architectures": ["CodeGenForCausalLM"],
-            "model_type": "codegen",
-            "activation_function": "gelu_new",
-            "attn_pdrop": 0.0,
-            "embd_pdrop": 0.0,
-            "resid_pdrop": 0.0,
-            "n_ctx": self.n_positions,
-            "n_inner": None,
-            "layer_norm_epsilon": 1e-5,
-            "initializer_range": 0.02,
-            "tie_word_embeddings": False,
-            "tokenizer_class": "GPT2Tokenizer",
-            "bos_token_id": eos,
-            "eos_token_id": eos,
-            "torch_dtype": "float32",
-            "use_cache": True,
-        }
 
 
 def qkv_rows(shape, head):
@@ -203,20 +178,3 @@ class CodeGen(nn.Module):
         each = F.cross_entropy(self.lm_head(hidden[used]), target[used], reduction="none")
         weight = weight[used]
         return (each * weight).sum() / weight.sum(), each.detach(), weight
-
-
-def check_parity(model, eos, tolerance=1e-3):
-    """Largest logit difference from transformers' CodeGenForCausalLM on random ids; raises above `tolerance`."""
-    from transformers import CodeGenConfig, CodeGenForCausalLM
-
-    peer = CodeGenForCausalLM(CodeGenConfig(**model.shape.config(eos))).eval()
-    missing, unexpected = peer.load_state_dict(model.state_dict(), strict=False)
-    unknown = [name for name in missing if "causal_mask" not in name]
-    if unknown or unexpected:
-        raise ValueError(f"state dict does not fit CodeGenForCausalLM: missing {unknown}, unexpected {unexpected}")
-    ids = torch.randint(0, model.shape.vocab_size, (2, 48), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        difference = (peer(ids).logits - model(ids)).abs().max().item()
-    if difference > tolerance:
-        raise ValueError(f"logits differ from transformers by {difference:.2e}")
-    return difference
