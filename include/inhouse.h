@@ -1177,8 +1177,9 @@ int32_t inhouse_cancel_is_set(const struct inhouse_cancel *cancel);
 inhouse_status inhouse_cancel_free(struct inhouse_cancel *cancel);
 
 /**
- * Loads a text encoder: a Hugging Face folder (by candle) or a GGUF file (by llama.cpp) of a BERT model. An index finds its
- * encoder by itself (`encoder` of inhouse_index_params and inhouse_engine_params): this is for vectors of the host's own.
+ * Loads a text encoder of a BERT model: a GGUF file (of Q8_0 by any build, else by llama.cpp) or a Hugging Face folder (by
+ * candle). An index finds its encoder by itself (`encoder` of inhouse_index_params and inhouse_engine_params): this is for
+ * vectors of the host's own.
  *
  * Ownership: the host owns `*out` and frees it with inhouse_encoder_free(). `path` is copied.
  * Threads: any. It reads files and may take seconds: not for a user interface's thread.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Encoding texts on one core: our GGUF encoder (llama.cpp, Q8_0) against onnxruntime (int8) on the same MiniLM weights:
+"""Encoding texts on one core: our encoder of GGUF files (Q8_0) against onnxruntime (int8) on the same MiniLM weights:
 
     encode.py PYTHON HF_FOLDER GGUF TEXTS [--index DIR] [--rounds 7] [--batches 1,64]
 

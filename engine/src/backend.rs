@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use inhouse_core::decode::Model;
 use inhouse_core::encode::TextEncoder;
-use inhouse_core::{Error, Result};
+use inhouse_core::{Error, ErrorKind, Result};
 
 /// Which backend runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,13 +64,23 @@ pub(crate) fn load(path: &Path, backend: Backend, gpu_layers: u32) -> Result<Arc
     }
 }
 
-/// Loads the text encoder at `path`: candle runs folders, llama.cpp files.
+/// Loads the text encoder at `path`. Of its own accord candle runs folders, and core the files that it can; llama.cpp the others.
 ///
 /// # Errors
 /// As [`load`].
-pub(crate) fn load_encoder(path: &Path) -> Result<Arc<dyn TextEncoder>> {
+pub(crate) fn load_encoder(path: &Path, backend: Backend) -> Result<Arc<dyn TextEncoder>> {
     let meta = std::fs::metadata(path).map_err(|cause| Error::io("open encoder", path, cause))?;
-    if meta.is_dir() { load_candle_encoder(path) } else { load_llama_encoder(path) }
+    match backend {
+        Backend::Candle => load_candle_encoder(path),
+        Backend::Llama => load_llama_encoder(path),
+        Backend::Auto if meta.is_dir() => load_candle_encoder(path),
+        Backend::Auto => match inhouse_core::bert::load_encoder(path) {
+            Err(error) if error.kind() == ErrorKind::Unsupported && cfg!(feature = "llama") => {
+                load_llama_encoder(path)
+            }
+            loaded => loaded,
+        },
+    }
 }
 
 #[cfg(feature = "llama")]
@@ -121,7 +131,7 @@ fn load_candle(path: &Path, _gpu_layers: u32) -> Result<Arc<dyn Model>> {
 #[cfg(not(all(feature = "llama", feature = "candle")))]
 fn missing(path: &Path, backend: &str, feature: &str) -> Error {
     Error::new(
-        inhouse_core::ErrorKind::Unsupported,
+        ErrorKind::Unsupported,
         format!(
             "{}: needs the {backend} backend, which this build lacks (build with `--features {feature}`)",
             path.display()

@@ -7,7 +7,7 @@ use inhouse_core::Result;
 use inhouse_core::encode::TextEncoder;
 use inhouse_core::index::{Index, IndexEncoder};
 
-use crate::backend;
+use crate::backend::{self, Backend};
 
 /// Which encoder an index is searched with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,12 +23,21 @@ pub enum EncoderChoice {
     At(PathBuf),
 }
 
-/// Loads a text encoder: a Hugging Face folder (by the candle backend) or a GGUF file (by llama.cpp).
+/// Loads a text encoder: a Hugging Face folder (by the candle backend) or a GGUF file ([`inhouse_core::bert`] runs a BERT of Q8_0
+/// without a backend, llama.cpp the others).
 ///
 /// # Errors
 /// Nothing at `path`, a backend that this build lacks, or a file that is no encoder or damaged.
 pub fn load_encoder(path: &Path) -> Result<Arc<dyn TextEncoder>> {
-    backend::load_encoder(path)
+    load_encoder_on(path, Backend::Auto)
+}
+
+/// The same on a backend of the caller's choice.
+///
+/// # Errors
+/// As [`load_encoder`].
+pub fn load_encoder_on(path: &Path, backend: Backend) -> Result<Arc<dyn TextEncoder>> {
+    backend::load_encoder(path, backend)
 }
 
 /// The encoder at `path` for building an index.

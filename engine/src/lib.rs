@@ -31,7 +31,9 @@ mod worker;
 
 pub use asked::Chat;
 pub use backend::{Backend, available_backends};
-pub use encoder::{EncoderChoice, encoder_for_update, index_encoder, load_encoder, open_index};
+pub use encoder::{
+    EncoderChoice, encoder_for_update, index_encoder, load_encoder, load_encoder_on, open_index,
+};
 pub use engine::{Engine, EngineOptions, MAX_THREADS};
 pub use inhouse_core::constrain::{ApiReport, ConstraintStatistics};
 pub use inhouse_core::decode::{

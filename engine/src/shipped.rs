@@ -14,13 +14,20 @@ struct Shipped {
     variable: &'static str,
     /// Its folder in `models` of the checkout; the file has the same name and `.gguf`.
     name: &'static str,
+    /// Whether only llama.cpp runs it.
+    needs_llama: bool,
 }
 
-const RETRIEVER: Shipped =
-    Shipped { what: "retriever", variable: "INHOUSE_RETRIEVER", name: "inhouse-retriever" };
-const CODER: Shipped = Shipped { what: "code model", variable: "INHOUSE_CODER", name: "inhouse-coder" };
+const RETRIEVER: Shipped = Shipped {
+    what: "retriever",
+    variable: "INHOUSE_RETRIEVER",
+    name: "inhouse-retriever",
+    needs_llama: false,
+};
+const CODER: Shipped =
+    Shipped { what: "code model", variable: "INHOUSE_CODER", name: "inhouse-coder", needs_llama: true };
 
-/// The project's own retriever, where this build can run it: what `INHOUSE_RETRIEVER` names (nothing: none); else
+/// The project's own retriever: what `INHOUSE_RETRIEVER` names (nothing: none); else
 /// `inhouse-retriever.gguf` beside the library or executable that holds this code, in `../share/inhouse` from there, as
 /// `make install` leaves it, or in `models/inhouse-retriever` of the checkout that it was built in.
 ///
@@ -41,7 +48,7 @@ pub fn shipped_coder() -> Result<Option<PathBuf>> {
 
 impl Shipped {
     fn find(&self) -> Result<Option<PathBuf>> {
-        let Self { what, variable, name } = self;
+        let Self { what, variable, name, needs_llama } = self;
         if let Some(named) = std::env::var_os(variable) {
             if named.is_empty() {
                 return Ok(None);
@@ -52,7 +59,7 @@ impl Shipped {
                 Err(cause) => Err(Error::io(&format!("open the {what} that {variable} names"), &path, cause)),
             };
         }
-        if !backend::available_backends().contains(&"llama.cpp") {
+        if *needs_llama && !backend::available_backends().contains(&"llama.cpp") {
             return Ok(None);
         }
         let beside = |folder: &PathBuf| {

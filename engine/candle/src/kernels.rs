@@ -8,20 +8,10 @@ use std::ops::Deref;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail,
 };
+use inhouse_core::vector::{erf, exp, vectorized};
 use rayon::prelude::*;
 
 use crate::cpu::rows::RowNorm;
-
-/// Runs `work` with the widest instructions that the processor has of those known here. What `work` calls must be inlined
-/// into it.
-#[inline]
-pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
-        return simd.vectorize(work);
-    }
-    work()
-}
 
 /// The elements of a contiguous f32 tensor.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -50,48 +40,6 @@ impl Values<'_> {
             _ => bail!("expected a tensor on the CPU"),
         }
     }
-}
-
-/// e^x, to a few units in the last place, of parts that compilers turn into vector instructions; 0 and not a denormal far below.
-#[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
-    // 1.5 * 2^23: adding it rounds to a whole number, which then stands in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts, so that the difference is exact.
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.3, 88.3);
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
-    let whole = rounded - ROUND;
-    let rest = x - whole * LN2_HIGH - whole * LN2_LOW;
-    let series = 1.987_569_1e-4;
-    let series = series * rest + 1.398_199_9e-3;
-    let series = series * rest + 8.333_452e-3;
-    let series = series * rest + 4.166_579_6e-2;
-    let series = series * rest + 1.666_666_5e-1;
-    let series = series * rest + 0.5;
-    let series = series * rest * rest + rest + 1.0;
-    series * f32::from_bits(rounded.to_bits().wrapping_add(127).wrapping_shl(23))
-}
-
-/// The error function as a quotient of polynomials, to 4e-7 (Eigen's `generic_fast_erf_float`).
-#[inline(always)]
-fn erf(x: f32) -> f32 {
-    let x = x.clamp(-4.0, 4.0);
-    let square = x * x;
-    let top = -2.726_142_3e-10;
-    let top = top * square + 2.770_681_4e-8;
-    let top = top * square - 2.101_024e-6;
-    let top = top * square - 5.692_506_4e-5;
-    let top = top * square - 7.349_906_3e-4;
-    let top = top * square - 2.954_6e-3;
-    let top = top * square - 1.609_603_3e-2;
-    let bottom = -1.456_607_2e-5;
-    let bottom = bottom * square - 2.133_740_6e-4;
-    let bottom = bottom * square - 1.682_827e-3;
-    let bottom = bottom * square - 7.373_329_2e-3;
-    let bottom = bottom * square - 1.426_473_9e-2;
-    x * top / bottom
 }
 
 /// Elements that a thread takes at a time.
@@ -205,22 +153,6 @@ impl CustomOp2 for AddBias {
 /// Layer norm over the last dimension.
 pub(crate) struct LayerNorm {
     pub epsilon: f32,
-}
-
-/// Sums that are kept apart, so that additions need not wait for each other.
-const LANES: usize = 16;
-
-/// The sum of `n` numbers.
-#[inline(always)]
-pub(crate) fn lane_sum(values: impl Fn(usize) -> f32, n: usize) -> f32 {
-    let mut sums = [0f32; LANES];
-    let whole = n - n % LANES;
-    for begin in (0..whole).step_by(LANES) {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            *sum += values(begin + lane);
-        }
-    }
-    (whole..n).fold(sums.iter().sum(), |total, i| total + values(i))
 }
 
 impl CustomOp3 for LayerNorm {

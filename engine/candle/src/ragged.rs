@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor, bail};
+use inhouse_core::vector::{exp, vectorized};
 use rayon::prelude::*;
 
-use crate::kernels::{self, exp, vectorized};
+use crate::kernels;
 use crate::ops::Ops;
 
 /// Below this many numbers a second thread costs more than it saves.

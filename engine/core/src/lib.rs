@@ -6,10 +6,11 @@
 //! Reading order: [`api`] (the documentation record) -> [`docs`] (Python source to records) -> [`index`]
 //! (records on disk, searched) -> [`prompt`] (records in front of a context; [`chat`] for instruction models) -> [`decode`]
 //! (tokens out of a model) -> [`constrain`] (only names that the documentation has in what is decoded). [`encode`] is what a
-//! text encoder is to the index. [`gguf`] is the container of models that
-//! both the converter and the llama.cpp backend read.
+//! text encoder is to the index, [`bert`] the one that needs no backend. [`gguf`] is the container of models that it, the converter
+//! and the llama.cpp backend read.
 
 pub mod api;
+pub mod bert;
 pub mod chat;
 pub mod constrain;
 pub mod decode;
@@ -23,6 +24,7 @@ pub mod index;
 pub mod installation;
 pub mod progress;
 pub mod prompt;
+pub mod vector;
 
 pub use api::ApiDoc;
 pub use error::{Error, ErrorKind, Result};

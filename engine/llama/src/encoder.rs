@@ -7,9 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use inhouse_core::decode::{CancelToken, TokenId};
-use inhouse_core::encode::{self, EncoderInfo, Role, TextEncoder, Vectors};
-use inhouse_core::gguf::{self, Value};
-use inhouse_core::{Error, ErrorKind, Fingerprint, Result};
+use inhouse_core::encode::{self, EncoderInfo, FileSettings, Role, TextEncoder, Vectors};
+use inhouse_core::{Error, ErrorKind, Result, gguf};
 
 use crate::LoadOptions;
 use crate::gguf::validate;
@@ -21,15 +20,10 @@ const PASS_TOKENS: usize = 128;
 /// Texts of one pass.
 const PASS_TEXTS: usize = 64;
 
-/// `llama_pooling_type`.
-const MEAN: u32 = 1;
-const CLS: u32 = 2;
-
 /// Loads a text encoder from a GGUF file after validating it.
 ///
 /// # Errors
-/// As [`validate`]; also when the model is none of `bert`, the file says nothing of pooling or names another than mean and CLS
-/// ([`ErrorKind::Unsupported`]), or llama.cpp refuses it ([`ErrorKind::Backend`]).
+/// As [`validate`] and [`FileSettings::read`]; also when the model is none of `bert` ([`ErrorKind::Unsupported`]), or llama.cpp refuses it ([`ErrorKind::Backend`]).
 pub fn load_encoder(path: &Path, options: &LoadOptions) -> Result<Arc<dyn TextEncoder>> {
     let summary = validate(path)?;
     let unsupported =
@@ -39,41 +33,12 @@ pub fn load_encoder(path: &Path, options: &LoadOptions) -> Result<Arc<dyn TextEn
         return Err(unsupported(what));
     }
     let header = gguf::read(path)?;
-    let pooling = match header.get("bert.pooling_type") {
-        Some(Value::U32(pooling @ (MEAN | CLS))) => *pooling,
-        Some(other) => {
-            return Err(unsupported(format!(
-                "`bert.pooling_type` is {other:?} (supported: 1, mean, and 2, CLS)"
-            )));
-        }
-        None => {
-            return Err(unsupported(
-                "`bert.pooling_type` is missing: nothing says how vectors are pooled".into(),
-            ));
-        }
-    };
-    let normalized = match header.get("inhouse.encoder.normalize") {
-        Some(Value::Bool(normalize)) => *normalize,
-        // Files of other converters do not say; whoever uses them divides by the length.
-        _ => true,
-    };
-    let max_tokens = match header.get("inhouse.encoder.max_tokens") {
-        Some(Value::U32(most)) => (*most as usize).clamp(3, summary.context_length.max(3)),
-        _ => summary.context_length,
-    };
-    let fingerprint = match header.text("inhouse.encoder.fingerprint") {
-        Some(fingerprint) => fingerprint.to_owned(),
-        None => {
-            let mut fingerprint = Fingerprint::default();
-            fingerprint.add_file(path)?;
-            fingerprint.finish()
-        }
-    };
+    let settings = FileSettings::read(path, &header, summary.context_length)?;
     let handle = Arc::new(ModelHandle::load(path, options.gpu_layers, options.mmap)?);
     let Some(wrapping) = handle.encoder_wrapping() else {
         return Err(Error::data(path, "the vocabulary names no tokens to stand around a text"));
     };
-    let pass_tokens = PASS_TOKENS.max(max_tokens);
+    let pass_tokens = PASS_TOKENS.max(settings.max_tokens);
     let context = Context::new(
         Arc::clone(&handle),
         ContextOptions {
@@ -87,17 +52,16 @@ pub fn load_encoder(path: &Path, options: &LoadOptions) -> Result<Arc<dyn TextEn
             states: true,
         },
     )?;
-    let file_name = || path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let info = EncoderInfo {
         architecture: summary.architecture,
-        name: if summary.name.is_empty() { file_name() } else { summary.name },
-        fingerprint,
+        name: settings.name.clone(),
+        fingerprint: settings.fingerprint.clone(),
         dim: summary.n_embd,
-        max_tokens,
-        normalized,
+        max_tokens: settings.max_tokens,
+        normalized: settings.normalized,
         backend: "llama.cpp",
     };
-    Ok(Arc::new(LlamaEncoder { info, handle, wrapping, pooling, pass_tokens, context: Mutex::new(context) }))
+    Ok(Arc::new(LlamaEncoder { info, handle, wrapping, settings, pass_tokens, context: Mutex::new(context) }))
 }
 
 struct LlamaEncoder {
@@ -105,7 +69,7 @@ struct LlamaEncoder {
     handle: Arc<ModelHandle>,
     /// What stands before and after a text.
     wrapping: (TokenId, TokenId),
-    pooling: u32,
+    settings: FileSettings,
     pass_tokens: usize,
     context: Mutex<Context>,
 }
@@ -119,19 +83,6 @@ impl LlamaEncoder {
         tokens.truncate(self.info.max_tokens - 1);
         tokens.push(self.wrapping.1);
         Ok(tokens)
-    }
-
-    /// The vector of a text out of its tokens' states.
-    fn pool(&self, states: &[f32], out: &mut [f32]) {
-        let n = states.len() / out.len();
-        let rows = if self.pooling == CLS { 1 } else { n };
-        for row in states.chunks_exact(out.len()).take(rows) {
-            out.iter_mut().zip(row).for_each(|(out, value)| *out += value / rows as f32);
-        }
-        if self.info.normalized {
-            let length = (out.iter().map(|value| value * value).sum::<f32>() + 1e-24).sqrt();
-            out.iter_mut().for_each(|value| *value /= length);
-        }
     }
 }
 
@@ -180,7 +131,7 @@ impl TextEncoder for LlamaEncoder {
             let mut begin = 0;
             for &i in &pass {
                 let end = begin + lengths[i] * dim;
-                self.pool(&states[begin..end], &mut values[i * dim..][..dim]);
+                self.settings.pool(&states[begin..end], &mut values[i * dim..][..dim]);
                 begin = end;
             }
         }

@@ -3,10 +3,10 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
+use inhouse_core::vector::exp;
 use rayon::prelude::*;
 
 use super::{Element, PIECE, contiguous, dispatch, takes};
-use crate::kernels::exp;
 use crate::ops::Activation;
 
 /// `function` of every number of `x`, where it is one that has a kernel here.

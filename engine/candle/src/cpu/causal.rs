@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
+use inhouse_core::vector::{exp, vectorized};
 use rayon::prelude::*;
 
 use super::product::{Target, View, multiply};
-use crate::kernels::{exp, vectorized};
 
 /// Queries that are looked at together.
 const TALL: usize = 48;

@@ -13,6 +13,7 @@ pub(crate) mod rows;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 use half::{bf16, f16};
+use inhouse_core::vector::widen_f16;
 use pulp::{Arch, Simd, WithSimd};
 
 pub(crate) use activation::activate;
@@ -61,17 +62,6 @@ impl Element for f16 {
     fn narrow(value: f32) -> Self {
         Self::from_f32(value)
     }
-}
-
-/// An IEEE half as f32: the exponent's bias grows from 15 to 127.
-#[inline(always)]
-fn widen_f16(half: u16) -> f32 {
-    const TWO_TO_112: f32 = f32::from_bits((127 + 112) << 23);
-    let (sign, rest) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff) << 13);
-    let scaled = (f32::from_bits(rest) * TWO_TO_112).to_bits();
-    // The largest exponent is infinity and what is no number.
-    let bits = if rest >= 0x1f << 23 { rest | 0x7f80_0000 } else { scaled };
-    f32::from_bits(sign | bits)
 }
 
 impl Element for bf16 {

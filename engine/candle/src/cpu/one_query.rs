@@ -5,12 +5,12 @@
 
 use candle_core::{DType, Device, Layout, Result, Storage, Tensor, bail};
 use half::{bf16, f16};
+use inhouse_core::vector::exp;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{Element, PIECE, dispatch, dots, multiply_add, on_cpu, takes};
 use crate::cache::KeyValue;
-use crate::kernels::exp;
 
 /// Below this many numbers of keys and values a second thread costs more than it saves.
 const MIN_PARALLEL: usize = 1 << 15;

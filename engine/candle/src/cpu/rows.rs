@@ -1,9 +1,10 @@
 //! What training does to each row of a matrix by itself: layer norm, tanh-GELU, rotation, cross-entropy, each with its backward pass
 //! in place.
 
+use inhouse_core::vector::{exp, lane_sum, vectorized};
 use rayon::prelude::*;
 
-use crate::kernels::{exp, lane_sum, piece, sum_of_rows, vectorized};
+use crate::kernels::{piece, sum_of_rows};
 
 /// Adds the columns' sums of `matrix [rows, sum.len()]` to `sum`.
 pub(crate) fn add_rows(sum: &mut [f32], matrix: &[f32]) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+pub use inhouse_core::encode::Pooling;
 use inhouse_core::{Error, ErrorKind, Result, files};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,16 +12,6 @@ use crate::bert;
 /// The file of [`EncoderSettings`] in a folder.
 pub const SETTINGS_FILE: &str = "inhouse_encoder.json";
 const VERSION: u32 = 1;
-
-/// How the states of a text's tokens become its vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pooling {
-    /// The state of the first token.
-    Cls,
-    /// The mean of all states.
-    Mean,
-}
 
 /// Whether queries and documents are read by one network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

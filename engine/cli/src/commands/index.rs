@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
                 None => {
                     let retriever = inhouse::shipped_retriever()?;
                     if retriever.is_none() {
-                        let what = "no retriever is installed or can run in this build: the index is searched by words alone";
+                        let what = "no retriever is installed: the index is searched by words alone";
                         progress.note(what);
                     }
                     retriever.map(|path| inhouse::index_encoder(&path)).transpose()?

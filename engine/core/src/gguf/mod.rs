@@ -1,8 +1,8 @@
 //! The GGUF format (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>): typed metadata, then tensors.
 //!
 //! [`read`] takes in everything before the tensors' bytes and checks every length and extent against the file; [`Writer`]
-//! writes a file front to back. Neither knows what the keys mean: that is the validation of inhouse-llama and the
-//! converter. The order of tensors and what is allowed follows `gguf.cpp` of the llama.cpp that llama-cpp-sys-2 bundles.
+//! writes a file front to back. Neither knows what the keys mean: that is [`crate::bert`], the validation of
+//! inhouse-llama and the converter. The order of tensors and what is allowed follows `gguf.cpp` of the llama.cpp that llama-cpp-sys-2 bundles.
 
 mod read;
 mod types;

@@ -10,6 +10,7 @@
 use std::path::Path;
 
 use super::section_file::{FileEntry, SectionFile, SectionWriter};
+use crate::vector::vectorized;
 use crate::{Error, ErrorKind, Result};
 
 const KIND: [u8; 4] = *b"DENS";
@@ -228,17 +229,6 @@ impl QueryCode {
         let codes = vector.iter().map(|value| (value / scale).round().clamp(-most, most) as i16).collect();
         Ok(Self { scale, codes })
     }
-}
-
-/// Runs `work` with the widest instructions that the processor has of those known here. It must be inlined into this, which the
-/// compiler does of itself for the smallest alone: closures and what they call are marked `#[inline(always)]`.
-#[inline(always)]
-pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
-        return simd.vectorize(work);
-    }
-    work()
 }
 
 /// Has the processor fetch `bytes`, which will be read soon: a scan that waits for each line of them takes several times as long.

@@ -1,7 +1,7 @@
 //! Lists of neighbouring vectors: k-means in two levels (Lloyd's algorithm, "Least squares quantization in PCM", 1982), so that
 //! a vector is compared with about four times the root of the number of lists.
 
-use super::super::dense::vectorized;
+use crate::vector::vectorized;
 
 const ITERATIONS: usize = 8;
 /// Neighbouring groups whose lists a vector is compared with.

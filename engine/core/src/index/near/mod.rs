@@ -24,9 +24,10 @@ use clusters::{Clusters, Points, dot};
 use rotation::Rotation;
 use scan::{BLOCK, Kernel, Table, block_bytes, put_signs};
 
-use super::dense::{Code, Dense, QueryCode, add_scores, prefetch, vectorized};
+use super::dense::{Code, Dense, QueryCode, add_scores, prefetch};
 use super::section_file::{FileEntry, SectionFile, SectionWriter, u32_at};
 use crate::Result;
+use crate::vector::vectorized;
 
 const KIND: [u8; 4] = *b"NEAR";
 const VERSION: u32 = 2;

@@ -1,7 +1,11 @@
 //! Texts as vectors: what a text encoder is, whichever backend computes it.
 
+mod settings;
+
 use crate::Result;
 use crate::decode::CancelToken;
+
+pub use settings::{FileSettings, Pooling};
 
 /// Which side of retrieval a text stands on. A model may have an encoder for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,7 +31,7 @@ pub struct EncoderInfo {
     pub max_tokens: usize,
     /// Whether vectors have length 1.
     pub normalized: bool,
-    /// `candle` or `llama.cpp`.
+    /// `inhouse` (the encoder of this crate, [`crate::bert`]), `candle` or `llama.cpp`.
     pub backend: &'static str,
 }
 
