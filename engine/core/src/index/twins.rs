@@ -22,10 +22,10 @@ pub(super) struct Offer {
     pub classes: Vec<String>,
 }
 
-/// How many names must be ranked so that twins among the `k` best are seen: each offer hides one at most, as a rule, and a few more
-/// let a function take the place of a class a little above it. The same number for all small `k`, so that they agree.
+/// How many names must be ranked so that `k` are left, since an offer hides one other as a rule. The same number for all small
+/// `k`, so that their answers begin alike.
 pub(super) fn names_to_rank(k: usize) -> usize {
-    k.saturating_mul(2).max(16)
+    k.saturating_mul(2).max(10)
 }
 
 /// The `k` first of the `ranked` names, twins once.
