@@ -115,6 +115,38 @@ fn records_of_one_name_are_one_hit() {
 }
 
 #[test]
+fn a_class_and_its_function_are_one_hit() {
+    let folds = "Folds the edges of a rug.";
+    let (_dir, index) = built(&[
+        api("loom.EdgeFolder", "(rug)", folds),
+        api("loom.Rug.tuck", "()", folds),
+        api("loom.Rug.hem", "()", folds),
+        ApiDoc { kind: Some(ApiKind::Property), ..api("loom.Rug.edges_folded", "", folds) },
+        // another library's is its own
+        api("mill.Edge", "(rug)", folds),
+        api("loom.Rug.undescribed", "(rug)", ""),
+        api("loom.Rugs", "(rug)", ""),
+    ]);
+    // The class answers better, by its name; what is called stands for it.
+    let hits = search(&index, "fold edge", 7);
+    let edge = hits.iter().position(|hit| hit.api.name == "hem").unwrap();
+    assert_eq!(hits[edge].also, ["loom.EdgeFolder"]);
+    let mut found = names(&hits);
+    found.sort_unstable();
+    assert_eq!(found, ["Edge", "edges_folded", "hem", "tuck"]);
+    assert!(hits.windows(2).all(|pair| pair[0].score >= pair[1].score), "{hits:?}");
+    assert_eq!(hits.iter().map(|hit| hit.rank).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    for k in 1..=3 {
+        assert_eq!(names(&search(&index, "fold edge", k)), names(&hits)[..k]);
+    }
+    // Without descriptions nothing says that they belong together.
+    let hits = search(&index, "rug", 9);
+    assert!(names(&hits).contains(&"undescribed") && names(&hits).contains(&"Rugs"), "{:?}", names(&hits));
+    // It is still found by its name.
+    assert_eq!(index.find("EdgeFolder").unwrap().len(), 1);
+}
+
+#[test]
 fn equal_scores_are_ordered_by_name_whatever_k() {
     let mut apis: Vec<ApiDoc> =
         (0..50).map(|i| api(&format!("lib.f{}", (b'a' + i % 25) as char), "", "Sorts.")).collect();

@@ -34,6 +34,7 @@ mod reader;
 mod records;
 mod section_file;
 mod segment;
+mod twins;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,6 +165,7 @@ pub struct Hit {
     pub score: f32,
     /// How probably it is one that the task needs, from 0 to 1: below some bound it is better to offer none.
     pub confidence: f32,
-    /// Qualified names of other records of the same bare name, sorted, at most [`MAX_ALSO`].
+    /// Qualified names of other records of the same bare name, and of classes with the description of this function, sorted, at
+    /// most [`MAX_ALSO`].
     pub also: Vec<String>,
 }

@@ -11,6 +11,7 @@ use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
 use super::ranking::{Corpus, Place, Scored, found, query_terms};
 use super::records::Records;
 use super::segment::Segment;
+use super::twins::{self, Offer};
 use super::{ApiId, EncoderEntry, Hit, IndexInfo, MAX_ALSO, MAX_QUERY_BYTES, Query};
 use crate::encode::TextEncoder;
 use crate::{ApiDoc, Error, ErrorKind, Result};
@@ -182,7 +183,8 @@ impl Index {
     }
 
     /// The `k` API names that answer `query` best, best first. Records of the same bare name are one hit: the best of
-    /// them, with the others in [`Hit::also`]. Without an encoder, fewer than `k` where fewer share a word with the query. The same index
+    /// them, with the others in [`Hit::also`]. So are a class and the function or method with the class's very description,
+    /// by the function's name, where both are found among the best. Without an encoder, fewer than `k` where fewer share a word with the query. The same index
     /// and query always give the same hits; equal scores are ordered by name.
     ///
     /// # Errors
@@ -202,11 +204,13 @@ impl Index {
         let terms = query_terms(&query.text);
         let vector = self.encoder.as_ref().map(|encoder| fusion::vector_of(encoder.as_ref(), &query.text));
         let vector = vector.transpose()?;
+        let names = twins::names_to_rank(k);
         let (ranked, confidence) = match k <= MOST_OF_LARGE && self.is_large(vector.is_some()) {
-            true => self.search_large(&terms, vector.as_deref(), k)?,
-            false => self.search_all(&terms, vector.as_deref(), k)?,
+            true => self.search_large(&terms, vector.as_deref(), names)?,
+            false => self.search_all(&terms, vector.as_deref(), names)?,
         };
-        (1..).zip(ranked).map(|(rank, scored)| self.hit(rank, scored, &confidence)).collect()
+        let offers = twins::offers(&self.segments, ranked, k)?;
+        (1..).zip(offers).map(|(rank, offer)| self.hit(rank, offer, &confidence)).collect()
     }
 
     /// Whether it holds a segment of which a search, with a vector or without, need not look at every record.
@@ -259,9 +263,9 @@ impl Index {
         Ok((corpus.best(segments, docs.into_iter(), k)?, confidence))
     }
 
-    fn hit(&self, rank: usize, scored: Scored, confidence: &Confidence) -> Result<Hit> {
-        let api = self.segments[scored.place.segment].records.api(scored.place.doc)?;
-        let also = self.also(&api, scored.place)?;
+    fn hit(&self, rank: usize, offer: Offer, confidence: &Confidence) -> Result<Hit> {
+        let Offer { scored, api, classes } = offer;
+        let also = self.also(&api, scored.place, classes)?;
         Ok(Hit {
             rank,
             id: self.id(scored.place),
@@ -272,9 +276,9 @@ impl Index {
         })
     }
 
-    /// Qualified names of the other records of `api`'s name, the first [`MAX_ALSO`].
-    fn also(&self, api: &ApiDoc, place: Place) -> Result<Vec<String>> {
-        let mut also = Vec::new();
+    /// Qualified names of the other records of `api`'s name and of the `classes` that it stands for, the first [`MAX_ALSO`].
+    fn also(&self, api: &ApiDoc, place: Place, classes: Vec<String>) -> Result<Vec<String>> {
+        let mut also = classes;
         for (s, segment) in self.segments.iter().enumerate() {
             let Some(i) = segment.records.find_name(&api.name)? else { continue };
             // sorted within a segment, so the first few of each are enough
