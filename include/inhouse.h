@@ -714,7 +714,8 @@ typedef struct inhouse_engine_params {
      */
     struct inhouse_str index;
     /**
-     * GGUF file or Hugging Face folder; unset: no model, completion is refused. Default: unset.
+     * GGUF file or Hugging Face folder; "default": the small model that is installed with the library; unset: no model,
+     * completion is refused. Default: unset.
      */
     struct inhouse_str model;
     /**
