@@ -255,7 +255,7 @@ mod tests {
         check("F32", bytes(&|code| (code as f32).to_le_bytes().into()), &|code| code as f32);
         let bf16 = |code: u32| ((code as f32).to_bits() >> 16) as u16;
         check("BF16", bytes(&|code| bf16(code).to_le_bytes().into()), &|code| code as f32);
-        let f16 = |code: u32| if code % 2 == 0 { 0x3c00u16 } else { 0x4200 };
+        let f16 = |code: u32| if code.is_multiple_of(2) { 0x3c00u16 } else { 0x4200 };
         check("F16", bytes(&|code| f16(code).to_le_bytes().into()), &|code| {
             if code % 2 == 0 { 1.0 } else { 3.0 }
         });
