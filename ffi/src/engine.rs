@@ -3,7 +3,7 @@
 use std::mem::{offset_of, size_of};
 use std::path::Path;
 
-use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Error, ErrorKind, Query, WorkerProgram};
+use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};
@@ -12,7 +12,7 @@ use crate::error::inhouse_error;
 use crate::handle::{self, handle};
 use crate::params::{self, Params, flag};
 use crate::status::{Failure, inhouse_status};
-use crate::strings::{INHOUSE_MAX_TEXT_BYTES, Text, check_input, inhouse_str, inhouse_text};
+use crate::strings::{INHOUSE_MAX_TEXT_BYTES, Text, check_input, inhouse_str, inhouse_text, installed};
 use crate::version;
 
 /// No engine runs with more threads.
@@ -115,12 +115,8 @@ impl inhouse_engine_params {
             )
         };
         let model = match model {
-            Some(path) if path == Path::new("default") => {
-                Some(inhouse::shipped_coder()?.ok_or_else(|| {
-                    Failure::from(Error::new(ErrorKind::NotFound, "`model`: no code model is installed"))
-                })?)
-            }
-            model => model,
+            Some(path) => installed(&path, "model", inhouse::shipped_coder)?.or(Some(path)),
+            None => None,
         };
         let worker =
             flag("worker", self.worker)?.then(|| program.map_or_else(Default::default, WorkerProgram::At));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use inhouse::docs::{self, Documentation, ReadOptions};
 use inhouse::index::{self, BuildOptions, Index, UpdateOptions, UpdateScope};
-use inhouse::{EncoderChoice, Error, ErrorKind, api};
+use inhouse::{EncoderChoice, api};
 use serde_json::{Value, json};
 
 use crate::boundary::{Out, act, create};
@@ -18,7 +18,7 @@ use crate::handle;
 use crate::params::{self, Params, flag};
 use crate::progress::{Watcher, inhouse_on_progress};
 use crate::status::{Failure, inhouse_status};
-use crate::strings::{Text, check_input, inhouse_str, inhouse_text, read_input_paths};
+use crate::strings::{Text, check_input, inhouse_str, inhouse_text, installed, read_input_paths};
 
 /// No call reads more sources.
 pub const INHOUSE_MAX_SOURCES: usize = 4096;
@@ -123,15 +123,13 @@ impl Work {
             )
         };
         let encoder = match encoder {
-            Some(path) if path == Path::new("default") => {
-                Some(inhouse::shipped_retriever()?.ok_or_else(|| {
-                    Failure::from(Error::new(ErrorKind::NotFound, "`encoder`: no retriever is installed"))
-                })?)
-            }
-            Some(path) => {
-                check_input(&path, "encoder")?;
-                Some(path)
-            }
+            Some(path) => match installed(&path, "encoder", inhouse::shipped_retriever)? {
+                Some(retriever) => Some(retriever),
+                None => {
+                    check_input(&path, "encoder")?;
+                    Some(path)
+                }
+            },
             None => None,
         };
         let mut options = ReadOptions::default();

@@ -110,6 +110,22 @@ pub(crate) fn check_input(path: &Path, name: &str) -> Result<(), Failure> {
     Err(Failure::new(status, format!("{}: is neither a file nor a folder", path.display())))
 }
 
+/// What is installed with the library, where `path` is "default"; `None` for any other path.
+pub(crate) fn installed(
+    path: &Path,
+    name: &str,
+    find: fn() -> inhouse::Result<Option<PathBuf>>,
+) -> Result<Option<PathBuf>, Failure> {
+    if path != Path::new("default") {
+        return Ok(None);
+    }
+    let missing = || {
+        let what = format!("`{name}` is \"default\", and none is installed that this build can run");
+        inhouse::Error::new(inhouse::ErrorKind::NotFound, what)
+    };
+    Ok(Some(find()?.ok_or_else(missing)?))
+}
+
 /// Copies an array of paths of what is to be read.
 ///
 /// # Safety

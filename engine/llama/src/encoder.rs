@@ -93,11 +93,7 @@ impl TextEncoder for LlamaEncoder {
 
     fn encode(&self, _role: Role, texts: &[&str], cancel: &CancelToken) -> Result<Vectors> {
         let dim = self.info.dim;
-        let mut tokens = Vec::with_capacity(texts.len());
-        for text in texts {
-            cancel.check()?;
-            tokens.push(self.tokens(text)?);
-        }
+        let tokens = encode::tokens_of(texts, cancel, |text| self.tokens(text))?;
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
         let mut values = vec![0f32; texts.len() * dim];
         let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);

@@ -203,11 +203,7 @@ impl Network {
         cancel: &CancelToken,
     ) -> Result<Vectors> {
         let dim = self.tower(role)?.config().hidden_size;
-        let mut tokens = Vec::with_capacity(texts.len());
-        for text in texts {
-            cancel.check()?;
-            tokens.push(tokenizer.encode(text)?);
-        }
+        let tokens = encode::tokens_of(texts, cancel, |text| tokenizer.encode(text))?;
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
         let mut values = vec![0f32; texts.len() * dim];
         for pass in encode::passes(&lengths, PASS_TOKENS, PASS_TEXTS) {

@@ -188,11 +188,8 @@ impl TextEncoder for BertEncoder {
 
     fn encode(&self, _role: Role, texts: &[&str], cancel: &CancelToken) -> Result<Vectors> {
         let dim = self.info.dim;
-        let mut tokens = Vec::with_capacity(texts.len());
-        for text in texts {
-            cancel.check()?;
-            tokens.push(self.tokenizer.encode(text, self.info.max_tokens));
-        }
+        let tokens =
+            encode::tokens_of(texts, cancel, |text| Ok(self.tokenizer.encode(text, self.info.max_tokens)))?;
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
         let passes = encode::passes(&lengths, PASS_TOKENS, PASS_TEXTS);
         let run = |pass: &Vec<usize>| {

@@ -3,7 +3,7 @@
 mod settings;
 
 use crate::Result;
-use crate::decode::CancelToken;
+use crate::decode::{CancelToken, TokenId};
 
 pub use settings::{FileSettings, Pooling};
 
@@ -73,6 +73,19 @@ impl Vectors {
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
+}
+
+/// The tokens of each text; looks at `cancel` between texts.
+///
+/// # Errors
+/// Cancelled, or `tokens` fails.
+pub fn tokens_of(
+    texts: &[&str],
+    cancel: &CancelToken,
+    tokens: impl Fn(&str) -> Result<Vec<TokenId>>,
+) -> Result<Vec<Vec<TokenId>>> {
+    let of_text = |text: &&str| cancel.check().and_then(|()| tokens(text));
+    texts.iter().map(of_text).collect()
 }
 
 /// Texts of these `lengths` (in tokens) as passes of at most `max_tokens` tokens and `max_texts` texts, alike lengths

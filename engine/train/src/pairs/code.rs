@@ -121,20 +121,11 @@ fn add(block: &Block, apis: &[(u32, bool)], table: &ApiTable, path: &str, pairs:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inhouse_core::ApiDoc;
+    use crate::pairs::table::api;
     use inhouse_core::api::ApiKind;
 
     #[test]
     fn comments_and_docstrings_with_what_is_called() {
-        let api = |full: &str, kind| ApiDoc {
-            name: full.rsplit('.').next().unwrap().into(),
-            qualified_name: full.into(),
-            module: full.split('.').next().unwrap().into(),
-            kind: Some(kind),
-            signature: "(*args)".into(),
-            description: "Does it.".into(),
-            ..ApiDoc::default()
-        };
         let table = ApiTable::new(vec![
             api("loom.weave", ApiKind::Function),
             api("loom.Cloth", ApiKind::Class),

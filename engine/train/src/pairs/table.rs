@@ -98,6 +98,20 @@ pub fn api_text(api: &ApiDoc) -> String {
     document_text(api)
 }
 
+/// A documented API for tests, of a package's module that is named by its first part.
+#[cfg(test)]
+pub(crate) fn api(dotted: &str, kind: ApiKind) -> ApiDoc {
+    ApiDoc {
+        name: dotted.rsplit('.').next().unwrap_or(dotted).into(),
+        qualified_name: dotted.into(),
+        module: dotted.split('.').next().unwrap_or(dotted).into(),
+        kind: Some(kind),
+        signature: "(*args)".into(),
+        description: "Does it.".into(),
+        ..ApiDoc::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -290,20 +290,11 @@ fn docstrings(body: &[Stmt], region: &Range<usize>, edits: &mut Vec<(Range<usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inhouse_core::ApiDoc;
+    use crate::pairs::table::api;
     use inhouse_core::api::ApiKind;
 
     #[test]
     fn blocks_with_what_they_call() {
-        let api = |full: &str, kind| ApiDoc {
-            name: full.rsplit('.').next().unwrap().into(),
-            qualified_name: full.into(),
-            module: full.split('.').next().unwrap().into(),
-            kind: Some(kind),
-            signature: "(*args)".into(),
-            description: "Does it.".into(),
-            ..ApiDoc::default()
-        };
         let table =
             ApiTable::new(vec![api("loom.weave", ApiKind::Function), api("loom.cut", ApiKind::Function)]);
         let docstring = format!("Weaves a shirt. {}", "It is long. ".repeat(20));

@@ -374,19 +374,10 @@ impl NamesUsed {
 mod tests {
     use super::*;
     use crate::corpus::coder::config::Resolution;
-    use inhouse_core::ApiDoc;
+    use crate::pairs::table::api;
     use inhouse_core::api::ApiKind;
 
     fn table() -> ApiTable {
-        let api = |full: &str, kind| ApiDoc {
-            name: full.rsplit('.').next().unwrap().into(),
-            qualified_name: full.into(),
-            module: full.split('.').next().unwrap().into(),
-            kind: Some(kind),
-            signature: "(*args)".into(),
-            description: "Does it.".into(),
-            ..ApiDoc::default()
-        };
         ApiTable::new(vec![
             api("loom.Thread", ApiKind::Class),
             api("loom.Thread.spin", ApiKind::Method),
