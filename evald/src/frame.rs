@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -72,14 +72,22 @@ pub fn run(config: &Config) -> Result<Infallible> {
         _ => {
             enter_namespaces(&config.root, &config.library)?;
             die_with_the_daemon()?;
+            // The frame alone holds the end to write to, so the other end hangs up when it has died.
+            let (alive, life) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
             match sys::fork_single_threaded().step("fork the warm interpreter")? {
                 None => {
+                    drop(life);
                     prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent-death signal")?;
+                    // It may have died before that; its pid cannot tell, for it lies outside our pid namespace.
+                    if sys::hung_up(alive.as_fd()).step("look for the frame")? {
+                        return Err(Error::Host("the frame has gone".into()));
+                    }
                     exec_python(config)
                 }
                 Some(pid) => {
                     // The daemon must see the end of the control socket when the interpreter ends, not when we do.
-                    sys::close_range(0, u32::MAX).step("close descriptors")?;
+                    sys::dup2(life.as_raw_fd(), 0).step("keep a pipe")?;
+                    sys::close_range(1, u32::MAX).step("close descriptors")?;
                     let ended = sys::wait4(pid).step("wait for the warm interpreter")?;
                     let code =
                         if libc::WIFEXITED(ended.status) { libc::WEXITSTATUS(ended.status) } else { 1 };

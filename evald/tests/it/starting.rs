@@ -4,10 +4,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use evald_proto::{Client, ClientError, SpawnOptions};
 
-use crate::support::{any_setting, executable, python, wait_until};
+use crate::support::{any_native, any_setting, executable, python, wait_until};
 
 /// A folder with a module that takes for ever to import, and the environment that does so.
 fn endless() -> (tempfile::TempDir, String) {
@@ -86,6 +87,24 @@ fn a_signal_ends_a_daemon_that_is_not_ready_yet() {
     wait_until("the daemon ends", || daemon.try_wait().expect("waited").is_some());
     assert!(daemon.wait().expect("reaped").success() && !socket.exists());
     wait_until("all end", || told_of(folder.path()).is_empty());
+}
+
+/// A frame may die between the fork of its interpreter and the interpreter's wish to die with it. Such moments are short:
+/// before that was mended, one round in a thousand left an interpreter behind.
+#[test]
+fn a_kill_at_any_moment_of_the_start_leaves_nothing() {
+    let Some(setting) = any_native() else { return };
+    let (folder, env) = endless();
+    let socket = folder.path().join("socket");
+    let place = ["--socket", socket.to_str().expect("a path")];
+    for round in 0..60 {
+        let mut daemon = start(setting, folder.path(), &env, &place, Stdio::null());
+        imports(folder.path());
+        std::thread::sleep(Duration::from_micros(100 * round));
+        daemon.kill().expect("killed");
+        daemon.wait().expect("reaped");
+        wait_until("all end", || told_of(folder.path()).is_empty());
+    }
 }
 
 /// In T3 samples live in a folder of the daemon's, which a `kill -9` leaves behind: the next daemon removes it.
