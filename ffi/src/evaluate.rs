@@ -177,6 +177,7 @@ fn evaluate(set: &Set, asked: &Asked) -> Result<Text, Failure> {
         naming: Naming::AsWritten,
         environment,
         timeout_seconds: asked.timeout_seconds,
+        equal_once: false,
         socket: asked.socket.clone(),
         evald: asked.evald.clone(),
         tier: asked.tier.clone(),

@@ -127,6 +127,13 @@ fn a_study_that_is_killed_or_sharded_is_the_same_study() {
     let whole = content(&store("whole"));
     assert_eq!(whole.len(), 32);
 
+    // Verdicts are the same where equal samples share one.
+    let once = folder.path().join("once.toml");
+    let text_of = fs::read_to_string(&config).unwrap();
+    fs::write(&once, format!("equal_samples = \"once\"\n{text_of}")).unwrap();
+    done(&["run", "--config", text(&once), "--store", text(&store("once"))]);
+    assert_eq!(content(&store("once")), whole);
+
     // Where it came from stands beside it.
     let (_, log) = files(&store("whole").join("runs"), ".json").remove(0);
     let log: Value = serde_json::from_slice(&fs::read(log).unwrap()).unwrap();

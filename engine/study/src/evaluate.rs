@@ -41,6 +41,9 @@ pub struct EvalOptions {
     pub evald: Option<PathBuf>,
     /// Tier to insist on, of a private evald or of the one behind `socket`; `None` and `auto`: whichever runs.
     pub tier: Option<String>,
+    /// Whether samples that are equal to the letter are run once and share what came of it; otherwise each is run, has times of
+    /// its own, and what is flaky shows.
+    pub equal_once: bool,
     /// Where to write the rows of all samples; `-` is standard output. A regular file has a journal beside it until it is written
     /// (see [`run`]).
     pub out: Option<PathBuf>,
@@ -236,8 +239,8 @@ fn evaluate(
             *result = journal.take(key);
         }
     }
-    let (left, jobs): (Vec<_>, Vec<_>) =
-        jobs.into_iter().enumerate().filter(|(i, _)| results[*i].is_none()).unzip();
+    let left: Vec<(usize, Job)> =
+        jobs.into_iter().enumerate().filter(|(i, _)| results[*i].is_none()).collect();
     let resumed = samples.len() - left.len();
     if let Some(journal) = journal.as_ref().filter(|_| resumed > 0) {
         progress.note(&format!("going on after {resumed} results in {}", journal.path().display()));
@@ -246,17 +249,23 @@ fn evaluate(
     progress.start("evaluating", Some(samples.len() as u64));
     progress.advance(resumed as u64);
     let started = Instant::now();
+    let n_left = left.len();
+    let (places, jobs) = shared(left, options.equal_once);
     let mut recorded = Ok(());
     let stop = || cancel.is_cancelled() || progress.check().is_err();
     let ran = client.run_all(jobs, &stop, |at, result| {
-        let i = left[at];
         let result = options.naming.result(result);
-        if let Some(journal) = &mut journal {
-            recorded = journal.append(&keys[i], &result);
+        for &i in &places[at] {
+            if let Some(journal) = &mut journal {
+                recorded = journal.append(&keys[i], &result);
+            }
+            results[i] = Some(result.clone());
+            progress.advance(1);
+            if recorded.is_err() {
+                return ControlFlow::Break(());
+            }
         }
-        results[i] = Some(result);
-        progress.advance(1);
-        if recorded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        ControlFlow::Continue(())
     });
     if let Some(journal) = journal.as_ref().filter(|journal| ran.is_err() && journal.rows() > 0) {
         progress.note(&format!(
@@ -279,7 +288,7 @@ fn evaluate(
         .ok_or_else(|| Error::new(ErrorKind::Sandbox, "evald ended without a verdict for every sample"))?;
     let report = EvalReport {
         resumed,
-        samples_per_second: if seconds > 0.0 { left.len() as f64 / seconds } else { 0.0 },
+        samples_per_second: if seconds > 0.0 { n_left as f64 / seconds } else { 0.0 },
         ..report(samples, &results, &options.k)
     };
     let rows = samples.iter().zip(&results).map(|(sample, result)| row(sample, result)).collect();
@@ -298,6 +307,26 @@ fn evaluate(
         progress.note(&note);
     }
     Ok(evaluation)
+}
+
+/// Jobs, and the samples that each decides: one a job, or with `once` all of one program.
+fn shared(left: Vec<(usize, Job)>, once: bool) -> (Vec<Vec<usize>>, Vec<Job>) {
+    let mut places: Vec<Vec<usize>> = Vec::new();
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut seen: HashMap<(String, String), usize> = HashMap::new();
+    for (i, job) in left {
+        if once {
+            let next = jobs.len();
+            let at = *seen.entry((job.code.clone(), job.test.clone())).or_insert(next);
+            if at < next {
+                places[at].push(i);
+                continue;
+            }
+        }
+        places.push(vec![i]);
+        jobs.push(job);
+    }
+    (places, jobs)
 }
 
 /// What the figures do not cover, for people.
@@ -501,4 +530,20 @@ fn row(sample: &Sample, result: &JobResult) -> Map<String, Value> {
     row.insert("wall_ms".into(), json!(result.wall_ms));
     row.insert("detail".into(), json!(result.detail));
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_jobs_share_one_where_asked() {
+        let job = |code: &str| Job { code: code.into(), test: "t".into(), ..Job::default() };
+        let left = || vec![(0, job("a")), (2, job("b")), (3, job("a")), (5, job("a"))];
+        let codes = |jobs: Vec<Job>| jobs.into_iter().map(|job| job.code).collect::<String>();
+        let (places, jobs) = shared(left(), true);
+        assert_eq!((places, codes(jobs).as_str()), (vec![vec![0, 3, 5], vec![2]], "ab"));
+        let (places, jobs) = shared(left(), false);
+        assert_eq!((places, codes(jobs).as_str()), (vec![vec![0], vec![2], vec![3], vec![5]], "abaa"));
+    }
 }

@@ -126,6 +126,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         naming: naming(arguments, &problems)?,
         environment: arguments.env.clone(),
         timeout_seconds: arguments.timeout,
+        equal_once: false,
         socket: arguments.evald.clone(),
         evald: None,
         tier: arguments.tier.clone(),

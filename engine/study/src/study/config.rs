@@ -78,6 +78,9 @@ pub struct Config {
     /// CPU seconds that a sample may run.
     #[serde(default = "timeout")]
     pub timeout: f64,
+    /// How often samples that are equal to the letter run.
+    #[serde(default)]
+    pub equal_samples: EqualSamples,
     /// Text encoder of the indexes, where it is not where they say; `none` searches by words alone.
     pub encoder: Option<PathBuf>,
     /// Draws of the bootstrap.
@@ -88,6 +91,17 @@ pub struct Config {
     /// What completes it; without any, only recall is measured.
     #[serde(default)]
     pub models: Vec<ModelConfig>,
+}
+
+/// How often samples that are equal to the letter run. At a low temperature most are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EqualSamples {
+    /// Each runs, so that what is flaky shows.
+    #[default]
+    Each,
+    /// One runs, and the others share its verdict.
+    Once,
 }
 
 /// A problem set and its library.

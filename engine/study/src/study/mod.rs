@@ -18,7 +18,7 @@ pub mod table;
 mod tally;
 mod units;
 
-pub use config::{Config, ModelConfig, ProblemSet, Protocol, setting_title};
+pub use config::{Config, EqualSamples, ModelConfig, ProblemSet, Protocol, setting_title};
 pub use recalled::{Chosen, Found, Recalled};
 pub use results::{Estimate, Results, Sweep};
 pub use run::{Phase, RunOptions, RunReport, run};

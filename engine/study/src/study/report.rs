@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::config::setting_title;
+use super::config::{EqualSamples, setting_title};
 use super::figure::{self, Figure};
 use super::results::{Estimate, Results, Sweep};
 use super::table::{self, Row, Section, Table, percent};
@@ -244,6 +244,14 @@ fn provenance(body: &mut String, results: &Results) {
     );
     fact("Cut at", config.stop.iter().map(|stop| format!("{stop:?}")).collect::<Vec<_>>().join(" "));
     fact("Limit", format!("{} CPU seconds a sample", config.timeout));
+    fact(
+        "Equal samples",
+        match config.equal_samples {
+            EqualSamples::Each => "each run",
+            EqualSamples::Once => "run once, one verdict for all",
+        }
+        .into(),
+    );
     fact("Intervals", format!("95 %, percentile bootstrap over problems, {} draws", config.bootstrap));
     for model in &config.models {
         let from = match (&model.path, &model.command) {

@@ -12,7 +12,7 @@ use inhouse_core::{Fingerprint, files};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::config::{Config, ModelConfig};
+use super::config::{Config, EqualSamples, ModelConfig};
 use super::environment;
 use super::recalled;
 use super::sets::Set;
@@ -221,6 +221,7 @@ impl Worker<'_> {
             naming: set.naming(self.config.protocol)?,
             environment: set.environment()?,
             timeout_seconds: self.config.timeout,
+            equal_once: self.config.equal_samples == EqualSamples::Once,
             socket: None,
             evald: self.options.evald.clone(),
             tier: self.options.tier.clone(),

@@ -73,6 +73,7 @@ impl Record {
             ("seed", json!(config.seed)),
             ("parallel", json!(config.parallel)),
             ("timeout", json!(config.timeout)),
+            ("equal_samples", json!(config.equal_samples)),
             ("encoder", json!(config.encoder)),
         ]
     }
