@@ -1,13 +1,15 @@
 //! The impacts file of a large segment: what lets a search pass over most of the postings of common words.
 //!
-//! Of every term with many postings it keeps how much they add at most, block by block (Ding and Suel, "Faster top-k document
-//! retrieval using block-max indexes", SIGIR 2011), and the figures that a search of all of them would give. It is derived from the
-//! records and sparse files, and the same files give the same bytes.
+//! Docs lie in windows of [`WINDOW`]. Of every term with many postings the file keeps how much it adds at most in each window, in
+//! a byte (as Mallia, Suel and Tonellotto, "Faster learned sparse retrieval with block-max pruning", SIGIR 2024), where its postings
+//! of a doc begin, and the figures that a search of all of them would give. It is derived from the records and sparse files, and
+//! the same files give the same bytes.
 //!
 //! ```text
-//! 0 version u32, average length that the figures were computed with f32     1 terms with figures [n] u32, ascending
-//! 2 figures [n]: first block u32, names u32, sum and sum of squares over names of the most that the term adds f32, f32
-//! 3 blocks of 128 postings, the last one shorter: last doc u32, first byte within the term's postings u32, most that it adds f32
+//! 0 version u32, average length that the rest was computed with f32     1 terms [n] u32, ascending
+//! 2 figures [n]: first byte in 3 u64, names u32, sum and sum of squares over names of the most that the term adds f32, f32
+//! 3 per term: blocks of 128 postings, the last one shorter: last doc u32, first byte within the term's postings u32;
+//!   then, per window, the most that the term adds there u8, in steps of (K1 + 1) / 255, rounded up
 //! ```
 //!
 //! What a term adds is computed for a weight of 1.
@@ -16,20 +18,32 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::postings::Postings;
-use super::ranking::contribution;
+use super::ranking::{MOST_OF_WEIGHT, contribution};
 use super::section_file::{FileEntry, SectionFile, SectionWriter, u32_at};
 use crate::Result;
 
 const KIND: [u8; 4] = *b"IMPC";
-const VERSION: u32 = 1;
-/// Postings in a block; terms with fewer have no figures.
+const VERSION: u32 = 2;
+/// Docs that bounds are kept of together.
+pub(super) const WINDOW: usize = 32;
+/// Postings in a block.
 const BLOCK: usize = 128;
-const BLOCK_BYTES: usize = 12;
-const FIGURE_BYTES: usize = 16;
+const BLOCK_BYTES: usize = 8;
+const FIGURE_BYTES: usize = 20;
+/// Terms with fewer postings have no figures, since all of these are soon read; nor have those with so few that bounds would take
+/// more than eight bytes a posting.
+const FEW: usize = 256;
+const WINDOWS_PER_POSTING: usize = 8;
 /// Bounds and scores are sums in different orders.
 const ROUNDING: f32 = 1.0 + 1e-5;
-/// Blocks that are so many times as wide as what is asked about are looked into.
-const SPARSE: u32 = 4;
+/// What a step of a bound is.
+const STEP: f32 = MOST_OF_WEIGHT / 255.0;
+
+/// What adds no more than so many steps.
+fn steps(adds: f32) -> u8 {
+    // One that rounds down to a whole number of steps may be above it by a rounding, which `ROUNDING` covers.
+    (adds / STEP).ceil().clamp(0.0, 255.0) as u8
+}
 
 /// Writes the impacts of `postings` as `dir/name`; `name_of` and `lengths` are of each doc.
 pub(super) fn write(
@@ -41,7 +55,8 @@ pub(super) fn write(
 ) -> Result<FileEntry> {
     let total: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
     let average = (total as f64 / lengths.len().max(1) as f64).max(1.0) as f32;
-    let (mut terms, mut figures, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
+    let n_windows = lengths.len().div_ceil(WINDOW);
+    let (mut terms, mut figures, mut lists) = (Vec::new(), Vec::new(), Vec::<u8>::new());
     let mut found = Vec::new();
     for term in 0..postings.n_terms() {
         let list = postings.list(term)?;
@@ -52,7 +67,7 @@ pub(super) fn write(
             let (doc, frequency) = postings.take(&mut bytes, &mut next)?;
             found.push((at, doc, contribution(1.0, frequency, lengths[doc as usize], average)));
         }
-        if found.len() < BLOCK {
+        if found.len() < FEW.max(n_windows / WINDOWS_PER_POSTING) {
             continue;
         }
         let (mut names, mut sum, mut squares) = (0u32, 0f64, 0f64);
@@ -63,15 +78,20 @@ pub(super) fn write(
             squares += f64::from(most).powi(2);
         }
         terms.push(term as u32);
-        let first_block = (blocks.len() / BLOCK_BYTES) as u32;
-        for word in [first_block, names, (sum as f32).to_bits(), (squares as f32).to_bits()] {
+        figures.extend_from_slice(&(lists.len() as u64).to_le_bytes());
+        for word in [names, (sum as f32).to_bits(), (squares as f32).to_bits()] {
             figures.extend_from_slice(&word.to_le_bytes());
         }
         for block in found.chunks(BLOCK) {
-            let most = block.iter().map(|posting| posting.2).fold(0f32, f32::max);
-            for word in [block[block.len() - 1].1, block[0].0, most.to_bits()] {
-                blocks.extend_from_slice(&word.to_le_bytes());
+            for word in [block[block.len() - 1].1, block[0].0] {
+                lists.extend_from_slice(&word.to_le_bytes());
             }
+        }
+        let bounds = lists.len();
+        lists.resize(bounds + n_windows, 0);
+        for (_, doc, adds) in &found {
+            let most = &mut lists[bounds + *doc as usize / WINDOW];
+            *most = steps(*adds).max(*most);
         }
     }
     let mut out = SectionWriter::create(dir, name, KIND)?;
@@ -80,7 +100,7 @@ pub(super) fn write(
     out.section();
     out.write(&figures)?;
     out.section();
-    out.write(&blocks)?;
+    out.write(&lists)?;
     out.finish()
 }
 
@@ -105,8 +125,7 @@ impl Impacts {
         let average_length = if head.len() == 8 { f32::from_bits(u32_at(head, 1)) } else { 0.0 };
         let fits = average_length >= 1.0
             && file.section_len(1).is_multiple_of(4)
-            && file.section_len(2) == file.section_len(1) / 4 * FIGURE_BYTES
-            && file.section_len(3).is_multiple_of(BLOCK_BYTES);
+            && file.section_len(2) == file.section_len(1) / 4 * FIGURE_BYTES;
         if !fits {
             return Err(file.corrupted("its sections do not fit each other"));
         }
@@ -126,6 +145,21 @@ impl Impacts {
             }
         }
         Ok(None)
+    }
+
+    /// The figures of the term at `i`, and what section 3 has of it.
+    fn term(&self, i: usize) -> Result<(Figures, &[u8])> {
+        let figures = |i: usize| self.file.bytes(2, i * FIGURE_BYTES..(i + 1) * FIGURE_BYTES);
+        let first =
+            |figures: &[u8]| (u64::from(u32_at(figures, 1)) << 32 | u64::from(u32_at(figures, 0))) as usize;
+        let found = figures(i)?;
+        let end = match i + 1 < self.file.section_len(1) / 4 {
+            true => first(figures(i + 1)?),
+            false => self.file.section_len(3),
+        };
+        let float = |at: usize| f64::from(f32::from_bits(u32_at(found, at)));
+        let figures = Figures { names: u32_at(found, 2) as usize, sum: float(3), squares: float(4) };
+        Ok((figures, self.file.bytes(3, first(found)..end)?))
     }
 }
 
@@ -148,14 +182,17 @@ pub(super) struct List<'s> {
     bytes: &'s [u8],
     /// As in section 3.
     blocks: Cow<'s, [u8]>,
-    /// What the figures in `blocks` are multiplied by to be bounds.
+    bounds: Cow<'s, [u8]>,
+    /// What bounds are multiplied by to be bounds for a weight of 1.
     bound_scale: f32,
     average_length: f32,
     /// The first block that may still be of interest.
     at: usize,
-    /// The block that is being read, and how far.
+    /// The block that is read, its docs and frequencies, and the first of them that may still be of interest.
     reading: Option<usize>,
-    cursor: Cursor<'s>,
+    docs: Vec<u32>,
+    frequencies: Vec<u32>,
+    next: usize,
     /// What is known of the term.
     pub figures: Figures,
     /// Its weight.
@@ -180,59 +217,63 @@ impl<'s> List<'s> {
             lengths,
             bytes,
             blocks: Cow::Borrowed(&[]),
-            bound_scale: ROUNDING,
+            bounds: Cow::Borrowed(&[]),
+            bound_scale: STEP * ROUNDING,
             average_length,
             at: 0,
             reading: None,
-            cursor: Cursor::default(),
+            docs: Vec::with_capacity(BLOCK),
+            frequencies: Vec::with_capacity(BLOCK),
+            next: 0,
             figures: Figures::default(),
             weight_idf: 0.0,
         };
         if let Some(impacts) = impacts
             && let Some(i) = impacts.find(number)?
         {
-            list.use_figures(impacts, i)?;
+            list.use_impacts(impacts, i)?;
         } else {
             list.read_all(name_of, deleted)?;
         }
         Ok(Some(list))
     }
 
-    fn use_figures(&mut self, impacts: &'s Impacts, i: usize) -> Result<()> {
-        let file = &impacts.file;
-        let n = file.section_len(1) / 4;
-        let figures = file.bytes(2, i * FIGURE_BYTES..(i + 1) * FIGURE_BYTES)?;
-        let float = |at: usize| f64::from(f32::from_bits(u32_at(figures, at)));
-        self.figures = Figures { names: u32_at(figures, 1) as usize, sum: float(2), squares: float(3) };
-        let first = u32_at(figures, 0) as usize;
-        let end = if i + 1 < n {
-            u32_at(file.bytes(2, (i + 1) * FIGURE_BYTES..(i + 2) * FIGURE_BYTES)?, 0) as usize
-        } else {
-            file.section_len(3) / BLOCK_BYTES
-        };
-        if first >= end {
-            return Err(file.corrupted("a term has no blocks"));
-        }
-        let blocks = file.bytes(3, first.saturating_mul(BLOCK_BYTES)..end.saturating_mul(BLOCK_BYTES))?;
-        self.blocks = Cow::Borrowed(blocks);
+    fn use_impacts(&mut self, impacts: &'s Impacts, i: usize) -> Result<()> {
+        let (figures, bytes) = impacts.term(i)?;
+        let n_windows = self.lengths.len().div_ceil(WINDOW);
+        let blocks = bytes.len().checked_sub(n_windows).filter(|n| *n > 0 && n.is_multiple_of(BLOCK_BYTES));
+        let Some(blocks) = blocks else { return Err(impacts.file.corrupted("a term has no blocks")) };
+        let (blocks, bounds) = bytes.split_at(blocks);
+        (self.blocks, self.bounds, self.figures) = (Cow::Borrowed(blocks), Cow::Borrowed(bounds), figures);
         // What a posting adds grows at most as the average length does.
         self.bound_scale *= (self.average_length / impacts.average_length).max(1.0);
         Ok(())
     }
 
-    /// All postings as one block.
+    /// Computes from all postings what impacts would say.
     fn read_all(&mut self, name_of: &[u32], deleted: impl Fn(usize) -> bool) -> Result<()> {
-        let (mut bytes, mut next, mut last, mut most) = (self.bytes, 0, 0, 0f32);
+        let (mut bytes, mut next) = (self.bytes, 0);
+        // Last doc and first byte of each block.
+        let mut blocks: Vec<[u32; 2]> = Vec::new();
+        let mut count = 0;
         let (mut name, mut most_of_name) = (u32::MAX, 0f32);
+        let mut bounds = vec![0u8; self.lengths.len().div_ceil(WINDOW)];
         let figures = &mut self.figures;
         while !bytes.is_empty() {
+            if count % BLOCK == 0 {
+                blocks.push([0, (self.bytes.len() - bytes.len()) as u32]);
+            }
             let (doc, frequency) = self.postings.take(&mut bytes, &mut next)?;
-            last = doc;
+            if let Some(block) = blocks.last_mut() {
+                block[0] = doc;
+            }
+            count += 1;
             if deleted(doc as usize) {
                 continue;
             }
             let adds = contribution(1.0, frequency, self.lengths[doc as usize], self.average_length);
-            most = most.max(adds);
+            let most = &mut bounds[doc as usize / WINDOW];
+            *most = steps(adds).max(*most);
             if name_of[doc as usize] != name {
                 figures.sum += f64::from(most_of_name);
                 figures.squares += f64::from(most_of_name).powi(2);
@@ -243,8 +284,8 @@ impl<'s> List<'s> {
         }
         figures.sum += f64::from(most_of_name);
         figures.squares += f64::from(most_of_name).powi(2);
-        let words = [last, 0, most.to_bits()];
-        self.blocks = Cow::Owned(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+        self.blocks = Cow::Owned(blocks.as_flattened().iter().flat_map(|word| word.to_le_bytes()).collect());
+        self.bounds = Cow::Owned(bounds);
         Ok(())
     }
 
@@ -253,11 +294,20 @@ impl<'s> List<'s> {
     }
 
     fn last(&self, block: usize) -> u32 {
-        u32_at(&self.blocks, block * 3)
+        u32_at(&self.blocks, block * 2)
     }
 
-    fn bound(&self, block: usize) -> f32 {
-        f32::from_bits(u32_at(&self.blocks, block * 3 + 2)) * self.bound_scale * self.weight_idf
+    /// The most that the term adds to the score of a doc of a window.
+    pub fn bound(&self, window: usize) -> f32 {
+        self.bounds.get(window).map_or(0.0, |steps| f32::from(*steps) * (self.bound_scale * self.weight_idf))
+    }
+
+    /// Adds [`bound`](Self::bound) of every window to `sums`.
+    pub fn add_bounds(&self, sums: &mut [f32]) {
+        let scale = self.bound_scale * self.weight_idf;
+        for (sum, steps) in sums.iter_mut().zip(&*self.bounds) {
+            *sum += f32::from(*steps) * scale;
+        }
     }
 
     /// Back to the first posting.
@@ -286,58 +336,40 @@ impl<'s> List<'s> {
         self.at = high;
     }
 
-    /// The most that the term adds to the score of a doc within `begin..end`; calls come in ascending order.
-    pub fn bound_within(&mut self, begin: u32, end: u32) -> Result<f32> {
-        self.skip_to(begin);
-        let mut most = 0f32;
-        for block in self.at..self.n_blocks() {
-            let before = if block == 0 { 0 } else { self.last(block - 1) };
-            // What a block adds at most says little of a small part of it, and a look at the few postings there costs little.
-            let sparse = self.last(block).saturating_sub(before) / SPARSE > end - begin;
-            most = most.max(match block == self.at && sparse {
-                true => self.most_within(begin, end)?,
-                false => self.bound(block),
-            });
-            if self.last(block) >= end - 1 {
-                break;
-            }
-        }
-        Ok(most)
-    }
-
-    /// The most that the postings within `begin..end` of the block at `self.at` add, and a little more.
-    fn most_within(&mut self, begin: u32, end: u32) -> Result<f32> {
-        self.read_to(begin)?;
-        let (mut cursor, mut most) = (self.cursor, 0f32);
-        while let Some(posting) = cursor.current.filter(|posting| posting.0 < end) {
-            most = most.max(self.adds(posting));
-            cursor.advance(self.postings)?;
-        }
-        Ok(most * ROUNDING)
-    }
-
-    /// Reads on, in the block at `self.at`, to the first posting of `doc` or of a later one.
+    /// Goes on, in the block at `self.at`, to the first posting of `doc` or of a later one.
     fn read_to(&mut self, doc: u32) -> Result<()> {
         if self.reading != Some(self.at) {
-            let next = if self.at == 0 { 0 } else { self.last(self.at - 1).saturating_add(1) };
-            let begin = u32_at(&self.blocks, self.at * 3 + 1) as usize;
-            let end = match self.at + 1 < self.n_blocks() {
-                true => u32_at(&self.blocks, self.at * 3 + 4) as usize,
-                false => self.bytes.len(),
-            };
-            // An impacts file that does not fit its postings gives an error below, or postings that are there.
-            let rest = self.bytes.get(begin..end).unwrap_or(&[]);
-            self.cursor = Cursor { rest, next, current: None };
-            self.cursor.advance(self.postings)?;
-            self.reading = Some(self.at);
+            self.read_block()?;
         }
-        while self.cursor.current.is_some_and(|posting| posting.0 < doc) {
-            self.cursor.advance(self.postings)?;
+        while self.docs.get(self.next).is_some_and(|next| *next < doc) {
+            self.next += 1;
         }
         Ok(())
     }
 
-    fn adds(&self, (doc, frequency): (u32, u32)) -> f32 {
+    fn read_block(&mut self) -> Result<()> {
+        let mut next = if self.at == 0 { 0 } else { self.last(self.at - 1).saturating_add(1) };
+        let begin = u32_at(&self.blocks, self.at * 2 + 1) as usize;
+        let end = match self.at + 1 < self.n_blocks() {
+            true => u32_at(&self.blocks, self.at * 2 + 3) as usize,
+            false => self.bytes.len(),
+        };
+        // An impacts file that does not fit its postings gives an error below, or postings that are there.
+        let mut rest = self.bytes.get(begin..end).unwrap_or(&[]);
+        self.docs.clear();
+        self.frequencies.clear();
+        while !rest.is_empty() {
+            let (doc, frequency) = self.postings.take(&mut rest, &mut next)?;
+            self.docs.push(doc);
+            self.frequencies.push(frequency);
+        }
+        (self.next, self.reading) = (0, Some(self.at));
+        Ok(())
+    }
+
+    /// What the term adds to the score of `doc`, the posting at `self.next`.
+    fn adds(&self, doc: u32) -> f32 {
+        let frequency = self.frequencies[self.next];
         contribution(self.weight_idf, frequency, self.lengths[doc as usize], self.average_length)
     }
 
@@ -346,11 +378,11 @@ impl<'s> List<'s> {
         self.skip_to(begin);
         while self.at < self.n_blocks() {
             self.read_to(begin)?;
-            while let Some(posting) = self.cursor.current.filter(|posting| posting.0 < end) {
-                each(posting.0, self.adds(posting));
-                self.cursor.advance(self.postings)?;
+            while let Some(&doc) = self.docs.get(self.next).filter(|doc| **doc < end) {
+                each(doc, self.adds(doc));
+                self.next += 1;
             }
-            if self.cursor.current.is_some() || self.last(self.at) >= end - 1 {
+            if self.next < self.docs.len() || self.last(self.at) >= end - 1 {
                 break;
             }
             self.at += 1;
@@ -365,28 +397,6 @@ impl<'s> List<'s> {
             return Ok(0.0);
         }
         self.read_to(doc)?;
-        Ok(self.cursor.current.filter(|posting| posting.0 == doc).map_or(0.0, |posting| self.adds(posting)))
-    }
-}
-
-/// A place in the postings of a block.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cursor<'s> {
-    /// What follows the current posting.
-    rest: &'s [u8],
-    /// The least that the doc of the next one may be.
-    next: u32,
-    /// Doc and frequency; `None` at the end.
-    current: Option<(u32, u32)>,
-}
-
-impl Cursor<'_> {
-    #[inline]
-    fn advance(&mut self, postings: &Postings) -> Result<()> {
-        self.current = match self.rest.is_empty() {
-            true => None,
-            false => Some(postings.take(&mut self.rest, &mut self.next)?),
-        };
-        Ok(())
+        Ok(if self.docs.get(self.next) == Some(&doc) { self.adds(doc) } else { 0.0 })
     }
 }

@@ -14,8 +14,9 @@ use super::ranking::{Corpus, Place, inverse_frequency};
 use super::segment::Segment;
 use crate::Result;
 
-/// Most names taken by words where vectors are asked as well.
-const NAMES_BY_WORDS: usize = 1000;
+/// Most names taken by words where vectors are asked as well. At a million records recall@10 is .961 with 64, .986 with 256, .991
+/// with 1000, which takes half as long again.
+const NAMES_BY_WORDS: usize = 256;
 /// The nearest docs by vectors that are scored by words whatever they could reach. The more there are, the fewer postings can still
 /// matter; but a doc in a list that was not visited may be nearer than the last of them, and must be good by words to be found.
 const SURE_DOCS: usize = 64;
@@ -69,7 +70,6 @@ impl<'s> Words<'s> {
     fn best(&mut self, segments: &[Segment], k: usize, least: f32) -> Result<Vec<(Vec<Group>, f32)>> {
         let both = self.lists.iter_mut().zip(segments);
         both.map(|(lists, segment)| {
-            lists.iter_mut().for_each(List::rewind);
             let deleted = |doc| segment.deleted.contains(doc);
             best_names(lists, segment.docs(), &segment.name_of, deleted, k, least)
         })

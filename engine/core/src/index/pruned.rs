@@ -1,19 +1,18 @@
-//! The best names of a segment by words, without looking at postings that cannot matter: MaxScore (Turtle and Flood, "Query
-//! evaluation: strategies and optimizations", 1995) over windows of docs, with the bounds of [`super::impacts`].
+//! The best names of a segment by words, without looking at postings that cannot matter: block-max pruning (Mallia, Suel and
+//! Tonellotto, SIGIR 2024), with the bounds of [`super::impacts`].
 //!
-//! In a window the terms that even together cannot lift a doc over the bound are only looked up for docs that others have found.
-//! Scores are added up in the order of the terms, as an exhaustive search adds them, so that they are equal to the last bit.
+//! The windows of docs with the highest bounds are searched first, which tells how good the best names are at least; then all that
+//! may hold one, in the order of the docs. Scores are added up in the order of the terms, as an exhaustive search adds them, so that
+//! they are equal to the last bit.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::impacts::List;
+use super::impacts::{List, WINDOW};
 use crate::Result;
 
-/// Docs looked at together.
-const WINDOW: usize = 2048;
-/// Docs of a window that are passed over together.
-const SUMS_AT_ONCE: usize = 16;
+/// Windows that are searched first, or as many as names are asked for.
+const FIRST_WINDOWS: usize = 64;
 /// Records of one name that are kept.
 const DOCS_OF_NAME: usize = 8;
 
@@ -72,6 +71,10 @@ impl Ord for OrderedScore {
 }
 
 impl Best {
+    fn new(k: usize, least: f32) -> Self {
+        Self { k, heap: BinaryHeap::new(), groups: Vec::new(), least: least.max(0.0) }
+    }
+
     fn push(&mut self, group: Group) {
         let score = group.best();
         let Some(&(first, _)) = group.docs.first().filter(|_| score > self.least) else { return };
@@ -102,81 +105,64 @@ pub(super) fn best_names(
     k: usize,
     least: f32,
 ) -> Result<(Vec<Group>, f32)> {
-    let mut best = Best { k, heap: BinaryHeap::new(), groups: Vec::new(), least: least.max(0.0) };
-    let mut group = (u32::MAX, Group::default());
-    let mut bounds = vec![0f32; lists.len()];
-    let mut order: Vec<usize> = (0..lists.len()).collect();
-    // [term, doc of the window]
-    let mut adds = vec![0f32; lists.len() * WINDOW];
-    let mut sums = [0f32; WINDOW];
-    for begin in (0..docs).step_by(WINDOW) {
-        let (begin, end) = (begin as u32, (begin + WINDOW).min(docs) as u32);
-        let mut all = 0.0;
-        for (bound, list) in bounds.iter_mut().zip(lists.iter_mut()) {
-            *bound = list.bound_within(begin, end)?;
-            all += *bound;
-        }
-        if all <= best.least {
-            continue;
-        }
-        order.sort_unstable_by(|a, b| bounds[*a].total_cmp(&bounds[*b]).then(a.cmp(b)));
-        let mut rest = 0.0;
-        let mut looked_up = 0;
-        while looked_up < order.len() && rest + bounds[order[looked_up]] <= best.least {
-            rest += bounds[order[looked_up]];
-            looked_up += 1;
-        }
-        let (looked_up, read) = order.split_at(looked_up);
-        sums.fill(0.0);
-        for &term in read {
-            let adds = &mut adds[term * WINDOW..(term + 1) * WINDOW];
-            adds.fill(0.0);
-            if bounds[term] > 0.0 {
-                lists[term].each_within(begin, end, |doc, score| {
-                    let i = (doc - begin) as usize;
-                    adds[i] = score;
-                    sums[i] += score;
-                })?;
-            }
-        }
-        for (c, some) in sums.chunks(SUMS_AT_ONCE).enumerate() {
-            // Written so that compilers compare several at once: most docs are none of the best. Sums are rounded differently below.
-            let none = 0f32.max(best.least - rest - best.least * 1e-6);
-            if !some.iter().fold(false, |any, sum| any | (*sum > none)) {
+    let mut bounds = vec![0f32; docs.div_ceil(WINDOW)];
+    lists.iter().for_each(|list| list.add_bounds(&mut bounds));
+    let windows: Vec<usize> = (0..bounds.len()).filter(|window| bounds[*window] > least.max(0.0)).collect();
+    let mut search = Search { lists, docs, name_of, deleted };
+    let mut best = Best::new(k, least);
+    let n_first = FIRST_WINDOWS.max(k);
+    if windows.len() > 2 * n_first {
+        let mut first = windows.clone();
+        first.select_nth_unstable_by(n_first, |a, b| bounds[*b].total_cmp(&bounds[*a]).then(a.cmp(b)));
+        first.truncate(n_first);
+        first.sort_unstable();
+        search.windows(&first, &bounds, &mut best)?;
+        // They are found again below, with all docs of their names.
+        let least = if best.least > least { best.least.next_down() } else { least };
+        best = Best::new(k, least);
+    }
+    search.windows(&windows, &bounds, &mut best)?;
+    Ok((best.groups, best.least))
+}
+
+/// What a search of windows works on.
+struct Search<'l, 's, D> {
+    lists: &'l mut [List<'s>],
+    docs: usize,
+    name_of: &'l [u32],
+    deleted: D,
+}
+
+impl<D: Fn(usize) -> bool> Search<'_, '_, D> {
+    /// Takes the names that exceed `best.least` in `windows`, which ascend; `bounds` are of all windows.
+    fn windows(&mut self, windows: &[usize], bounds: &[f32], best: &mut Best) -> Result<()> {
+        self.lists.iter_mut().for_each(List::rewind);
+        let mut group = (u32::MAX, Group::default());
+        for &window in windows {
+            if bounds[window] <= best.least {
                 continue;
             }
-            for (i, sum) in (c * SUMS_AT_ONCE..).zip(some).filter(|(_, sum)| **sum > none) {
-                let mut bound = sum + rest;
-                if bound <= best.least {
+            let (begin, end) = ((window * WINDOW) as u32, ((window + 1) * WINDOW).min(self.docs) as u32);
+            let mut scores = [0f32; WINDOW];
+            for list in self.lists.iter_mut().filter(|list| list.bound(window) > 0.0) {
+                list.each_within(begin, end, |doc, score| scores[(doc - begin) as usize] += score)?;
+            }
+            // Most windows have no such doc, and compilers compare several at once.
+            if !scores.iter().fold(false, |any, score| any | (*score > best.least)) {
+                continue;
+            }
+            for (doc, score) in (begin..end).zip(scores) {
+                if score <= best.least || (self.deleted)(doc as usize) {
                     continue;
                 }
-                let doc = begin + i as u32;
-                if deleted(doc as usize) {
-                    continue;
-                }
-                for &term in looked_up.iter().rev() {
-                    let score = if bounds[term] > 0.0 { lists[term].adds_to(doc)? } else { 0.0 };
-                    adds[term * WINDOW + i] = score;
-                    bound -= bounds[term] - score;
-                    if bound <= best.least {
-                        break;
-                    }
-                }
-                if bound <= best.least {
-                    continue;
-                }
-                let score = (0..lists.len()).fold(0.0, |score, term| score + adds[term * WINDOW + i]);
-                if score <= best.least {
-                    continue;
-                }
-                let name = name_of[doc as usize];
+                let name = self.name_of[doc as usize];
                 if name != group.0 {
                     best.push(std::mem::replace(&mut group, (name, Group::default())).1);
                 }
                 group.1.push(doc, score);
             }
         }
+        best.push(group.1);
+        Ok(())
     }
-    best.push(group.1);
-    Ok((best.groups, best.least))
 }

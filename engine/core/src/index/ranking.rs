@@ -234,12 +234,16 @@ pub(super) fn found(scores: &[Vec<f32>]) -> impl Iterator<Item = (Place, f32)> {
     })
 }
 
+/// No term adds more than so many times its weight.
+pub(super) const MOST_OF_WEIGHT: f32 = K1 + 1.0;
+
 /// What a term of this weight adds to the score of a record of this `length`, in which it has this `frequency` (both in units).
 #[inline]
 pub(super) fn contribution(weight_idf: f32, frequency: u32, length: u32, average_length: f32) -> f32 {
-    let norm = K1 * (1.0 - B + B * length as f32 / average_length);
-    let frequency = frequency as f32 / UNITS_PER_OCCURRENCE;
-    weight_idf * frequency * (K1 + 1.0) / (frequency + norm)
+    // Divisions by what is the same for all records, which compilers take out of loops.
+    let norm = K1 * (1.0 - B + length as f32 * (B / average_length));
+    let frequency = frequency as f32 * (1.0 / UNITS_PER_OCCURRENCE);
+    weight_idf * frequency * MOST_OF_WEIGHT / (frequency + norm)
 }
 
 /// ln(1 + (N - n + 1/2) / (n + 1/2)), above 0 for every n.
