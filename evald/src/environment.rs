@@ -91,6 +91,7 @@ impl Environment {
     /// Starts the warm interpreter and waits for its imports.
     fn start(&mut self, common: &Common) -> Result<()> {
         let config = frame::Config {
+            daemon: std::process::id(),
             tier: common.tier,
             python: self.interpreter.path.clone(),
             root: self.root.clone(),

@@ -37,6 +37,8 @@ use crate::wasi::{self, Machine};
 /// What the daemon tells a frame.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Config {
+    /// The daemon's process, our parent while it lives.
+    pub daemon: u32,
     /// How samples will be walled in.
     pub tier: Tier,
     /// The interpreter, as seen in the new root.
@@ -60,18 +62,18 @@ pub(crate) const SANDBOX_USER: u32 = 0x6576_616c;
 /// # Errors
 /// Any step, named; on success it does not return.
 pub fn run(config: &Config) -> Result<Infallible> {
-    die_with_the_daemon()?;
+    die_with_the_daemon(config.daemon)?;
     // Out of the terminal's process group: Ctrl-C is for the daemon, which then ends this in order.
     nix::unistd::setsid().step("start a session")?;
     match config.tier {
         Tier::T3 => exec_python(config),
         Tier::T4 => match &config.machine {
-            Some(machine) => wasi::run(machine, &config.paths),
+            Some(machine) => wasi::run(machine, &config.paths, config.daemon),
             None => Err(Error::Host("T4 without a machine".into())),
         },
         _ => {
             enter_namespaces(&config.root, &config.library)?;
-            die_with_the_daemon()?;
+            die_with_the_daemon(config.daemon)?;
             // The frame alone holds the end to write to, so the other end hangs up when it has died.
             let (alive, life) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
             match sys::fork_single_threaded().step("fork the warm interpreter")? {
@@ -99,10 +101,12 @@ pub fn run(config: &Config) -> Result<Infallible> {
 }
 
 /// Again after every change of user, at which the kernel forgets a parent-death signal.
-pub(crate) fn die_with_the_daemon() -> Result<()> {
+pub(crate) fn die_with_the_daemon(daemon: u32) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent-death signal")?;
-    // It may have died before that; then it holds the other end of the control socket no more.
-    if sys::hung_up(std::io::stdin().as_fd()).step("look for the daemon")? {
+    // It may have died before that. The control socket alone does not tell: the thread that started us may have ended while
+    // others, as they die, still hold the other end.
+    let orphaned = std::os::unix::process::parent_id() != daemon;
+    if orphaned || sys::hung_up(std::io::stdin().as_fd()).step("look for the daemon")? {
         return Err(Error::Host("the daemon has gone".into()));
     }
     Ok(())

@@ -26,13 +26,13 @@ const WARM: &str = include_str!("warm.py");
 ///
 /// # Errors
 /// None comes back: the daemon has been told, and the process ends with it.
-pub(crate) fn run(machine: &Machine, paths: &[PathBuf]) -> Result<Infallible> {
+pub(crate) fn run(machine: &Machine, paths: &[PathBuf], daemon: u32) -> Result<Infallible> {
     let Some(setup) = zygote::receive_setup().map_err(Error::Zygote)? else { sys::exit_now(0) };
     let preload = setup.preload.clone();
     let native = Native::of(paths.iter().chain(&machine.sites));
     let known = preload.iter().try_for_each(|module| native.refuse(module));
     let outcome = match known {
-        Ok(()) => warm(machine, paths, setup),
+        Ok(()) => warm(machine, paths, setup, daemon),
         Err(reason) => Err(Error::Host(reason)),
     };
     let reason = match outcome {
@@ -43,7 +43,7 @@ pub(crate) fn run(machine: &Machine, paths: &[PathBuf]) -> Result<Infallible> {
     sys::exit_now(1)
 }
 
-fn warm(machine: &Machine, paths: &[PathBuf], setup: Setup) -> Result<Infallible> {
+fn warm(machine: &Machine, paths: &[PathBuf], setup: Setup, daemon: u32) -> Result<Infallible> {
     let engine = module::engine()?;
     let module = Cache::open(&machine.cache)?.load(&engine, &machine.distribution.program)?;
     let mut tree = Planting::begin()?;
@@ -60,7 +60,7 @@ fn warm(machine: &Machine, paths: &[PathBuf], setup: Setup) -> Result<Infallible
     if nix::unistd::geteuid().is_root() {
         sys::become_user(SANDBOX_USER).step("become the sandbox's user")?;
         prctl::set_dumpable(true).step("own our /proc entries again")?;
-        die_with_the_daemon()?;
+        die_with_the_daemon(daemon)?;
     }
     let flags = ["-I", "-S", "-B", "-X", "frozen_modules=on", "-c"];
     let mut arguments = vec!["python".to_owned()];
