@@ -59,6 +59,15 @@ fn start(setting: crate::support::Setting, folder: &Path, env: &str, place: &[&s
     command.stdin(stdin).spawn().expect("evald starts")
 }
 
+/// A daemon that listens in `folder`, once it imports.
+fn importing(setting: crate::support::Setting, folder: &Path, env: &str) -> Child {
+    let socket = folder.join("socket");
+    let place = ["--socket", socket.to_str().expect("a path")];
+    let daemon = start(setting, folder, env, &place, Stdio::null());
+    imports(folder);
+    daemon
+}
+
 #[test]
 fn a_private_daemon_notices_that_its_client_was_killed() {
     let Some(setting) = any_setting() else { return };
@@ -78,14 +87,11 @@ fn a_private_daemon_notices_that_its_client_was_killed() {
 fn a_signal_ends_a_daemon_that_is_not_ready_yet() {
     let Some(setting) = any_setting() else { return };
     let (folder, env) = endless();
-    let socket = folder.path().join("socket");
-    let place = ["--socket", socket.to_str().expect("a path")];
-    let mut daemon = start(setting, folder.path(), &env, &place, Stdio::null());
-    imports(folder.path());
+    let mut daemon = importing(setting, folder.path(), &env);
     let pid = nix::unistd::Pid::from_raw(daemon.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signalled");
     wait_until("the daemon ends", || daemon.try_wait().expect("waited").is_some());
-    assert!(daemon.wait().expect("reaped").success() && !socket.exists());
+    assert!(daemon.wait().expect("reaped").success() && !folder.path().join("socket").exists());
     wait_until("all end", || told_of(folder.path()).is_empty());
 }
 
@@ -95,11 +101,8 @@ fn a_signal_ends_a_daemon_that_is_not_ready_yet() {
 fn a_kill_at_any_moment_of_the_start_leaves_nothing() {
     let Some(setting) = any_native() else { return };
     let (folder, env) = endless();
-    let socket = folder.path().join("socket");
-    let place = ["--socket", socket.to_str().expect("a path")];
     for round in 0..60 {
-        let mut daemon = start(setting, folder.path(), &env, &place, Stdio::null());
-        imports(folder.path());
+        let mut daemon = importing(setting, folder.path(), &env);
         std::thread::sleep(Duration::from_micros(100 * round));
         daemon.kill().expect("killed");
         daemon.wait().expect("reaped");
