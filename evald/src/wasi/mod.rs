@@ -112,7 +112,7 @@ pub fn usual_cache() -> PathBuf {
 
 /// Without the feature there is nothing to run.
 #[cfg(not(feature = "wasi"))]
-pub(crate) fn run(_machine: &Machine, _paths: &[PathBuf]) -> Result<std::convert::Infallible> {
+pub(crate) fn run(_machine: &Machine, _paths: &[PathBuf], _daemon: u32) -> Result<std::convert::Infallible> {
     Err(without())
 }
 
