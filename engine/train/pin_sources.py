@@ -1,18 +1,15 @@
-"""Writes sources.toml from a folder of wheels and one of sdists: names, versions, hashes and licences, as the packages state them.
+"""Writes sources.toml from a folder of wheels: names, versions, hashes and licences, as the wheels state them.
 
     pip download --no-deps --only-binary=:all: -d WHEELS NAME...
-    unearth --no-binary --download SDISTS NAME==VERSION             # each; pip would run build scripts
-    python3 pin_sources.py WHEELS [SDISTS] > sources.toml
+    python3 pin_sources.py WHEELS > sources.toml
 
-Nothing of a package is run. One whose licence is not in the list of permissive ones is left out with a line on stderr, and so is an
-sdist without guides or without a wheel of its name.
+Nothing of a wheel is run. A wheel whose licence is not in the list of permissive ones is left out with a line on stderr.
 """
 
 import email.parser
 import hashlib
 import re
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -41,65 +38,27 @@ def licence(metadata):
     return stated.strip()[:80]
 
 
-# Code below prose, in the forms that guides have.
-CODE = re.compile(rb">>> |\.\. (?:ipython|code-block|code)::|```\{?py|::\n\n    |\"cell_type\": \"code\"")
-# With fewer pieces of code there is no guide.
-MIN_PIECES = 40
-
-
-def metadata_of(path):
-    """What the package states of itself, and the pieces of code in its pages (of a wheel: 0)."""
-    parse = email.parser.Parser().parsestr
-    if path.suffix == ".whl":
-        with zipfile.ZipFile(path) as archive:
+def main():
+    print("# Packages that the retriever's training pairs are made from. Written by pin_sources.py; wheels only, never run.")
+    for wheel in sorted(Path(sys.argv[1]).glob("*.whl"), key=lambda path: path.name.lower()):
+        with zipfile.ZipFile(wheel) as archive:
             name = next(e for e in archive.namelist() if e.endswith(".dist-info/METADATA") and e.count("/") == 1)
-            return parse(archive.read(name).decode("utf-8", "ignore")), 0
-    metadata, pieces = None, 0
-    with tarfile.open(path) as archive:
-        for entry in archive:
-            depth = entry.name.count("/")
-            if entry.isfile() and depth == 1 and entry.name.endswith("/PKG-INFO"):
-                metadata = parse(archive.extractfile(entry).read().decode("utf-8", "ignore"))
-            elif entry.isfile() and depth > 1 and entry.size < 2 << 20 and entry.name.endswith((".rst", ".md", ".ipynb", ".txt")):
-                pieces += len(CODE.findall(archive.extractfile(entry).read()))
-            elif entry.isfile() and re.search(r"/(examples|galler(y|ies)|tutorials)/.*\.py$", entry.name):
-                pieces += 1
-    return metadata, pieces
-
-
-def rows(paths, kind, wanted=None):
-    """Prints one table per package; gives the names."""
-    names = set()
-    for path in paths:
-        metadata, pieces = metadata_of(path)
+            metadata = email.parser.Parser().parsestr(archive.read(name).decode("utf-8", "ignore"))
         name, version, stated = metadata["Name"], metadata["Version"], licence(metadata)
         plain = re.sub(r"[-_.]+", "-", name).lower()
         refused = REFUSED.search(stated) and not re.search("Lesser|LGPL", stated)
         if FORBIDDEN.search(plain) or not PERMISSIVE.search(stated) or refused:
             print(f"left out: {plain} {version} ({stated or 'no licence stated'})", file=sys.stderr)
             continue
-        if wanted is not None and (plain not in wanted or pieces < MIN_PIECES):
-            print(f"left out: the sdist of {plain} {version} ({pieces} pieces of code)", file=sys.stderr)
-            continue
-        names.add(plain)
-        print(f"\n[[{kind}]]")
-        fields = {"name": plain, "version": version, "file": path.name, "licence": stated,
-                  "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        print("\n[[package]]")
+        fields = {"name": plain, "version": version, "file": wheel.name, "licence": stated,
+                  "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
         for key, value in fields.items():
             print(f'{key} = "{value}"')
-        if kind == "package" and plain in PAPER:
+        if plain in PAPER:
             print("paper = true")
-        if kind == "package" and plain in EXCLUDE:
+        if plain in EXCLUDE:
             print("exclude = [" + ", ".join(f'"{path}"' for path in EXCLUDE[plain]) + "]")
-    return names
-
-
-def main():
-    print("# Packages that training data is made from. Written by pin_sources.py; wheels for code and documentation, sdists for guides, never run.")
-    folders = [sorted(Path(folder).iterdir(), key=lambda path: path.name.lower()) for folder in sys.argv[1:]]
-    names = rows([path for path in folders[0] if path.suffix == ".whl"], "package")
-    if len(folders) > 1:
-        rows([path for path in folders[1] if path.name.endswith(".tar.gz")], "guide", names)
 
 
 main()

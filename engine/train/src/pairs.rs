@@ -1,13 +1,11 @@
 //! Training pairs of the retriever: what people say of code, and the APIs that the code calls.
 //!
 //! Reading order: `prose` (which texts are sentences) -> `table` (the documented APIs of all packages) -> `code` (comments and
-//! docstrings with the calls below them) and `documentation` (examples, cross references, further sentences) and
-//! `guides` (what an sdist's pages set above code) -> `overlap` (what
+//! docstrings with the calls below them) and `documentation` (examples, cross references, further sentences) -> `overlap` (what
 //! repeats a benchmark) -> `make` (the pipeline over packages, restartable) ; `wording` and `twins` vary the texts of a batch.
 
 pub(crate) mod code;
 mod documentation;
-mod guides;
 pub(crate) mod make;
 mod overlap;
 pub(crate) mod prose;
@@ -35,8 +33,6 @@ pub enum Origin {
     Paragraph,
     /// A sentence above an example in the documentation of the API.
     Example,
-    /// A paragraph above code in a guide, or a sentence of a guide that names the API.
-    Guide,
     /// What another API's documentation says of this one (See Also).
     Reference,
     /// The first sentence of the API's own documentation.

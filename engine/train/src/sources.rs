@@ -1,8 +1,7 @@
 //! The packages that training data is made from: a pinned list, fetched by pip into a cache outside the repository.
 //!
-//! Code and documentation are read from wheels, guides from sdists; both are unpacked and nothing more. pip fetches the wheels; it
-//! asks an sdist for its metadata by running its build script, and nothing of a package is ever run here, so that sdists are fetched by
-//! `unearth`, which only finds and downloads.
+//! Only wheels are taken. A wheel is unpacked and nothing more; pip asks an sdist for its metadata by running its build
+//! script, and nothing of a package is ever run here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,16 +21,16 @@ pub struct Package {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Name of the wheel or sdist.
+    /// Name of the wheel.
     pub file: String,
-    /// SHA-256 of the file, in lower-case hexadecimal digits.
+    /// SHA-256 of the wheel, in lower-case hexadecimal digits.
     pub sha256: String,
-    /// Its licence, as the package states it.
+    /// Its licence, as the wheel states it.
     pub licence: String,
     /// One of the paper's 31 libraries.
     #[serde(default)]
     pub paper: bool,
-    /// Paths inside a wheel, by their beginnings, that are left out.
+    /// Paths inside the wheel, by their beginnings, that are left out.
     #[serde(default)]
     pub exclude: Vec<String>,
 }
@@ -40,11 +39,8 @@ pub struct Package {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceList {
-    /// The packages, as wheels.
+    /// The packages.
     pub package: Vec<Package>,
-    /// Sdists (`.tar.gz`) of some of them, maybe of other versions, whose guides are read.
-    #[serde(default)]
-    pub guide: Vec<Package>,
 }
 
 impl SourceList {
@@ -56,12 +52,7 @@ impl SourceList {
         let text = files::read_text(path)?;
         let list: Self = toml::from_str(&text)
             .map_err(|cause| Error::data(path, cause.to_string().trim().replace('\n', " | ")))?;
-        for (package, ending) in list
-            .package
-            .iter()
-            .map(|package| (package, ".whl"))
-            .chain(list.guide.iter().map(|guide| (guide, ".tar.gz")))
-        {
+        for package in &list.package {
             let plain = |text: &str| {
                 !text.is_empty()
                     && !text.starts_with('-')
@@ -71,8 +62,8 @@ impl SourceList {
                 let what = format!("package {:?}: name, version and file are plain words", package.name);
                 return Err(Error::data(path, what));
             }
-            if !package.file.ends_with(ending) {
-                let what = format!("{}: not a {ending} file, and nothing else is taken here", package.file);
+            if !package.file.ends_with(".whl") {
+                let what = format!("{}: not a wheel, and nothing else is taken", package.file);
                 return Err(Error::data(path, what));
             }
             let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -81,29 +72,24 @@ impl SourceList {
                 return Err(Error::data(path, what));
             }
         }
-        let named = |guide: &Package| list.package.iter().any(|package| package.name == guide.name);
-        if let Some(guide) = list.guide.iter().find(|guide| !named(guide)) {
-            let what = format!("guide {:?}: no package of that name is in the list", guide.name);
-            return Err(Error::data(path, what));
-        }
         Ok(list)
     }
 }
 
-/// Fetches what `folder` lacks of the packages; a file that is there is checked against its hash.
+/// Fetches what `folder` lacks of the list; a file that is there is checked against its hash.
 ///
 /// # Errors
-/// The folder cannot be written, pip or unearth cannot be run or fails, or a file is not the pinned one.
+/// The folder cannot be written, pip cannot be run or fails, or a wheel is not the pinned one.
 pub fn fetch(
-    packages: &[Package],
+    list: &SourceList,
     folder: &Path,
     python: &str,
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(folder).map_err(|cause| Error::io("create", folder, cause))?;
-    progress.start("fetching packages", Some(packages.len() as u64));
-    let mut paths = Vec::new();
-    for package in packages {
+    progress.start("fetching packages", Some(list.package.len() as u64));
+    let mut wheels = Vec::new();
+    for package in &list.package {
         let path = folder.join(&package.file);
         if !path.exists() {
             download(package, folder, python)?;
@@ -113,11 +99,11 @@ pub fn fetch(
             let what = format!("SHA-256 is {found}, the pinned one is {}; remove the file", package.sha256);
             return Err(Error::data(&path, what));
         }
-        paths.push(path);
+        wheels.push(path);
         progress.advance(1);
     }
     progress.finish();
-    Ok(paths)
+    Ok(wheels)
 }
 
 /// Platform and Python tags of a wheel's name: the last three parts.
@@ -128,13 +114,6 @@ fn tags(file: &str) -> Option<(&str, &str, &str)> {
 }
 
 fn download(package: &Package, folder: &Path, python: &str) -> Result<()> {
-    if package.file.ends_with(".tar.gz") {
-        let mut unearth = Command::new(python);
-        unearth.args(["-m", "unearth", "--no-binary", "--download"]).arg(folder);
-        unearth.arg(format!("{}=={}", package.name, package.version));
-        let help = " (it needs `pip install unearth`)";
-        return run(unearth, &format!("{python} -m unearth"), package, help);
-    }
     let io = |cause| Error::io("write", folder, cause);
     let requirements = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
     let line = format!("{}=={} --hash=sha256:{}\n", package.name, package.version, package.sha256);
@@ -153,17 +132,13 @@ fn download(package: &Package, folder: &Path, python: &str) -> Result<()> {
         let version = if minor.is_empty() { "3.11".into() } else { format!("{major}.{minor}") };
         pip.args(["--implementation", "cp", "--python-version", &version]);
     }
-    run(pip, &format!("{python} -m pip"), package, "")
-}
-
-fn run(mut command: Command, shown: &str, package: &Package, help: &str) -> Result<()> {
-    let done = command
-        .output()
-        .map_err(|cause| Error::with_source(ErrorKind::Io, format!("cannot run {shown}: {cause}"), cause))?;
+    let done = pip.output().map_err(|cause| {
+        Error::with_source(ErrorKind::Io, format!("cannot run {python} -m pip: {cause}"), cause)
+    })?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
         let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message").trim();
-        let what = format!("{shown} cannot fetch {}=={}: {last}{help}", package.name, package.version);
+        let what = format!("pip cannot fetch {}=={}: {last}", package.name, package.version);
         return Err(Error::new(ErrorKind::Io, what));
     }
     Ok(())
@@ -195,12 +170,7 @@ mod tests {
         assert_eq!(list(|text| text).unwrap().package[0].name, "loom");
         for (from, to, said) in [
             ("loom\"", "--index\"", "plain words"),
-            (".whl", ".tar.gz", "not a .whl file"),
-            (
-                "licence = \"MIT\"\n",
-                "licence = \"MIT\"\n[[guide]]\nname = \"mill\"\nversion = \"1\"\nfile = \"mill-1.tar.gz\"\nsha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\nlicence = \"MIT\"\n",
-                "no package of that name",
-            ),
+            (".whl", ".tar.gz", "not a wheel"),
             ("0000", "xyz", "sha256"),
             ("licence", "license", "unknown field"),
         ] {
@@ -214,7 +184,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("loom-1.0-py3-none-any.whl"), "other").unwrap();
         let list = list(|text| text).unwrap();
-        let error = fetch(&list.package, folder.path(), "python3", &Silent).unwrap_err();
+        let error = fetch(&list, folder.path(), "python3", &Silent).unwrap_err();
         assert!(error.to_string().contains("SHA-256"), "{error}");
     }
 

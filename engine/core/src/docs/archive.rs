@@ -134,15 +134,6 @@ pub(super) fn zip(path: &Path) -> Result<Unpacked> {
 /// # Errors
 /// As [`zip`].
 pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
-    tar_gz_files(path, &|name, _| is_python(name) && !name.split('/').any(super::layout::is_skipped_folder))
-}
-
-/// The files of a `.tar.gz` that `wanted` says yes to, by their paths in it and their sizes as the archive states them: each with its
-/// bytes.
-///
-/// # Errors
-/// It is truncated or corrupted, an entry points out of it, or it exceeds the limits.
-pub fn tar_gz_files(path: &Path, wanted: &dyn Fn(&str, u64) -> bool) -> Result<Vec<(String, Vec<u8>)>> {
     let file = files::open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let stream = flate2::bufread::MultiGzDecoder::new(BufReader::new(file)).take(MAX_STREAM_BYTES);
     let mut archive = tar::Archive::new(stream);
@@ -187,7 +178,7 @@ pub fn tar_gz_files(path: &Path, wanted: &dyn Fn(&str, u64) -> bool) -> Result<V
         }
         let name = String::from_utf8_lossy(&name).into_owned();
         let Some(name) = checked_name(path, &name)? else { continue };
-        if !wanted(name, entry.size()) {
+        if !is_python(name) || name.split('/').any(super::layout::is_skipped_folder) {
             continue;
         }
         let bytes = budget.read(name, entry)?;

@@ -37,7 +37,6 @@ mod value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub use archive::tar_gz_files;
 pub use docstring::{Example, examples, first_sentence};
 pub use nesting::check as check_nesting;
 pub use parse::parse_source;

@@ -51,7 +51,7 @@ impl<'f> Resolver<'f> {
         {
             return None;
         }
-        self.table.method_named(&call.name, root, &self.libraries).map(|id| (id, true))
+        self.table.method_named(&call.name, &self.libraries).map(|id| (id, true))
     }
 }
 

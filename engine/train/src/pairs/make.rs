@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::table::is_answer;
-use super::{ApiTable, Benchmarks, Origin, OverlapReport, Pair, code, documentation, guides};
-use crate::corpus::{read_pages, read_wheel};
+use super::{ApiTable, Benchmarks, Origin, OverlapReport, Pair, code, documentation};
+use crate::corpus::read_wheel;
 use crate::sources::{Package, SourceList};
 
 /// Of the code here: another number makes every step anew.
-const VERSION: u32 = 3;
+const VERSION: u32 = 2;
 /// Visitors of syntax trees need it; see `inhouse_core::docs::parse_source`.
 pub(crate) const STACK_BYTES: usize = 256 << 20;
 /// Different APIs that one query may be found with before it says nothing ("create the model").
@@ -41,9 +41,6 @@ pub struct MakeOptions {
 pub struct Statistics {
     /// Packages read.
     pub packages: usize,
-    /// Sdists whose guides were read.
-    #[serde(default)]
-    pub guides: usize,
     /// Files of source that code was read from, repeated ones once.
     pub files: usize,
     /// Files that another package has as well.
@@ -157,17 +154,12 @@ pub fn make(list: &SourceList, options: &MakeOptions, progress: &dyn Progress) -
     let steps = Steps { work: &options.work };
     let mut apis: Vec<ApiDoc> = Vec::new();
     let mut pairs: Vec<Pair> = Vec::new();
-    // Top-level names by packages: scikit-learn is imported as sklearn.
-    let mut libraries: FxHashMap<String, String> = FxHashMap::default();
     progress.start("reading documentation", Some(list.package.len() as u64));
     for package in &list.package {
         let path = steps.path("docs", package, &key(&[&package.sha256, &package.exclude.join("|")]));
         for row in steps.rows(&path, || documentation_of(package, options, progress))? {
             match row {
-                Row::Api(api) => {
-                    libraries.entry(package.name.clone()).or_insert_with(|| api.library().to_owned());
-                    apis.push(api);
-                }
+                Row::Api(api) => apis.push(api),
                 Row::Pair(pair) => pairs.push(pair),
             }
         }
@@ -216,20 +208,6 @@ pub fn make(list: &SourceList, options: &MakeOptions, progress: &dyn Progress) -
         progress.advance(1);
     }
     progress.finish();
-    progress.start("reading guides", Some(list.guide.len() as u64));
-    for package in &list.guide {
-        let path = steps.path("guides", package, &key(&[&everything, &package.sha256]));
-        // The list was checked: a guide's package is there; it may have no documentation that could be read.
-        let Some(library) = libraries.get(&package.name) else { continue };
-        let rows = steps.rows(&path, || {
-            let pages = read_pages(&options.wheels.join(&package.file))?;
-            Ok(pool.install(|| guides::pairs(&pages, library, &table)))
-        })?;
-        pairs.extend(rows);
-        progress.advance(1);
-    }
-    progress.finish();
-    statistics.guides = list.guide.len();
     statistics.found = pairs.len();
     let overlap = match &options.benchmarks {
         Some(folder) => Some(Benchmarks::read(folder)?.filter(&mut pairs)),
@@ -288,7 +266,7 @@ fn choose(
         hasher.update(pair.query.as_bytes());
         hasher.update(pair.path.as_bytes());
         let rank = match pair.origin {
-            Origin::Guide | Origin::Example | Origin::Reference | Origin::Summary => 0,
+            Origin::Example | Origin::Reference | Origin::Summary => 0,
             Origin::Comment | Origin::Docstring => 1,
             Origin::Paragraph | Origin::Detail => 2,
         };

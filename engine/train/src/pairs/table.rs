@@ -12,8 +12,6 @@ pub struct ApiTable {
     by_name: FxHashMap<String, u32>,
     /// Methods by their bare names, per library.
     methods: FxHashMap<String, Vec<u32>>,
-    /// Methods of each class, by its dotted name.
-    class_sizes: FxHashMap<String, usize>,
     libraries: FxHashSet<String>,
     names: Library,
 }
@@ -36,14 +34,8 @@ impl ApiTable {
                 methods.entry(api.name.clone()).or_default().push(id as u32);
             }
         }
-        let mut class_sizes: FxHashMap<String, usize> = FxHashMap::default();
-        for id in methods.values().flatten() {
-            if let Some((class, _)) = apis[*id as usize].qualified_name.rsplit_once('.') {
-                *class_sizes.entry(class.to_owned()).or_default() += 1;
-            }
-        }
         let libraries = apis.iter().map(|api| api.library().to_owned()).collect();
-        Self { apis, by_name, methods, class_sizes, libraries, names }
+        Self { apis, by_name, methods, libraries, names }
     }
 
     /// The APIs in the order of their numbers.
@@ -76,37 +68,22 @@ impl ApiTable {
         self.libraries.contains(name)
     }
 
-    /// The method of this bare name in one of `libraries`, called on something whose expression begins with the name `receiver`. Its
-    /// class is the one that the receiver is named after (`df` after `DataFrame`), if any; else only one of the libraries may have such a
-    /// method, and the class with the most methods is taken: mostly the one that the library is about.
-    pub fn method_named(&self, name: &str, receiver: &str, libraries: &[&str]) -> Option<u32> {
-        let class = |id: u32| self.api(id).qualified_name.rsplit_once('.').map_or("", |(class, _)| class);
-        let rank = |id: u32| {
-            let full = &self.api(id).qualified_name;
-            let methods = self.class_sizes.get(class(id)).copied().unwrap_or(0);
-            (is_named_after(receiver, class(id)), methods, std::cmp::Reverse((full.len(), id)))
-        };
-        let of_libraries =
-            self.methods.get(name)?.iter().copied().filter(|&id| libraries.contains(&self.api(id).library()));
-        let best = of_libraries.clone().max_by_key(|&id| rank(id))?;
-        let (named, ..) = rank(best);
-        let library = self.api(best).library();
-        let rivals =
-            |id: u32| self.api(id).library() != library && is_named_after(receiver, class(id)) == named;
-        (!of_libraries.clone().any(rivals)).then_some(best)
+    /// The method of this bare name in one of `libraries`, where only one of them has such a method: the one with the shortest
+    /// dotted name, which is mostly the class that the others derive from.
+    pub fn method_named(&self, name: &str, libraries: &[&str]) -> Option<u32> {
+        let candidates = self.methods.get(name)?.iter().copied();
+        let mut found: Option<u32> = None;
+        for id in candidates.filter(|&id| libraries.contains(&self.api(id).library())) {
+            found = match found {
+                Some(best) if self.api(best).library() != self.api(id).library() => return None,
+                Some(best) if self.api(best).qualified_name.len() <= self.api(id).qualified_name.len() => {
+                    Some(best)
+                }
+                _ => Some(id),
+            };
+        }
+        found
     }
-}
-
-/// Whether a variable has the name that people give to objects of a class: the class's own in lower case (`axes`), its initials (`df`
-/// of `DataFrame`), or a beginning of it (`fig` of `Figure`); digits and what stands before or after an underscore do not matter.
-fn is_named_after(variable: &str, class: &str) -> bool {
-    let class = class.rsplit('.').next().unwrap_or_default();
-    let initials: String = class.chars().filter(char::is_ascii_uppercase).collect::<String>().to_lowercase();
-    let class = class.to_lowercase();
-    variable.split('_').any(|part| {
-        let part = part.trim_end_matches(|c: char| c.is_ascii_digit()).to_lowercase();
-        (part.len() >= 2 && part == initials) || (part.len() >= 3 && class.starts_with(&part))
-    })
 }
 
 /// Whether a record can answer a query: it is called, and documented.
@@ -155,32 +132,13 @@ mod tests {
         let table = ApiTable::new(vec![
             method("loom.WoolThread.spin", "Spins."),
             method("loom.Thread.spin", "Spins."),
-            method("loom.Thread.cut", "Cuts."),
             method("mill.Wheel.spin", "Spins too."),
             method("mill.Wheel.hush", ""),
         ]);
         let name = |id: Option<u32>| id.map(|id| table.api(id).qualified_name.as_str());
-        assert_eq!(name(table.method_named("spin", "x", &["loom"])), Some("loom.Thread.spin"));
-        assert_eq!(name(table.method_named("spin", "wt", &["loom"])), Some("loom.WoolThread.spin"));
-        assert_eq!(name(table.method_named("spin", "x", &["loom", "mill"])), None);
-        assert_eq!(name(table.method_named("spin", "my_wheel2", &["loom", "mill"])), Some("mill.Wheel.spin"));
-        assert_eq!(name(table.method_named("hush", "x", &["mill"])), None);
+        assert_eq!(name(table.method_named("spin", &["loom"])), Some("loom.Thread.spin"));
+        assert_eq!(name(table.method_named("spin", &["loom", "mill"])), None);
+        assert_eq!(name(table.method_named("hush", &["mill"])), None);
         assert!(table.callable("mill.Wheel.hush").is_none() && table.has_library("mill"));
-    }
-
-    #[test]
-    fn variables_are_named_after_classes() {
-        for (variable, class, expected) in [
-            ("df", "pandas.DataFrame", true),
-            ("df2", "pandas.DataFrame", true),
-            ("left_df", "pandas.DataFrame", true),
-            ("fig", "matplotlib.Figure", true),
-            ("axes", "matplotlib.Axes", true),
-            ("s", "pandas.Series", false),
-            ("data", "pandas.Series", false),
-            ("x", "x.X", false),
-        ] {
-            assert_eq!(is_named_after(variable, class), expected, "{variable} {class}");
-        }
     }
 }

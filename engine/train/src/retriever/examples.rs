@@ -44,7 +44,7 @@ pub struct Examples {
 /// How often a pair is drawn for where it is from.
 fn weight(origin: Origin) -> f64 {
     match origin {
-        Origin::Example | Origin::Guide => 2.0,
+        Origin::Example => 2.0,
         Origin::Reference => 1.2,
         Origin::Comment | Origin::Docstring => 1.0,
         Origin::Detail => 0.6,

@@ -183,8 +183,7 @@ fn data(
         max_pairs_per_api: config.data.max_pairs_per_api,
         held_out: config.data.held_out.clone(),
     };
-    fetch(&list.package, &options.wheels, &config.data.python, progress)?;
-    fetch(&list.guide, &options.wheels, &config.data.python, progress)?;
+    fetch(&list, &options.wheels, &config.data.python, progress)?;
     let made = make(&list, &options, progress)?;
     let out = &config.training.out;
     write_json(&out.join("statistics.json"), &made.statistics)?;

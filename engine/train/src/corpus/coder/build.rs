@@ -71,7 +71,7 @@ impl<'a> Pipeline<'a> {
     fn new(config: &'a DataConfig, progress: &'a dyn Progress) -> Result<Self> {
         let list = match &config.sources {
             Some(path) => SourceList::read(path)?,
-            None => SourceList { package: Vec::new(), guide: Vec::new() },
+            None => SourceList { package: Vec::new() },
         };
         Ok(Self { config, progress, list, statistics: Statistics::default(), overlap: Overlap::default() })
     }
@@ -214,7 +214,7 @@ impl<'a> Pipeline<'a> {
         let config = self.config;
         let wheels = config.cache.join("wheels");
         if !self.list.package.is_empty() {
-            fetch(&self.list.package, &wheels, &config.python, self.progress)?;
+            fetch(&self.list, &wheels, &config.python, self.progress)?;
         }
         let options = MakeOptions {
             wheels,
