@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::dense::QueryCode;
 use super::fusion::{Confidence, Fusion, Moments};
-use super::impacts::List;
+use super::lists::List;
 use super::near::SHORT_LIST;
 use super::pruned::{Group, best_names};
 use super::ranking::{Corpus, Place, inverse_frequency};

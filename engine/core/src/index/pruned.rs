@@ -8,7 +8,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::impacts::{List, WINDOW};
+use super::impacts::WINDOW;
+use super::lists::List;
 use crate::Result;
 
 /// Windows that are searched first, or as many as names are asked for.
@@ -144,9 +145,7 @@ impl<D: Fn(usize) -> bool> Search<'_, '_, D> {
             }
             let (begin, end) = ((window * WINDOW) as u32, ((window + 1) * WINDOW).min(self.docs) as u32);
             let mut scores = [0f32; WINDOW];
-            for list in self.lists.iter_mut().filter(|list| list.bound(window) > 0.0) {
-                list.each_within(begin, end, |doc, score| scores[(doc - begin) as usize] += score)?;
-            }
+            self.lists.iter_mut().try_for_each(|list| list.add_to_window(window, &mut scores))?;
             // Most windows have no such doc, and compilers compare several at once.
             if !scores.iter().fold(false, |any, score| any | (*score > best.least)) {
                 continue;
