@@ -7,10 +7,12 @@ use super::packed::{GROUP, Packed};
 use super::postings::Postings;
 use super::ranking::contribution;
 use crate::Result;
-use crate::vector::vectorized;
+use crate::vector::{prefetch, vectorized};
 
 /// Bounds and scores are sums in different orders.
 const ROUNDING: f32 = 1.0 + 1e-5;
+/// How far ahead what is known of docs is fetched.
+const POSTINGS_AHEAD: usize = 16;
 const WINDOWS_IN_GROUP: usize = GROUP / WINDOW;
 
 /// The postings of one term in one segment.
@@ -81,12 +83,17 @@ impl<'s> List<'s> {
     ) -> Result<()> {
         let (mut bytes, mut next) = (postings.list(number)?, 0);
         let mut found = Vec::with_capacity(bytes.len() / 2);
+        while !bytes.is_empty() {
+            found.push(postings.take(&mut bytes, &mut next)?);
+        }
         let (mut name, mut most_of_name) = (u32::MAX, 0f32);
         let mut bounds = vec![0u8; self.lengths.len().div_ceil(WINDOW)];
         let figures = &mut self.figures;
-        while !bytes.is_empty() {
-            let (doc, frequency) = postings.take(&mut bytes, &mut next)?;
-            found.push((doc, frequency));
+        for (i, &(doc, frequency)) in found.iter().enumerate() {
+            if let Some((later, _)) = found.get(i + POSTINGS_AHEAD) {
+                prefetch(&self.lengths[*later as usize..][..1]);
+                prefetch(&name_of[*later as usize..][..1]);
+            }
             if deleted(doc as usize) {
                 continue;
             }
@@ -118,6 +125,12 @@ impl<'s> List<'s> {
                 }
             },
         );
+    }
+
+    /// Has the lengths of the docs of `window` fetched, which will be asked for soon.
+    pub fn prefetch_lengths(&self, window: usize) {
+        let lengths = self.lengths.get(window * WINDOW..).unwrap_or(&[]);
+        prefetch(&lengths[..lengths.len().min(WINDOW)]);
     }
 
     /// Back to the first posting.
