@@ -27,8 +27,8 @@ const VERSION: u32 = 3;
 /// Docs that bounds are kept of together.
 pub(super) const WINDOW: usize = 32;
 const FIGURE_BYTES: usize = 20;
-/// Terms with fewer postings have no figures, since all of these are soon read; nor have those with so few that bounds would take
-/// more than eight bytes a posting.
+/// Terms with fewer postings have no figures, since all of these are soon read; nor have those with so few that bounds and first
+/// postings would take more than twelve bytes a posting.
 const FEW: usize = 256;
 const WINDOWS_PER_POSTING: usize = 8;
 /// What a step of a bound is.
@@ -176,4 +176,50 @@ pub(super) struct Figures {
     pub sum: f64,
     /// Sum of the squares of these.
     pub squares: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(sections: [&[u8]; 4]) -> Result<Option<(usize, usize)>> {
+        const DOCS: usize = 2 * WINDOW;
+        let dir = tempfile::tempdir().unwrap();
+        let mut out = SectionWriter::create(dir.path(), "f", KIND).unwrap();
+        for section in sections {
+            out.section();
+            out.write(section).unwrap();
+        }
+        let Some(impacts) = Impacts::open(dir.path(), &out.finish().unwrap())? else { return Ok(None) };
+        assert!(impacts.find(6, DOCS)?.is_none());
+        let (figures, packed, bounds) = impacts.find(7, DOCS)?.expect("the term is there");
+        let n_postings = packed.group(0).map_or(0, |(docs, _)| docs.len());
+        Ok(Some((figures.names + bounds.len(), n_postings)))
+    }
+
+    #[test]
+    fn files_of_other_versions_are_passed_over_and_impossible_ones_refused() {
+        let head = |version: u32| [version.to_le_bytes(), 30f32.to_le_bytes()].concat();
+        let mut list = vec![9, 0];
+        pack([(3, 20), (40, 60)].into_iter(), 2 * WINDOW, &mut list);
+        let term = 7u32.to_le_bytes();
+        let figures = |first: u64| [&first.to_le_bytes()[..], &[2, 0, 0, 0], &[0; 8]].concat();
+        let good = written([&head(VERSION), &list, &term, &figures(0)]).unwrap();
+        assert_eq!(good, Some((4, 2)));
+        for version in [0, 1, 2, VERSION + 1] {
+            assert_eq!(written([&head(version), &[], &[], &[]]).unwrap(), None);
+        }
+        let bad: [[&[u8]; 4]; 7] = [
+            [&[], &list, &term, &figures(0)],
+            [&head(VERSION)[..4], &list, &term, &figures(0)],
+            [&head(VERSION), &list[..list.len() - 1], &term, &figures(0)],
+            [&head(VERSION), &[0], &term, &figures(0)],
+            [&head(VERSION), &list, &term, &figures(0)[1..]],
+            [&head(VERSION), &list, &term, &figures(1)],
+            [&head(VERSION), &list, &term, &figures(u64::MAX)],
+        ];
+        for (i, sections) in bad.into_iter().enumerate() {
+            assert!(written(sections).is_err_and(|error| error.to_string().contains("corrupted")), "{i}");
+        }
+    }
 }

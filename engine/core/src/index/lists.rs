@@ -216,3 +216,65 @@ fn skip(found: &[(u32, u32)], at: &mut usize, doc: u32) {
     let last = found.len().min(*at + step - 1);
     *at += found[*at..last].partition_point(|posting| posting.0 < doc);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{FieldWeights, impacts, postings};
+    use crate::{ApiDoc, progress::Silent};
+
+    #[test]
+    fn packed_postings_add_what_those_that_are_read_add() {
+        const DOCS: usize = 1000;
+        let api = |i: usize| ApiDoc {
+            name: format!("f{i}{}", if i % 3 == 0 { "_often" } else { "" }),
+            description: "some often ".repeat(i * i % 11)
+                + if i % 97 == 0 { "seldom" } else { "other words" },
+            ..ApiDoc::default()
+        };
+        let apis: Vec<ApiDoc> = (0..DOCS).map(api).collect();
+        let apis: Vec<&ApiDoc> = apis.iter().collect();
+        let dir = tempfile::tempdir().unwrap();
+        let entry = postings::write(dir.path(), "s", &apis, &FieldWeights::default(), &Silent).unwrap();
+        let postings = Postings::open(dir.path(), &entry, DOCS).unwrap();
+        let (lengths, name_of) = (postings.lengths().unwrap(), (0..DOCS as u32).collect::<Vec<_>>());
+        let entry = impacts::write(dir.path(), "i", &postings, &name_of, &lengths).unwrap();
+        let impacts = Impacts::open(dir.path(), &entry).unwrap().unwrap();
+        let open = |term: &str, impacts, average| {
+            let list = List::open(term, &postings, impacts, &name_of, &lengths, average, |_| false).unwrap();
+            list.map(|list| List { weight_idf: 1.7, ..list })
+        };
+        assert!(open("never", Some(&impacts), 30.0).is_none());
+        for (term, is_packed) in [("often", true), ("seldom", false)] {
+            // With the average length that the file was written with and with that of a grown index.
+            for average in [impacts.average_length(), 2.0 * impacts.average_length()] {
+                let mut lists = [Some(&impacts), None].map(|impacts| open(term, impacts, average).unwrap());
+                assert_eq!(matches!(lists[0].source, Source::Packed(..)), is_packed);
+                let names = lists.each_ref().map(|list| list.figures.names);
+                assert_eq!(names[0], names[1]);
+                let mut bounds = vec![0f32; DOCS.div_ceil(WINDOW)];
+                lists[0].add_bounds(&mut bounds);
+                for step in [1, 3, 7] {
+                    lists.iter_mut().for_each(List::rewind);
+                    for window in (0..bounds.len()).step_by(step) {
+                        let scores = lists.each_mut().map(|list| {
+                            let mut scores = [0f32; WINDOW];
+                            list.add_to_window(window, &mut scores).unwrap();
+                            scores
+                        });
+                        assert_eq!(scores[0], scores[1]);
+                        assert!(scores[0].iter().all(|score| *score <= bounds[window]));
+                    }
+                    lists.iter_mut().for_each(List::rewind);
+                    let mut found = 0;
+                    for doc in (0..DOCS as u32).step_by(step) {
+                        let adds = lists.each_mut().map(|list| list.adds_to(doc).unwrap());
+                        assert_eq!(adds[0], adds[1]);
+                        found += usize::from(adds[0] > 0.0);
+                    }
+                    assert!(step > 1 || found == names[0]);
+                }
+            }
+        }
+    }
+}
