@@ -227,9 +227,9 @@ mod tests {
     fn packed_postings_add_what_those_that_are_read_add() {
         const DOCS: usize = 1000;
         let api = |i: usize| ApiDoc {
-            name: format!("f{i}{}", if i % 3 == 0 { "_often" } else { "" }),
+            name: format!("f{i}{}", if i.is_multiple_of(3) { "_often" } else { "" }),
             description: "some often ".repeat(i * i % 11)
-                + if i % 97 == 0 { "seldom" } else { "other words" },
+                + if i.is_multiple_of(97) { "seldom" } else { "other words" },
             ..ApiDoc::default()
         };
         let apis: Vec<ApiDoc> = (0..DOCS).map(api).collect();

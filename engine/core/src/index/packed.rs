@@ -47,7 +47,8 @@ pub(super) fn pack(found: impl Iterator<Item = (u32, u32)> + Clone, docs: usize,
     let mut found = found;
     let (mut low, mut code) = (Vec::with_capacity(GROUP), Vec::with_capacity(GROUP));
     for count in counts {
-        (low.clear(), code.clear());
+        low.clear();
+        code.clear();
         for (doc, frequency) in found.by_ref().take(count as usize) {
             low.push((doc as usize % GROUP) as u8);
             code.push(codes.get(&frequency).copied().unwrap_or(MOST_LISTED as u8));
@@ -76,7 +77,7 @@ impl<'s> Packed<'s> {
         let (starts, postings) = rest.split_at_checked((docs.div_ceil(GROUP) + 1) * 4)?;
         let fits = frequencies.len() <= MOST_LISTED * 4
             && postings.len() == 2 * u32_at(starts, docs.div_ceil(GROUP)) as usize;
-        fits.then(|| Self {
+        fits.then_some(Self {
             frequencies: frequencies.as_chunks().0,
             exceptions: exceptions.as_chunks().0,
             starts: starts.as_chunks().0,
