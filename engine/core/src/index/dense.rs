@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use super::section_file::{FileEntry, SectionFile, SectionWriter};
-use crate::vector::vectorized;
+use crate::vector::{prefetch, vectorized};
 use crate::{Error, ErrorKind, Result};
 
 const KIND: [u8; 4] = *b"DENS";
@@ -20,7 +20,7 @@ const LARGEST_CODE: f32 = 127.0;
 /// Docs whose codes are read at a time.
 const PIECE_DOCS: usize = 1024;
 /// How far ahead scattered codes are fetched.
-const ROWS_AHEAD: usize = 8;
+pub(super) const ROWS_AHEAD: usize = 8;
 
 /// A quantised vector.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,6 +158,12 @@ impl Dense {
         ))
     }
 
+    /// Has the codes of `doc` fetched, which will be asked for soon.
+    pub fn prefetch(&self, doc: usize) -> Result<()> {
+        prefetch(self.row(doc)?);
+        Ok(())
+    }
+
     /// The `docs` with a vector, and its dot product with `query`.
     pub fn scores_of(&self, query: &QueryCode, docs: &[u32]) -> Result<Vec<(u32, f32)>> {
         let rows = docs.iter().map(|doc| self.row(*doc as usize)).collect::<Result<Vec<_>>>()?;
@@ -229,21 +235,6 @@ impl QueryCode {
         let codes = vector.iter().map(|value| (value / scale).round().clamp(-most, most) as i16).collect();
         Ok(Self { scale, codes })
     }
-}
-
-/// Has the processor fetch `bytes`, which will be read soon: a scan that waits for each line of them takes several times as long.
-#[inline(always)]
-pub(super) fn prefetch(bytes: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
-        const LINE: usize = 64;
-        const ALL_CACHES: i32 = 3;
-        for line in bytes.chunks(LINE) {
-            simd.sse._mm_prefetch::<ALL_CACHES>(line.as_ptr().cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
 }
 
 #[inline(always)]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::dense::QueryCode;
-use super::fusion::{Confidence, Fusion, Moments};
-use super::impacts::List;
+use super::dense::{QueryCode, ROWS_AHEAD};
+use super::fusion::{Confidence, Fusion, Moments, NOT_FOUND};
+use super::lists::List;
 use super::near::SHORT_LIST;
 use super::pruned::{Group, best_names};
 use super::ranking::{Corpus, Place, inverse_frequency};
@@ -117,49 +117,71 @@ fn nearest(segments: &[Segment], vector: &[f32], code: &QueryCode) -> Result<Vec
     Ok(found)
 }
 
-/// Of the scores of all names by vectors, from the samples of the segments that have one.
-fn moments_of_vectors(corpus: &Corpus, segments: &[Segment], code: &QueryCode) -> Result<Moments> {
-    // Docs of one name lie side by side in a segment; two segments may share names.
-    let mut of_names: Vec<(usize, f32)> = Vec::new();
-    for (s, segment) in segments.iter().enumerate() {
-        let Some(near) = &segment.near else { continue };
-        for (doc, score) in near.sample_scores(code)? {
-            if segment.deleted.contains(doc as usize) {
-                continue;
-            }
-            let name = corpus.name(segments, s, doc as usize);
-            match of_names.last_mut() {
-                Some((last, known)) if *last == name => *known = known.max(score),
-                _ => of_names.push((name, score)),
+/// The names of the samples by which scores by vectors are standardised.
+#[derive(Debug, Default)]
+pub(super) struct Sample {
+    /// By segment, of each doc of its sample: the place of its name among those of all samples; `None` for a deleted one.
+    name_of: Vec<Vec<Option<u32>>>,
+    n_names: usize,
+}
+
+impl Sample {
+    /// The names of the samples of `segments`.
+    pub fn new(corpus: &Corpus, segments: &[Segment]) -> Self {
+        // Two segments may share names.
+        let numbers = |s: usize, segment: &Segment| -> Vec<Option<usize>> {
+            let docs = segment.near.as_ref().map_or(&[][..], |near| near.sample());
+            let live = |doc: usize| Some(doc).filter(|doc| !segment.deleted.contains(*doc));
+            docs.iter().map(|doc| live(*doc as usize).map(|doc| corpus.name(segments, s, doc))).collect()
+        };
+        let numbers: Vec<_> = segments.iter().enumerate().map(|(s, segment)| numbers(s, segment)).collect();
+        let mut names: Vec<usize> = numbers.iter().flatten().copied().flatten().collect();
+        names.sort_unstable();
+        names.dedup();
+        let place = |number: usize| names.binary_search(&number).ok().map(|place| place as u32);
+        let places = |numbers: Vec<Option<usize>>| numbers.into_iter().map(|number| place(number?)).collect();
+        Self { name_of: numbers.into_iter().map(places).collect(), n_names: names.len() }
+    }
+
+    /// Of the scores of all names by vectors.
+    fn moments(&self, segments: &[Segment], code: &QueryCode) -> Result<Moments> {
+        let mut best = vec![NOT_FOUND; self.n_names];
+        for (segment, name_of) in segments.iter().zip(&self.name_of) {
+            let Some(near) = &segment.near else { continue };
+            for (name, score) in name_of.iter().zip(near.sample_scores(code)?) {
+                if let Some(name) = name {
+                    let known = &mut best[*name as usize];
+                    // what is not a number is no score
+                    *known = known.max(score);
+                }
             }
         }
+        Ok(Moments::of(best.into_iter().filter(|score| *score > NOT_FOUND)))
     }
-    of_names.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
-    of_names.dedup_by_key(|(name, _)| *name);
-    Ok(Moments::of(of_names.into_iter().map(|(_, score)| score)))
 }
 
 /// How a query's scores by both become one.
 pub(super) fn fusion(
     words: &Words<'_>,
-    corpus: &Corpus,
+    sample: &Sample,
     segments: &[Segment],
     code: &QueryCode,
 ) -> Result<Fusion> {
-    Ok(Fusion { vectors: moments_of_vectors(corpus, segments, code)?, words: words.moments.clone() })
+    Ok(Fusion { vectors: sample.moments(segments, code)?, words: words.moments.clone() })
 }
 
 /// Docs that may be among the `k` best names by words and vectors, with their scores.
 pub(super) fn best_fused(
     words: &mut Words<'_>,
     corpus: &Corpus,
+    sample: &Sample,
     segments: &[Segment],
     vector: &[f32],
     k: usize,
 ) -> Result<(Vec<(Place, f32)>, Confidence)> {
     let code = &QueryCode::of(vector)?;
     let nearest = nearest(segments, vector, code)?;
-    let fusion = fusion(words, corpus, segments, code)?;
+    let fusion = fusion(words, sample, segments, code)?;
     let (sure, unsure) = nearest.split_at(nearest.len().min(SURE_DOCS));
     let mut fused = Vec::new();
     add_words(words, sure.to_vec(), &fusion, &mut fused)?;
@@ -174,7 +196,13 @@ pub(super) fn best_fused(
     let near: FxHashMap<Place, f32> = nearest.iter().copied().collect();
     let mut done: FxHashSet<Place> = sure.iter().map(|(place, _)| *place).collect();
     let mut names_found = FxHashSet::default();
-    for (place, score) in places(&by_words) {
+    let found: Vec<(Place, f32)> = places(&by_words).collect();
+    for (i, &(place, score)) in found.iter().enumerate() {
+        if let Some((later, _)) = found.get(i + ROWS_AHEAD)
+            && let Some(dense) = &segments[later.segment].dense
+        {
+            dense.prefetch(later.doc)?;
+        }
         names_found.insert(corpus.name(segments, place.segment, place.doc));
         if !done.insert(place) {
             continue;

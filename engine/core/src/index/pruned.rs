@@ -8,11 +8,14 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::impacts::{List, WINDOW};
+use super::impacts::WINDOW;
+use super::lists::List;
 use crate::Result;
 
 /// Windows that are searched first, or as many as names are asked for.
 const FIRST_WINDOWS: usize = 64;
+/// How far ahead lengths are fetched.
+const WINDOWS_AHEAD: usize = 8;
 /// Records of one name that are kept.
 const DOCS_OF_NAME: usize = 8;
 
@@ -107,13 +110,21 @@ pub(super) fn best_names(
 ) -> Result<(Vec<Group>, f32)> {
     let mut bounds = vec![0f32; docs.div_ceil(WINDOW)];
     lists.iter().for_each(|list| list.add_bounds(&mut bounds));
-    let windows: Vec<usize> = (0..bounds.len()).filter(|window| bounds[*window] > least.max(0.0)).collect();
+    // Without branches: which windows stay cannot be foretold.
+    let (mut windows, mut n) = (vec![0u32; bounds.len()], 0);
+    for (window, bound) in (0..).zip(&bounds) {
+        windows[n] = window;
+        n += usize::from(*bound > least.max(0.0));
+    }
+    windows.truncate(n);
     let mut search = Search { lists, docs, name_of, deleted };
     let mut best = Best::new(k, least);
     let n_first = FIRST_WINDOWS.max(k);
     if windows.len() > 2 * n_first {
         let mut first = windows.clone();
-        first.select_nth_unstable_by(n_first, |a, b| bounds[*b].total_cmp(&bounds[*a]).then(a.cmp(b)));
+        first.select_nth_unstable_by(n_first, |a, b| {
+            bounds[*b as usize].total_cmp(&bounds[*a as usize]).then(a.cmp(b))
+        });
         first.truncate(n_first);
         first.sort_unstable();
         search.windows(&first, &bounds, &mut best)?;
@@ -135,18 +146,20 @@ struct Search<'l, 's, D> {
 
 impl<D: Fn(usize) -> bool> Search<'_, '_, D> {
     /// Takes the names that exceed `best.least` in `windows`, which ascend; `bounds` are of all windows.
-    fn windows(&mut self, windows: &[usize], bounds: &[f32], best: &mut Best) -> Result<()> {
+    fn windows(&mut self, windows: &[u32], bounds: &[f32], best: &mut Best) -> Result<()> {
         self.lists.iter_mut().for_each(List::rewind);
         let mut group = (u32::MAX, Group::default());
-        for &window in windows {
+        for (i, &window) in windows.iter().enumerate() {
+            if let (Some(list), Some(later)) = (self.lists.first(), windows.get(i + WINDOWS_AHEAD)) {
+                list.prefetch_lengths(*later as usize);
+            }
+            let window = window as usize;
             if bounds[window] <= best.least {
                 continue;
             }
             let (begin, end) = ((window * WINDOW) as u32, ((window + 1) * WINDOW).min(self.docs) as u32);
             let mut scores = [0f32; WINDOW];
-            for list in self.lists.iter_mut().filter(|list| list.bound(window) > 0.0) {
-                list.each_within(begin, end, |doc, score| scores[(doc - begin) as usize] += score)?;
-            }
+            self.lists.iter_mut().try_for_each(|list| list.add_to_window(window, &mut scores))?;
             // Most windows have no such doc, and compilers compare several at once.
             if !scores.iter().fold(false, |any, score| any | (*score > best.least)) {
                 continue;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::dense::QueryCode;
 use super::fusion::{self, Confidence};
-use super::large::{self, Words};
+use super::large::{self, Sample, Words};
 use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
 use super::ranking::{Corpus, Place, Scored, found, query_terms};
 use super::records::Records;
@@ -23,6 +23,7 @@ pub struct Index {
     manifest: Manifest,
     segments: Vec<Segment>,
     corpus: Corpus,
+    sample: Sample,
     libraries: BTreeMap<String, usize>,
     live: usize,
     encoder: Option<Arc<dyn TextEncoder>>,
@@ -79,6 +80,7 @@ impl Index {
         // the largest first: names of the small ones are looked up in the large ones, not the other way round
         segments.sort_by_key(|segment| std::cmp::Reverse(segment.docs()));
         let corpus = Corpus::new(&segments)?;
+        let sample = Sample::new(&corpus, &segments);
         let mut libraries = BTreeMap::new();
         for segment in &segments {
             let names = segment.records.libraries()?;
@@ -97,7 +99,7 @@ impl Index {
             }
         }
         let live = libraries.values().sum();
-        Ok(Self { dir: dir.to_owned(), manifest, segments, corpus, libraries, live, encoder: None })
+        Ok(Self { dir: dir.to_owned(), manifest, segments, corpus, sample, libraries, live, encoder: None })
     }
 
     /// The index as it is in the folder now; `None` where it has not changed since this one was opened.
@@ -237,7 +239,8 @@ impl Index {
         };
         let confidence = match (vector.map(QueryCode::of).transpose()?, words) {
             (Some(code), words) => {
-                let fusion = words.map(|words| large::fusion(&words, corpus, segments, &code)).transpose()?;
+                let fusion =
+                    words.map(|words| large::fusion(&words, &self.sample, segments, &code)).transpose()?;
                 fusion::add_dense(&mut scores, corpus, segments, &code, fusion)?
             }
             (None, Some(words)) => Confidence::of_words(words.moments),
@@ -257,7 +260,7 @@ impl Index {
         let (corpus, segments) = (&self.corpus, &self.segments);
         let mut words = Words::open(corpus, segments, terms)?;
         let (docs, confidence) = match vector {
-            Some(vector) => large::best_fused(&mut words, corpus, segments, vector, k)?,
+            Some(vector) => large::best_fused(&mut words, corpus, &self.sample, segments, vector, k)?,
             None => (words.best_docs(segments, k)?, Confidence::of_words(words.moments)),
         };
         Ok((corpus.best(segments, docs.into_iter(), k)?, confidence))
@@ -280,7 +283,11 @@ impl Index {
     fn also(&self, api: &ApiDoc, place: Place, classes: Vec<String>) -> Result<Vec<String>> {
         let mut also = classes;
         for (s, segment) in self.segments.iter().enumerate() {
-            let Some(i) = segment.records.find_name(&api.name)? else { continue };
+            let name = match s == place.segment {
+                true => Some(segment.name_of[place.doc] as usize),
+                false => segment.records.find_name(&api.name)?,
+            };
+            let Some(i) = name else { continue };
             // sorted within a segment, so the first few of each are enough
             let mut last = String::new();
             let mut taken = 0;

@@ -315,9 +315,11 @@ impl StringTable {
 
     /// The `i`-th string in byte order.
     pub fn get<'f>(&self, file: &'f SectionFile, i: usize) -> Result<&'f str> {
-        let range = offsets(file, self.offsets, i)?;
-        std::str::from_utf8(file.bytes(self.offsets + 1, range)?)
-            .map_err(|_| file.corrupted("a string is not UTF-8"))
+        std::str::from_utf8(self.bytes(file, i)?).map_err(|_| file.corrupted("a string is not UTF-8"))
+    }
+
+    fn bytes<'f>(&self, file: &'f SectionFile, i: usize) -> Result<&'f [u8]> {
+        file.bytes(self.offsets + 1, offsets(file, self.offsets, i)?)
     }
 
     /// The position of `text`.
@@ -325,7 +327,7 @@ impl StringTable {
         let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.get(file, middle)?.cmp(text) {
+            match self.bytes(file, middle)?.cmp(text.as_bytes()) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Equal => return Ok(Some(middle)),
                 std::cmp::Ordering::Greater => high = middle,

@@ -24,10 +24,10 @@ use clusters::{Clusters, Points, dot};
 use rotation::Rotation;
 use scan::{BLOCK, Kernel, Table, block_bytes, put_signs};
 
-use super::dense::{Code, Dense, QueryCode, add_scores, prefetch};
+use super::dense::{Code, Dense, QueryCode, add_scores};
 use super::section_file::{FileEntry, SectionFile, SectionWriter, u32_at};
 use crate::Result;
-use crate::vector::vectorized;
+use crate::vector::{prefetch, vectorized};
 
 const KIND: [u8; 4] = *b"NEAR";
 const VERSION: u32 = 2;
@@ -257,14 +257,26 @@ impl Near {
         let reach = REACH * dot(query, query).sqrt();
         let mut order: Vec<(f32, usize)> =
             (0..lists).map(|list| (centre_scores[list] + reach * self.spreads[list], list)).collect();
-        order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let entries = self.starts.last().map_or(0, |last| *last as usize);
         let mut left = ((entries as f32 * VISITED_SHARE) as usize).max(VISITED_LEAST);
         let mut best = ShortList::default();
-        let mut order = order.into_iter().map(|(_, list)| list).peekable();
-        while let Some(list) = order.next().filter(|_| left > 0) {
-            self.visit(list, order.peek().copied(), centre_scores[list], &table, &mut best, &skipped)?;
-            left = left.saturating_sub((self.starts[list + 1] - self.starts[list]) as usize);
+        let by_score = |a: &(f32, usize), b: &(f32, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        // Most lists need not be sorted: twice the visited share are enough, or nearly always.
+        let likely = (lists * left * 2 / entries.max(1)).min(lists);
+        if likely < lists {
+            order.select_nth_unstable_by(likely, by_score);
+        }
+        let (likely, others) = order.split_at_mut(likely);
+        for part in [likely, others] {
+            if left == 0 {
+                break;
+            }
+            part.sort_unstable_by(by_score);
+            let mut part = part.iter().map(|(_, list)| *list).peekable();
+            while let Some(list) = part.next().filter(|_| left > 0) {
+                self.visit(list, part.peek().copied(), centre_scores[list], &table, &mut best, &skipped)?;
+                left = left.saturating_sub((self.starts[list + 1] - self.starts[list]) as usize);
+            }
         }
         dense.scores_of(code, &best.docs())
     }
@@ -327,11 +339,16 @@ impl Near {
         Ok(())
     }
 
-    /// The exact products of a query with the vectors of the sample, and their docs.
-    pub fn sample_scores(&self, code: &QueryCode) -> Result<impl Iterator<Item = (u32, f32)>> {
+    /// The docs of the sample.
+    pub fn sample(&self) -> &[u32] {
+        &self.sample
+    }
+
+    /// The exact products of a query with the vectors of the sample; NaN for a doc without one.
+    pub fn sample_scores(&self, code: &QueryCode) -> Result<Vec<f32>> {
         let mut scores = Vec::with_capacity(self.sample.len());
         add_scores(code, self.file.section(7)?, &self.sample_scales, &mut scores);
-        Ok(self.sample.iter().copied().zip(scores).filter(|(_, score)| !score.is_nan()))
+        Ok(scores)
     }
 }
 
