@@ -35,7 +35,7 @@ const WINDOWS_PER_POSTING: usize = 8;
 pub(super) const STEP: f32 = MOST_OF_WEIGHT / 255.0;
 
 /// What adds no more than so many steps.
-pub(super) fn steps(adds: f32) -> u8 {
+fn steps(adds: f32) -> u8 {
     // One that rounds down to a whole number of steps may be above it by a rounding, which is covered where bounds are summed.
     (adds / STEP).ceil().clamp(0.0, 255.0) as u8
 }
@@ -66,23 +66,14 @@ pub(super) fn write(
         if found.len() < FEW.max(n_windows / WINDOWS_PER_POSTING) {
             continue;
         }
-        let (mut names, mut sum, mut squares) = (0u32, 0f64, 0f64);
-        for name in found.chunk_by(|a, b| name_of[a.0 as usize] == name_of[b.0 as usize]) {
-            let most = name.iter().map(|posting| posting.2).fold(0f32, f32::max);
-            names += 1;
-            sum += f64::from(most);
-            squares += f64::from(most).powi(2);
-        }
-        terms.push(term as u32);
-        figures.extend_from_slice(&first.to_le_bytes());
-        for word in [names, (sum as f32).to_bits(), (squares as f32).to_bits()] {
-            figures.extend_from_slice(&word.to_le_bytes());
-        }
         bytes.clear();
         bytes.resize(n_windows, 0);
-        for (doc, _, adds) in &found {
-            let most = &mut bytes[*doc as usize / WINDOW];
-            *most = steps(*adds).max(*most);
+        let adds = found.iter().map(|(doc, _, adds)| (*doc, *adds));
+        let Figures { names, sum, squares } = Figures::of(adds, name_of, &mut bytes);
+        terms.push(term as u32);
+        figures.extend_from_slice(&first.to_le_bytes());
+        for word in [names as u32, (sum as f32).to_bits(), (squares as f32).to_bits()] {
+            figures.extend_from_slice(&word.to_le_bytes());
         }
         pack(found.iter().map(|(doc, frequency, _)| (*doc, *frequency)), lengths.len(), &mut bytes);
         out.write(&bytes)?;
@@ -176,6 +167,31 @@ pub(super) struct Figures {
     pub sum: f64,
     /// Sum of the squares of these.
     pub squares: f64,
+}
+
+impl Figures {
+    /// Of the docs of a term, ascending, and what it adds to each; `bounds` of windows, in steps, are raised to that.
+    pub fn of(adds: impl Iterator<Item = (u32, f32)>, name_of: &[u32], bounds: &mut [u8]) -> Self {
+        let mut figures = Self::default();
+        let (mut name, mut most_of_name) = (u32::MAX, 0f32);
+        for (doc, adds) in adds {
+            let most = &mut bounds[doc as usize / WINDOW];
+            *most = steps(adds).max(*most);
+            if name_of[doc as usize] != name {
+                figures.add(most_of_name);
+                (name, most_of_name) = (name_of[doc as usize], 0.0);
+                figures.names += 1;
+            }
+            most_of_name = most_of_name.max(adds);
+        }
+        figures.add(most_of_name);
+        figures
+    }
+
+    fn add(&mut self, most_of_name: f32) {
+        self.sum += f64::from(most_of_name);
+        self.squares += f64::from(most_of_name).powi(2);
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::impacts::{Figures, Impacts, STEP, WINDOW, steps};
+use super::impacts::{Figures, Impacts, STEP, WINDOW};
 use super::packed::{GROUP, Packed};
 use super::postings::Postings;
 use super::ranking::contribution;
@@ -86,30 +86,16 @@ impl<'s> List<'s> {
         while !bytes.is_empty() {
             found.push(postings.take(&mut bytes, &mut next)?);
         }
-        let (mut name, mut most_of_name) = (u32::MAX, 0f32);
-        let mut bounds = vec![0u8; self.lengths.len().div_ceil(WINDOW)];
-        let figures = &mut self.figures;
-        for (i, &(doc, frequency)) in found.iter().enumerate() {
+        let adds = found.iter().enumerate().filter_map(|(i, &(doc, frequency))| {
             if let Some((later, _)) = found.get(i + POSTINGS_AHEAD) {
                 prefetch(&self.lengths[*later as usize..][..1]);
                 prefetch(&name_of[*later as usize..][..1]);
             }
-            if deleted(doc as usize) {
-                continue;
-            }
-            let adds = contribution(1.0, frequency, self.lengths[doc as usize], self.average_length);
-            let most = &mut bounds[doc as usize / WINDOW];
-            *most = steps(adds).max(*most);
-            if name_of[doc as usize] != name {
-                figures.sum += f64::from(most_of_name);
-                figures.squares += f64::from(most_of_name).powi(2);
-                (name, most_of_name) = (name_of[doc as usize], 0.0);
-                figures.names += 1;
-            }
-            most_of_name = most_of_name.max(adds);
-        }
-        figures.sum += f64::from(most_of_name);
-        figures.squares += f64::from(most_of_name).powi(2);
+            (!deleted(doc as usize))
+                .then(|| (doc, contribution(1.0, frequency, self.lengths[doc as usize], self.average_length)))
+        });
+        let mut bounds = vec![0u8; self.lengths.len().div_ceil(WINDOW)];
+        self.figures = Figures::of(adds, name_of, &mut bounds);
         (self.source, self.bounds) = (Source::Read { found, at: 0 }, Cow::Owned(bounds));
         Ok(())
     }
