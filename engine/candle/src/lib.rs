@@ -21,6 +21,7 @@ mod cpu;
 mod decoder;
 mod encoder;
 mod encoder_decoder;
+pub mod gguf;
 pub mod gpt2;
 pub mod gpt_neo;
 mod kernels;
@@ -120,7 +121,8 @@ pub struct LoadOptions {
     pub device: Device,
 }
 
-/// Loads a model from a Hugging Face folder: `config.json`, safetensors or `pytorch_model.bin`, tokenizer files.
+/// Loads a model from a Hugging Face folder: `config.json`, safetensors or `pytorch_model.bin`, tokenizer files; or from a GGUF
+/// file of an architecture that [`gguf`] reads.
 ///
 /// # Errors
 /// A file is missing, truncated or malformed; the architecture is not one of [`config::ARCHITECTURES`]; the device is not there.

@@ -63,7 +63,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
             format!("llama.cpp reads {} tokens, the file has {}", handle.n_vocab(), summary.vocab_size);
         return Err(Error::data(path, what));
     }
-    let tokenizer = LlamaTokenizer::new(Arc::clone(&handle));
+    let tokenizer = LlamaTokenizer::new(Arc::clone(&handle), summary.unspelled.clone());
     let conventions = conventions::read(&handle, summary.decoder_start.is_some());
     let info = info(path, &summary);
     let on_gpu = options.gpu_layers > 0;

@@ -15,6 +15,7 @@ mod vocab;
 
 use std::path::Path;
 
+use inhouse_core::decode::Unspelled;
 use inhouse_core::gguf::{self, Header, TensorEntry, TensorType, Value};
 use inhouse_core::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -48,6 +49,9 @@ pub struct GgufSummary {
     pub generates: bool,
     /// Of an encoder-decoder: the token that its decoder begins with.
     pub decoder_start: Option<u32>,
+    /// Bytes that the vocabulary has no token for: texts lose them.
+    #[serde(skip)]
+    pub unspelled: Unspelled,
 }
 
 /// Checks a GGUF file completely, short of the weights' values, and says what is in it. Only the metadata is read: the
@@ -70,7 +74,7 @@ fn check(file: &Header) -> Result<GgufSummary, Fault> {
         }
     }
     check_container(file)?;
-    let vocab_size = vocab::check(file)?;
+    let vocab::Vocab { n_tokens: vocab_size, unspelled } = vocab::check(file)?;
     let shape = arch::check(file, vocab_size)?;
     let mut by_type: Vec<(&TensorType, u64)> = Vec::new();
     let mut parameters = 0u64;
@@ -96,6 +100,7 @@ fn check(file: &Header) -> Result<GgufSummary, Fault> {
         context_length: shape.context_length,
         generates: shape.generates,
         decoder_start: shape.decoder_start,
+        unspelled,
     })
 }
 
