@@ -36,7 +36,7 @@ impl ConfigFile {
     }
 
     /// Its content.
-    pub(crate) fn to_json(&self) -> String {
+    pub fn to_json(&self) -> String {
         let tree = Value::Object(self.values.clone());
         serde_json::to_string_pretty(&tree).unwrap_or_else(|_| tree.to_string())
     }

@@ -118,12 +118,17 @@ fn matrix(path: &Path, file: &File, header: &Header, entry: &TensorEntry) -> Res
     }
 }
 
-pub(super) fn write(adapter: &Adapter, path: &Path, architecture: &str, half: bool) -> Result<()> {
+pub(super) fn write(
+    adapter: &Adapter,
+    out: &mut dyn Write,
+    architecture: &str,
+    half: bool,
+) -> std::io::Result<()> {
     if adapter.naming != Naming::Gguf {
-        return Err(Error::new(ErrorKind::InvalidArgument, "a GGUF adapter wants GGUF's names"));
+        return Err(std::io::Error::other("a GGUF adapter wants GGUF's names"));
     }
     let Some(kind) = TensorType::by_name(if half { "F16" } else { "F32" }) else {
-        return Err(Error::new(ErrorKind::Internal, "no type of elements"));
+        return Err(std::io::Error::other("no type of elements"));
     };
     // One alpha for all: where the modules have several, each scale goes into its matrix, and alpha is left out.
     let alpha_of = |module: &Module| module.scale * module.rank as f32;
@@ -148,22 +153,12 @@ pub(super) fn write(adapter: &Adapter, path: &Path, architecture: &str, half: bo
             ]
         })
         .collect();
-    if half {
-        let fits = |value: &f32| f16::from_f32(*value).is_finite();
-        let too_large =
-            adapter.modules.iter().find(|(_, module)| !module.a.iter().chain(&module.b).all(fits));
-        if let Some((name, _)) = too_large {
-            return Err(Error::data(&adapter.path, format!("module {name} holds a value beyond the range of F16")));
-        }
+    let mut writer = Writer::new(out, &metadata, &specs)?;
+    for module in adapter.modules.values() {
+        put(&mut writer, &module.a, 1.0, half)?;
+        put(&mut writer, &module.b, if one_alpha { 1.0 } else { module.scale }, half)?;
     }
-    files::write_atomic(path, |out| {
-        let mut writer = Writer::new(out, &metadata, &specs)?;
-        for module in adapter.modules.values() {
-            put(&mut writer, &module.a, 1.0, half)?;
-            put(&mut writer, &module.b, if one_alpha { 1.0 } else { module.scale }, half)?;
-        }
-        writer.finish()
-    })
+    writer.finish()
 }
 
 fn put(writer: &mut Writer<'_>, values: &[f32], scale: f32, half: bool) -> std::io::Result<()> {
@@ -172,9 +167,13 @@ fn put(writer: &mut Writer<'_>, values: &[f32], scale: f32, half: bool) -> std::
     for piece in values.chunks(1 << 14) {
         bytes.clear();
         for value in piece {
+            let value = value * scale;
+            if half && !f16::from_f32(value).is_finite() {
+                return Err(std::io::Error::other(format!("{value} is beyond the range of F16")));
+            }
             match half {
-                true => bytes.write_all(&f16::from_f32(value * scale).to_le_bytes())?,
-                false => bytes.write_all(&(value * scale).to_le_bytes())?,
+                true => bytes.extend_from_slice(&f16::from_f32(value).to_le_bytes()),
+                false => bytes.extend_from_slice(&value.to_le_bytes()),
             }
         }
         writer.write(&bytes)?;

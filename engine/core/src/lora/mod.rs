@@ -9,13 +9,14 @@ mod gguf;
 mod peft;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rayon::prelude::*;
 
 use crate::gguf::{Counterparts, Header};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Fingerprint, Result, files};
 
 pub use peft::PeftSettings;
 
@@ -98,6 +99,20 @@ impl LoraChoice {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), scale: 1.0 }
     }
+
+    /// Takes what tells it from another into a digest.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn add_to(&self, fingerprint: &mut Fingerprint) -> Result<()> {
+        fingerprint.add(&self.scale.to_le_bytes());
+        self.files().iter().try_for_each(|file| fingerprint.add_file(file))
+    }
+
+    /// The files that it is made of.
+    pub fn files(&self) -> Vec<PathBuf> {
+        if self.path.is_dir() { peft::files(&self.path).into() } else { vec![self.path.clone()] }
+    }
 }
 
 impl FromStr for LoraChoice {
@@ -143,9 +158,17 @@ impl Adapter {
     /// Writes a GGUF adapter, its matrices in f16 where `half` says so, else in f32; the modules must have GGUF's names.
     ///
     /// # Errors
-    /// The names are Hugging Face's, or the file cannot be written.
+    /// As [`Adapter::write_gguf_to`].
     pub fn write_gguf(&self, path: &Path, architecture: &str, half: bool) -> Result<()> {
-        gguf::write(self, path, architecture, half)
+        files::write_atomic(path, |out| gguf::write(self, out, architecture, half))
+    }
+
+    /// The same to any sink.
+    ///
+    /// # Errors
+    /// The names are Hugging Face's, a value is beyond the range of f16, or `out` cannot be written.
+    pub fn write_gguf_to(&self, out: &mut dyn Write, architecture: &str, half: bool) -> std::io::Result<()> {
+        gguf::write(self, out, architecture, half)
     }
 
     /// Number of parameters.

@@ -159,6 +159,11 @@ fn matching(patterns: &[(String, f64)], module: &str) -> Option<f64> {
     patterns.iter().find(|(name, _)| fits(name)).map(|(_, number)| *number)
 }
 
+/// The files of a folder.
+pub(super) fn files(dir: &Path) -> [PathBuf; 2] {
+    [dir.join(CONFIG), dir.join(WEIGHTS)]
+}
+
 /// Which matrix of which module a tensor is.
 fn role(tensor: &str) -> Option<(&str, bool)> {
     let name = tensor.strip_prefix(PREFIX).unwrap_or(tensor);
