@@ -78,6 +78,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
             return Err(Error::new(ErrorKind::Unsupported, what));
         }
         (summary.n_blocks, summary.n_embd) = (sizes.n_blocks, sizes.n_embd);
+        summary.kv_width = 2 * sizes.n_embd;
         (summary.context_length, summary.vocab_size) = (sizes.context_length, handle.n_vocab());
     }
     adapter::load(&mut handle, path, &options.adapters)?;
@@ -197,8 +198,7 @@ pub(crate) fn threads_for(summary: &GgufSummary) -> usize {
 
 /// Refuses a cache that the memory cannot hold: llama.cpp touches all of it, and the system would end the process.
 fn check_memory(n_cells: usize, bytes_per_value: u64, summary: &GgufSummary) -> Result<()> {
-    // A key and a value in every block, at most as wide as the hidden state in the models this build knows.
-    let bytes_per_cell = 2 * bytes_per_value * summary.n_blocks as u64 * summary.n_embd as u64;
+    let bytes_per_cell = bytes_per_value * summary.n_blocks as u64 * summary.kv_width as u64;
     let bytes = (n_cells as u64).saturating_mul(bytes_per_cell);
     let Some(available) = available_memory() else {
         return Ok(());

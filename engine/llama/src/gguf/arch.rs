@@ -6,8 +6,28 @@ use inhouse_core::gguf::{Header, Value};
 use super::{Fault, tensors, text};
 
 /// The architectures whose files are accepted.
-pub(super) const KNOWN: &[&str] =
-    &["phi2", "gpt2", "llama", "qwen2", "qwen3", "mistral3", "starcoder2", "t5", "t5encoder", "bert"];
+pub(super) const KNOWN: &[&str] = &[
+    "phi2",
+    "gpt2",
+    "llama",
+    "qwen2",
+    "qwen3",
+    "qwen2moe",
+    "qwen3moe",
+    "mistral3",
+    "starcoder2",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "granite",
+    "phi3",
+    "smollm3",
+    "t5",
+    "t5encoder",
+    "bert",
+];
+/// `LLAMA_MAX_EXPERTS`.
+const MAX_EXPERTS: u64 = 512;
 
 /// `LLAMA_MAX_LAYERS`.
 const MAX_BLOCKS: u64 = 512;
@@ -25,6 +45,8 @@ pub(super) struct Shape {
     pub(super) generates: bool,
     /// Of an encoder-decoder: the token that the decoder begins with.
     pub(super) decoder_start: Option<u32>,
+    /// Numbers that a token has in the KV cache of a block.
+    pub(super) kv_width: usize,
 }
 
 /// Sizes that tensors' shapes are made of.
@@ -46,6 +68,18 @@ pub(super) struct Sizes {
     pub(super) n_rot: u64,
     pub(super) n_token_types: u64,
     pub(super) n_relative_buckets: u64,
+    /// Of a mixture of experts; 0 elsewhere.
+    pub(super) experts: Experts,
+}
+
+/// Sizes of a mixture of experts.
+#[derive(Default)]
+pub(super) struct Experts {
+    pub(super) n: u64,
+    /// Width of one.
+    pub(super) n_ff: u64,
+    /// Width of the one that all tokens share.
+    pub(super) n_ff_shared: u64,
 }
 
 /// Checks hyperparameters and tensors of the file's architecture against each other.
@@ -66,6 +100,7 @@ pub(super) fn check(file: &Header, vocab_size: usize) -> Result<Shape, Fault> {
         context_length: sizes.n_context as usize,
         generates: !matches!(arch, "bert" | "t5encoder"),
         decoder_start: if arch == "t5" { Some(keys.decoder_start(vocab_size)?) } else { None },
+        kv_width: (sizes.k + sizes.v) as usize,
     })
 }
 
@@ -128,7 +163,9 @@ impl Keys<'_> {
         if n_heads % n_heads_kv != 0 {
             return wrong(format!("{n_heads} attention heads cannot share {n_heads_kv} key-value heads"));
         }
-        let free = self.is(&["llama", "mistral3", "qwen3", "t5", "t5encoder"]);
+        let gemma = self.is(&["gemma", "gemma2", "gemma3"]);
+        let free = gemma
+            || self.is(&["llama", "mistral3", "qwen3", "qwen3moe", "granite", "smollm3", "t5", "t5encoder"]);
         if n_embd % n_heads != 0 && !(free && self.has("attention.key_length")) {
             return wrong(format!("{n_heads} attention heads do not divide a width of {n_embd}"));
         }
@@ -146,8 +183,11 @@ impl Keys<'_> {
             ));
         }
         let n_rot = self.size("rope.dimension_count", Some(head))?;
-        let whole = self.is(&["llama", "mistral3", "qwen2", "qwen3", "starcoder2"]);
-        if (whole || self.arch == "phi2") && (n_rot % 2 != 0 || n_rot > head || (whole && n_rot != head)) {
+        let whole = gemma
+            || self.is(&[
+                "llama", "mistral3", "qwen2", "qwen3", "qwen2moe", "qwen3moe", "starcoder2", "granite", "smollm3",
+            ]);
+        if (whole || self.is(&["phi2", "phi3"])) && (n_rot % 2 != 0 || n_rot > head || (whole && n_rot != head)) {
             let expected = if whole { "the heads' even width" } else { "an even number up to" };
             let key = "rope.dimension_count";
             return wrong(format!("`{}.{key}` is {n_rot}, expected {expected} {head}", self.arch));
@@ -172,6 +212,24 @@ impl Keys<'_> {
                 _ => return wrong("`tokenizer.ggml.token_type_count` is missing or not 1 to 64".into()),
             },
             n_relative_buckets: self.relative_buckets()?,
+            experts: self.experts(n_ff)?,
+        })
+    }
+
+    /// Each token goes to a few of the experts, at least one.
+    fn experts(&self, n_ff: u64) -> Result<Experts, Fault> {
+        if !self.is(&["qwen2moe", "qwen3moe"]) {
+            return Ok(Experts::default());
+        }
+        let (n, used) = (self.size("expert_count", None)?, self.size("expert_used_count", None)?);
+        if used > n || !(2..=MAX_EXPERTS).contains(&n) {
+            let what = format!("{used} of {n} experts for a token, expected at most all of 2 to {MAX_EXPERTS}");
+            return Err(Fault::data(what));
+        }
+        Ok(Experts {
+            n,
+            n_ff: self.size("expert_feed_forward_length", Some((n_ff / used).max(1)))?,
+            n_ff_shared: self.size("expert_shared_feed_forward_length", Some(n_ff))?,
         })
     }
 
@@ -236,9 +294,16 @@ impl Keys<'_> {
             "rope.scaling.yarn_beta_slow",
             "rope.scaling.yarn_log_multiplier",
             "attention.temperature_scale",
+            "attn_logit_softcapping",
+            "final_logit_softcapping",
+            "rope.freq_base_swa",
+            "residual_scale",
+            "embedding_scale",
+            "attention.scale",
         ] {
             self.positive(key, false)?;
         }
+        self.positive("logit_scale", self.arch == "granite")?;
         // Written by converters and read by none of these graphs.
         self.size("attention.sliding_window", Some(1))?;
         for (key, fits) in [
@@ -309,6 +374,14 @@ impl Keys<'_> {
         let own: &[&str] = match self.arch {
             "bert" => &["pooling_type"],
             "mistral3" => &["attention.temperature_scale"],
+            "gemma2" | "gemma3" => &["attn_logit_softcapping", "final_logit_softcapping", "rope.freq_base_swa"],
+            "granite" => &["logit_scale", "residual_scale", "embedding_scale", "attention.scale"],
+            "qwen2moe" | "qwen3moe" => &[
+                "expert_count",
+                "expert_used_count",
+                "expert_feed_forward_length",
+                "expert_shared_feed_forward_length",
+            ],
             "t5" => &["attention.relative_buckets_count", "decoder_start_token_id", "decoder_block_count"],
             "t5encoder" => &["attention.relative_buckets_count", "decoder_start_token_id"],
             _ => &[],

@@ -49,6 +49,9 @@ pub struct GgufSummary {
     pub generates: bool,
     /// Of an encoder-decoder: the token that its decoder begins with.
     pub decoder_start: Option<u32>,
+    /// Numbers that a token has in the KV cache of a block.
+    #[serde(skip)]
+    pub kv_width: usize,
     /// Bytes that the vocabulary has no token for: texts lose them.
     #[serde(skip)]
     pub unspelled: Unspelled,
@@ -85,7 +88,7 @@ pub(crate) fn survey(path: &Path) -> Result<GgufSummary> {
     let file = gguf::read(path)?;
     let sizes = || -> Result<GgufSummary, Fault> {
         let shape =
-            arch::Shape { n_blocks: 0, n_embd: 0, context_length: 0, generates: true, decoder_start: None };
+            arch::Shape { n_blocks: 0, n_embd: 0, context_length: 0, generates: true, decoder_start: None, kv_width: 0 };
         summary(&file, shape, vocab::Vocab { n_tokens: 0, unspelled: Unspelled::default() })
     };
     sizes().map_err(|fault| fault.at(path))
@@ -128,6 +131,7 @@ fn summary(file: &Header, shape: arch::Shape, vocab: vocab::Vocab) -> Result<Ggu
         context_length: shape.context_length,
         generates: shape.generates,
         decoder_start: shape.decoder_start,
+        kv_width: shape.kv_width,
         unspelled: vocab.unspelled,
     })
 }

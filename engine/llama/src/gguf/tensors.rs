@@ -18,6 +18,11 @@ pub(super) fn check(file: &Header, arch: &str, sizes: &Sizes) -> Result<(), Faul
         "llama" | "mistral3" => llama(&mut rest, sizes)?,
         "qwen2" => qwen2(&mut rest, sizes)?,
         "qwen3" => qwen3(&mut rest, sizes)?,
+        "qwen2moe" | "qwen3moe" => qwen_moe(&mut rest, sizes, arch == "qwen3moe")?,
+        "gemma" | "gemma2" | "gemma3" => gemma(&mut rest, sizes, arch)?,
+        "granite" => granite(&mut rest, sizes)?,
+        "smollm3" => gated(&mut rest, sizes, plain_attention)?,
+        "phi3" => phi3(&mut rest, sizes)?,
         "starcoder2" => starcoder2(&mut rest, sizes)?,
         "bert" => bert(&mut rest, sizes)?,
         "t5" => t5(&mut rest, sizes, &[("enc", sizes.n_blocks), ("dec", sizes.n_decoder_blocks)])?,
@@ -206,14 +211,11 @@ fn t5(tensors: &mut Tensors<'_>, sizes: &Sizes, sides: &[(&str, u64)]) -> Result
 
 fn qwen2(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
     tensors.maybe("output.bias", &[sizes.n_vocab])?;
-    gated(tensors, sizes, |tensors, block| {
-        tensors.qkv(block, sizes)?;
-        tensors.take(&format!("{block}.attn_output.weight"), &[sizes.q, sizes.n_embd])
-    })
+    gated(tensors, sizes, plain_attention)
 }
 
 fn qwen3(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
-    gated(tensors, sizes, |tensors, block| {
+    gated(tensors, sizes, |tensors, block, sizes| {
         tensors.qkv(block, sizes)?;
         tensors.take(&format!("{block}.attn_q_norm.weight"), &[sizes.head])?;
         tensors.take(&format!("{block}.attn_k_norm.weight"), &[sizes.head])?;
@@ -221,11 +223,102 @@ fn qwen3(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
     })
 }
 
+/// Queries, keys and values, and the output projection.
+fn plain_attention(tensors: &mut Tensors<'_>, block: &str, sizes: &Sizes) -> Result<(), Fault> {
+    tensors.qkv(block, sizes)?;
+    tensors.take(&format!("{block}.attn_output.weight"), &[sizes.q, sizes.n_embd])
+}
+
+fn qwen_moe(tensors: &mut Tensors<'_>, sizes: &Sizes, third: bool) -> Result<(), Fault> {
+    tensors.take("token_embd.weight", &[sizes.n_embd, sizes.n_vocab])?;
+    tensors.take("output_norm.weight", &[sizes.n_embd])?;
+    if third {
+        tensors.maybe("output.weight", &[sizes.n_embd, sizes.n_vocab])?;
+    } else {
+        tensors.take("output.weight", &[sizes.n_embd, sizes.n_vocab])?;
+    }
+    let (n_embd, experts) = (sizes.n_embd, &sizes.experts);
+    for i in 0..sizes.n_blocks {
+        let block = format!("blk.{i}");
+        let name = |part: &str| format!("{block}.{part}.weight");
+        tensors.take(&name("attn_norm"), &[n_embd])?;
+        plain_attention(tensors, &block, sizes)?;
+        if third {
+            tensors.take(&name("attn_q_norm"), &[sizes.head])?;
+            tensors.take(&name("attn_k_norm"), &[sizes.head])?;
+        }
+        tensors.take(&name("ffn_norm"), &[n_embd])?;
+        tensors.take(&name("ffn_gate_inp"), &[n_embd, experts.n])?;
+        tensors.take(&name("ffn_gate_exps"), &[n_embd, experts.n_ff, experts.n])?;
+        tensors.take(&name("ffn_up_exps"), &[n_embd, experts.n_ff, experts.n])?;
+        tensors.take(&name("ffn_down_exps"), &[experts.n_ff, n_embd, experts.n])?;
+        if !third {
+            let shared = experts.n_ff_shared;
+            tensors.take(&name("ffn_gate_inp_shexp"), &[n_embd])?;
+            tensors.take(&name("ffn_gate_shexp"), &[n_embd, shared])?;
+            tensors.take(&name("ffn_up_shexp"), &[n_embd, shared])?;
+            tensors.take(&name("ffn_down_shexp"), &[shared, n_embd])?;
+        }
+    }
+    Ok(())
+}
+
+fn gemma(tensors: &mut Tensors<'_>, sizes: &Sizes, arch: &str) -> Result<(), Fault> {
+    // The embedding is the output projection of the first two.
+    if arch != "gemma3" && tensors.has("output.weight") {
+        return Err(Fault::data(format!("tensor `output.weight` does not belong to a `{arch}` model")));
+    }
+    gated(tensors, sizes, |tensors, block, sizes| {
+        plain_attention(tensors, block, sizes)?;
+        if arch == "gemma" {
+            return Ok(());
+        }
+        if arch == "gemma3" {
+            tensors.take(&format!("{block}.attn_q_norm.weight"), &[sizes.head])?;
+            tensors.take(&format!("{block}.attn_k_norm.weight"), &[sizes.head])?;
+        }
+        tensors.take(&format!("{block}.post_attention_norm.weight"), &[sizes.n_embd])?;
+        tensors.take(&format!("{block}.post_ffw_norm.weight"), &[sizes.n_embd])
+    })
+}
+
+fn granite(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
+    tensors.maybe("rope_freqs.weight", &[sizes.n_rot / 2])?;
+    gated(tensors, sizes, |tensors, block, sizes| {
+        plain_attention(tensors, block, sizes)?;
+        tensors.maybe(&format!("{block}.attn_output.bias"), &[sizes.n_embd])?;
+        tensors.maybe(&format!("{block}.ffn_gate.bias"), &[sizes.n_ff])?;
+        tensors.maybe(&format!("{block}.ffn_up.bias"), &[sizes.n_ff])?;
+        tensors.maybe(&format!("{block}.ffn_down.bias"), &[sizes.n_embd])
+    })
+}
+
+fn phi3(tensors: &mut Tensors<'_>, sizes: &Sizes) -> Result<(), Fault> {
+    tensors.take("token_embd.weight", &[sizes.n_embd, sizes.n_vocab])?;
+    tensors.take("output_norm.weight", &[sizes.n_embd])?;
+    tensors.maybe("output.weight", &[sizes.n_embd, sizes.n_vocab])?;
+    let factors = ["rope_factors_long.weight", "rope_factors_short.weight"];
+    if factors.iter().any(|name| tensors.has(name)) {
+        for name in factors {
+            tensors.take(name, &[sizes.n_rot / 2])?;
+        }
+    }
+    for i in 0..sizes.n_blocks {
+        let block = format!("blk.{i}");
+        tensors.take(&format!("{block}.attn_norm.weight"), &[sizes.n_embd])?;
+        plain_attention(tensors, &block, sizes)?;
+        tensors.take(&format!("{block}.ffn_norm.weight"), &[sizes.n_embd])?;
+        tensors.take(&format!("{block}.ffn_up.weight"), &[sizes.n_embd, 2 * sizes.n_ff])?;
+        tensors.take(&format!("{block}.ffn_down.weight"), &[sizes.n_ff, sizes.n_embd])?;
+    }
+    Ok(())
+}
+
 /// Everything but the attention of the models with root-mean-square norms and a gated feed-forward without biases.
 fn gated(
     tensors: &mut Tensors<'_>,
     sizes: &Sizes,
-    attention: impl Fn(&mut Tensors<'_>, &str) -> Result<(), Fault>,
+    attention: impl Fn(&mut Tensors<'_>, &str, &Sizes) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     tensors.take("token_embd.weight", &[sizes.n_embd, sizes.n_vocab])?;
     tensors.take("output_norm.weight", &[sizes.n_embd])?;
@@ -233,7 +326,7 @@ fn gated(
     for i in 0..sizes.n_blocks {
         let block = format!("blk.{i}");
         tensors.take(&format!("{block}.attn_norm.weight"), &[sizes.n_embd])?;
-        attention(tensors, &block)?;
+        attention(tensors, &block, sizes)?;
         tensors.take(&format!("{block}.ffn_norm.weight"), &[sizes.n_embd])?;
         tensors.take(&format!("{block}.ffn_gate.weight"), &[sizes.n_embd, sizes.n_ff])?;
         tensors.take(&format!("{block}.ffn_up.weight"), &[sizes.n_embd, sizes.n_ff])?;
