@@ -90,6 +90,11 @@
 #define INHOUSE_MAX_CONTEXT_LENGTH (1 << 20)
 
 /**
+ * No model has more adapters.
+ */
+#define INHOUSE_MAX_ADAPTERS 64
+
+/**
  * No list of APIs is asked for or passed with more entries.
  */
 #define INHOUSE_MAX_APIS 10000
@@ -714,7 +719,7 @@ typedef struct inhouse_engine_params {
      */
     struct inhouse_str index;
     /**
-     * GGUF file or Hugging Face folder; "default": the small model that is installed with the library; unset: no model,
+     * GGUF file or Hugging Face folder; "default": the model that is installed with the library; unset: no model,
      * completion is refused. Default: unset.
      */
     struct inhouse_str model;
@@ -759,6 +764,15 @@ typedef struct inhouse_engine_params {
      * Default: unset.
      */
     struct inhouse_str encoder;
+    /**
+     * The `n_adapters` low-rank adapters (LoRA) of the model: a path (PEFT folder or GGUF adapter), or `PATH:SCALE` with what its
+     * effect is multiplied by. Effects add up. May be NULL where there are none. Default: NULL.
+     */
+    const struct inhouse_str *adapters;
+    /**
+     * Length of `adapters`, at most INHOUSE_MAX_ADAPTERS. Default: 0.
+     */
+    size_t n_adapters;
 } inhouse_engine_params;
 
 /**

@@ -53,7 +53,7 @@ pub struct inhouse_engine_params {
     pub struct_size: usize,
     /// Folder of an index that `inhouse index build` made; unset: no index, retrieval is refused. Default: unset.
     pub index: inhouse_str,
-    /// GGUF file or Hugging Face folder; "default": the small model that is installed with the library; unset: no model,
+    /// GGUF file or Hugging Face folder; "default": the model that is installed with the library; unset: no model,
     /// completion is refused. Default: unset.
     pub model: inhouse_str,
     /// One of inhouse_backend. Default: INHOUSE_BACKEND_AUTO.
