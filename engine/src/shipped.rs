@@ -54,7 +54,8 @@ pub fn shipped_coder() -> Result<Option<PathBuf>> {
     let is_small = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == SMALL_CODER);
     if std::env::var_os(CODER.variable).is_none() && found.as_ref().is_some_and(is_small) {
         tracing::warn!(
-            "the default code model is not here (`make setup` makes it, with a network): the small one serves, which is weak;              --model or INHOUSE_CODER name another"
+            "the default code model is not here (`make setup` makes it, with a network): the small one serves, which is weak; \
+             --model or INHOUSE_CODER name another"
         );
     }
     Ok(found)
