@@ -34,7 +34,7 @@ use crate::pairs::{ApiTable, Benchmarks, MakeOptions, Pair, make};
 use crate::sources::{Package, SourceList, fetch};
 
 /// Of the code here: another number makes everything anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Documents that are made by one source of randomness.
 const CHUNK: usize = 64;
 /// Rows of one file.
@@ -135,7 +135,7 @@ impl<'a> Pipeline<'a> {
         std::fs::create_dir_all(&partial).map_err(|cause| Error::io("create", &partial, cause))?;
         let everything = self.everything()?;
         let tokenizer = self.tokenizer(&partial, &everything, &maker, &training)?;
-        let encoder = Encoder::new(tokenizer, config.tokenizer.is_none())?;
+        let encoder = Encoder::new(tokenizer, config.tokenizer.is_none(), config.learn_given)?;
         let source = Source {
             encoder: &encoder,
             maker: &maker,

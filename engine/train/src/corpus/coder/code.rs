@@ -23,6 +23,10 @@ use crate::pairs::{ApiTable, vary};
 /// A block that calls more has no room for all their lines.
 const MAX_APIS: usize = 8;
 const MAX_LINE_BYTES: usize = 260;
+/// How often the line of a method has its `self`: documentation that others wrote leaves it out.
+const SHOWS_RECEIVER: f64 = 0.85;
+/// Lines of APIs above code that calls none of them.
+const MAX_UNUSED: usize = 4;
 
 /// Makes documents of blocks.
 pub(super) struct Coder<'a> {
@@ -93,6 +97,34 @@ impl<'a> Coder<'a> {
         let (mut sheet, twin) = self.cover(block, rng)?;
         sheet.code = rewritten(&block.text, &block.calls, self.table, &twin)?;
         Some(sheet)
+    }
+
+    /// Code that calls none of the APIs whose lines stand above it: a model must also leave them alone.
+    pub fn unused(&self, block: &CodeBlock, rng: &mut impl Rng) -> Option<Sheet> {
+        let mut libraries: Vec<&str> = self.of_library.keys().copied().collect();
+        libraries.sort_unstable();
+        let library = libraries.choose(rng)?;
+        let ids = self.of_library.get(library)?;
+        let is_twin = rng.random_bool(self.twins);
+        let listed: Vec<u32> = ids.choose_multiple(rng, rng.random_range(1..=MAX_UNUSED)).copied().collect();
+        if listed.iter().any(|&id| block.text.contains(self.table.api(id).name.as_str())) {
+            return None;
+        }
+        let names = if is_twin { self.twin(block, &listed, rng) } else { FxHashMap::default() };
+        let mut keywords = FxHashMap::default();
+        let mut lines = String::new();
+        for &id in &listed {
+            lines.push_str(&self.line(self.table.api(id), &names, is_twin, &mut keywords, rng)?);
+        }
+        Some(Sheet {
+            block: format!("# [start]\n{lines}# [end]\n"),
+            imports: import_lines(&block.imports, &FxHashMap::default()),
+            context: String::new(),
+            code: vec![(block.text.clone(), weight::PLAIN)],
+            n_apis: 0,
+            n_noise: listed.len(),
+            is_twin,
+        })
     }
 
     /// The example with the lines of all APIs that it and the statements before it call, and a comment above it.
@@ -207,6 +239,7 @@ impl<'a> Coder<'a> {
     ) -> Option<String> {
         let name = names.get(&api.name).cloned().unwrap_or_else(|| api.name.clone());
         let renames = is_twin && rng.random_bool(0.4);
+        let shows_receiver = rng.random_bool(SHOWS_RECEIVER);
         let line = match Parameters::parse(&api.signature) {
             None => format!("# {name}{}: {}\n", api.signature, renamed(&api.description, names)),
             Some(parameters) => {
@@ -223,6 +256,11 @@ impl<'a> Coder<'a> {
                     new
                 };
                 let signature = parameters.render(true, &mut rename);
+                let signature = match api.receiver.as_deref().filter(|_| shows_receiver) {
+                    Some(receiver) if signature.is_empty() => receiver.to_owned(),
+                    Some(receiver) => format!("{receiver}, {signature}"),
+                    None => signature,
+                };
                 let gives =
                     parameters.returns.as_ref().map_or_else(String::new, |gives| format!(" -> {gives}"));
                 let head = renamed(&format!("({signature}){gives}"), names);

@@ -202,7 +202,7 @@ mod tests {
         assert!(texts.len() > 100 && texts.iter().any(|text| text.matches("\n# ").count() > 6));
         let tokenizer = crate::corpus::coder::tokenizer::train(&texts, 500).unwrap();
         let task = (0..50).find_map(|_| maker.task(1, Size::Full, &mut rng)).unwrap();
-        let encoder = crate::corpus::coder::tokenizer::Encoder::new(tokenizer.clone(), true).unwrap();
+        let encoder = crate::corpus::coder::tokenizer::Encoder::new(tokenizer.clone(), true, true).unwrap();
         let (tokens, weights) = task.document.encode(&encoder).unwrap();
         assert_eq!((tokens.len(), *tokens.last().unwrap(), weights[0]), (weights.len(), 0, 0));
         let prompt = tokenizer.encode(task.prompt.as_str(), false).unwrap();

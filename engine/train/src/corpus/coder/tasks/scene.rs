@@ -136,8 +136,8 @@ pub(super) fn arguments(
         let name = name_of(&parameter.name);
         let by_name = parameter.way == Way::Name || (by_name && i >= api.parameters.position_only);
         let value = if rng.random_bool(0.35) {
-            let value = values::literal(&parameter.name, rng);
-            extra.push(values::mention(&name, &value, by_name, rng));
+            let (value, said) = values::told(&parameter.name, rng);
+            extra.push(values::mention(&name, &said, by_name, rng));
             value
         } else {
             let mut variable =
@@ -172,6 +172,35 @@ pub(super) fn arguments(
     }
     (given.join(", "), extra)
 }
+
+/// What is done with the result of a call in the same expression: written before it, written after it, and what the comment says.
+pub(super) fn wrapped_result(rng: &mut impl Rng) -> (String, String, String) {
+    let attribute = ATTRIBUTES.choose(rng).copied().unwrap_or("name");
+    let number = rng.random_range(0..4);
+    let ordinal = ["first", "second", "third", "fourth"][number];
+    let mut all = vec![
+        ("list(".to_owned(), ")".to_owned(), "Make a list of it.".to_owned()),
+        ("list(".to_owned(), ")".to_owned(), "Give the result as a list.".to_owned()),
+        ("len(".to_owned(), ")".to_owned(), "How many are there?".to_owned()),
+        ("sorted(".to_owned(), ")".to_owned(), "Sort the result.".to_owned()),
+        ("sum(".to_owned(), ")".to_owned(), "Add them all up.".to_owned()),
+        ("not ".to_owned(), String::new(), "Tell whether the opposite holds.".to_owned()),
+        (String::new(), format!("[{number}]"), format!("Take the {ordinal} of them.")),
+        (String::new(), "[-1]".to_owned(), "Only the last one is needed.".to_owned()),
+    ];
+    // Attributes are the commonest, and are to be taken over from the comment.
+    for says in ["Give only its {a}.", "What is its {a}?", "Return the {a} of it.", "Of that, take the {a}."]
+    {
+        all.push((String::new(), format!(".{attribute}"), says.replace("{a}", attribute)));
+    }
+    all.choose(rng).cloned().unwrap_or_default()
+}
+
+static ATTRIBUTES: &[&str] = &[
+    "name", "size", "shape", "value", "label", "kind", "count", "start", "stop", "width", "height", "index",
+    "title", "length", "owner", "parent", "values", "keys", "date", "year", "rows", "columns", "depth",
+    "colour", "unit", "level", "state", "mode", "id", "path", "text", "weight",
+];
 
 /// The comment with sentences after it.
 pub(super) fn with_extra(comment: String, extra: &[String]) -> String {
