@@ -30,7 +30,7 @@ pub struct DataConfig {
     /// Packages of the list that are not used at all.
     #[serde(default)]
     pub left_out: Vec<String>,
-    /// A `tokenizer.json`, as CodeGen's; without one a tokenizer is trained.
+    /// A `tokenizer.json`, as CodeGen's, or a GGUF file with such a tokenizer; without one a tokenizer is trained.
     pub tokenizer: Option<PathBuf>,
     /// Whether something is learned on what a prompt gives as well (API lines, code above the cursor): a model that starts from nothing
     /// needs it, a pretrained one has it.
