@@ -116,8 +116,8 @@ impl<'a> Pipeline<'a> {
         self.statistics.held_out_apis = count(&held_shelves);
         self.statistics.apis = table.apis().len();
         let words = library::name_words(&shelves);
-        let maker = Maker::new(&shelves, &words, false);
-        let coder = Coder::new(&table, &words, config.noise, config.twins, false);
+        let maker = Maker::new(&shelves, &words, config.examples, false);
+        let coder = Coder::new(&table, &words, config.noise, config.twins, config.examples, false);
         let with_calls: Vec<u32> =
             (0..training.len()).filter(|&i| !training[i].calls.is_empty()).map(|i| i as u32).collect();
         self.statistics.training_blocks = training.len();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use inhouse_core::{ApiDoc, docs};
+use inhouse_core::{ApiDoc, docs, prompt};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use ruff_python_ast::token::TokenKind;
@@ -38,6 +38,8 @@ pub(super) struct Coder<'a> {
     noise: f64,
     /// Share of twins.
     twins: f64,
+    /// Share of documents whose lines have example calls below them.
+    examples: f64,
 }
 
 /// What a document of code is made of.
@@ -82,14 +84,21 @@ impl Sheet {
 }
 
 impl<'a> Coder<'a> {
-    pub fn new(table: &'a ApiTable, words: &'a [String], noise: f64, twins: f64, held_out: bool) -> Self {
+    pub fn new(
+        table: &'a ApiTable,
+        words: &'a [String],
+        noise: f64,
+        twins: f64,
+        examples: f64,
+        held_out: bool,
+    ) -> Self {
         let mut of_library: FxHashMap<&str, Vec<u32>> = FxHashMap::default();
         for (id, api) in table.apis().iter().enumerate() {
             if is_answer(api) && api.prompt_line().len() <= MAX_LINE_BYTES {
                 of_library.entry(api.library()).or_default().push(id as u32);
             }
         }
-        Self { table, of_library, names: Names { words, held_out }, noise, twins }
+        Self { table, of_library, names: Names { words, held_out }, noise, twins, examples }
     }
 
     /// The block with its API lines; `None` where it calls nothing that is documented, or too much.
@@ -106,7 +115,8 @@ impl<'a> Coder<'a> {
         let library = libraries.choose(rng)?;
         let ids = self.of_library.get(library)?;
         let is_twin = rng.random_bool(self.twins);
-        let listed: Vec<u32> = ids.choose_multiple(rng, rng.random_range(1..=MAX_UNUSED)).copied().collect();
+        let n_lines = rng.random_range(1..=MAX_UNUSED);
+        let listed: Vec<u32> = ids.choose_multiple(rng, n_lines).copied().collect();
         if listed.iter().any(|&id| block.text.contains(self.table.api(id).name.as_str())) {
             return None;
         }
@@ -178,8 +188,15 @@ impl<'a> Coder<'a> {
         let names = if is_twin { self.twin(block, &listed, rng) } else { FxHashMap::default() };
         let mut lines = String::new();
         let mut keywords: FxHashMap<String, String> = FxHashMap::default();
+        let shows_examples = rng.random_bool(self.examples);
         for &id in &listed {
-            lines.push_str(&self.line(self.table.api(id), &names, is_twin, &mut keywords, rng)?);
+            let api = self.table.api(id);
+            lines.push_str(&self.line(api, &names, is_twin, &mut keywords, rng)?);
+            // An example that is the code itself would tell all of it.
+            let calls = prompt::example_calls(api, if shows_examples { 2 } else { 0 });
+            for call in calls.iter().filter(|call| call.is_ascii() && !block.text.contains(call.as_str())) {
+                lines.push_str(&format!("#   {}\n", renamed(call, &names)));
+            }
         }
         let sheet = Sheet {
             block: format!("# [start]\n{lines}# [end]\n"),
@@ -413,7 +430,7 @@ mod tests {
             tests: 0.0,
         };
         let words = ["red".to_owned()];
-        let coder = Coder::new(&table, &words, 0.0, 1.0, false);
+        let coder = Coder::new(&table, &words, 0.0, 1.0, 0.0, false);
         let mut renamed_keywords = 0;
         for seed in 0..60 {
             let sheet = coder.sheet(&block, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
@@ -441,7 +458,7 @@ mod tests {
             assert_eq!(sheet.document(false).text(), text.split_once("# [end]\n").unwrap().1);
         }
         assert!(renamed_keywords > 10);
-        let plain = Coder::new(&table, &words, 0.0, 0.0, false)
+        let plain = Coder::new(&table, &words, 0.0, 0.0, 0.0, false)
             .sheet(&block, &mut ChaCha8Rng::seed_from_u64(1))
             .unwrap();
         assert!(plain.document(true).text().contains(
@@ -477,7 +494,7 @@ mod tests {
         };
         let words = ["red".to_owned()];
         let made = |twins: f64, seed: u64| {
-            let coder = Coder::new(&table, &words, 0.0, twins, false);
+            let coder = Coder::new(&table, &words, 0.0, twins, 0.0, false);
             coder.example(&example, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap()
         };
         for seed in 0..40 {

@@ -61,6 +61,9 @@ pub struct DataConfig {
     /// Share of the blocks with API lines in which the library has other names.
     #[serde(default = "twins")]
     pub twins: f64,
+    /// Share of documents whose API lines have example calls below them.
+    #[serde(default)]
+    pub examples: f64,
     /// Blocks of one package at most.
     #[serde(default = "blocks_per_package")]
     pub blocks_per_package: usize,
@@ -204,7 +207,7 @@ impl DataConfig {
         if !(32..=8192).contains(&self.block_tokens) {
             return bad(format!("block_tokens = {} is not within 32 and 8192", self.block_tokens));
         }
-        for (name, value) in [("noise", self.noise), ("twins", self.twins)] {
+        for (name, value) in [("noise", self.noise), ("twins", self.twins), ("examples", self.examples)] {
             if !(0.0..=1.0).contains(&value) {
                 return bad(format!("{name} = {value} is no share (0 to 1)"));
             }

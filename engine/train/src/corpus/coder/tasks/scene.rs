@@ -98,6 +98,27 @@ impl Maker<'_> {
     }
 }
 
+impl Maker<'_> {
+    /// Puts example calls below the lines of some tasks, as documentation shows them: on other objects and with other values.
+    pub(super) fn show_examples(&self, cast: &mut Cast<'_>, rng: &mut impl Rng) {
+        if self.examples == 0.0 || !rng.random_bool(self.examples) {
+            return;
+        }
+        for i in 0..cast.entries.len() {
+            for _ in 0..rng.random_range(0..=2) {
+                let owner = cast.entries[i].api.owner.as_ref().and_then(|owner| cast.names.get(owner));
+                let object = values::object(owner.map_or("Thing", String::as_str), rng);
+                let mut scene = Scene { object: Some((object, String::new())), ..Scene::default() };
+                let (pieces, _) = call(cast, i, &mut scene, rng);
+                let call: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
+                let result =
+                    if rng.random_bool(0.3) { format!("{} = ", values::result(rng)) } else { String::new() };
+                cast.entries[i].line.push_str(&format!("#   {result}{call}\n"));
+            }
+        }
+    }
+}
+
 /// The call of an entry, and what the comment says of its arguments.
 pub(super) fn call(
     cast: &Cast<'_>,

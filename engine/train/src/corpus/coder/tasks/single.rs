@@ -23,7 +23,8 @@ impl Maker<'_> {
         }
         let mut apis = self.with_others(shelf, golden, n_apis, size, rng)?;
         apis.shuffle(rng);
-        let cast = self.cast(shelf, &apis, size, rng);
+        let mut cast = self.cast(shelf, &apis, size, rng);
+        self.show_examples(&mut cast, rng);
         let golden = cast.entries.iter().position(|entry| std::ptr::eq(entry.api, golden))?;
         let mut scene = self.scene(&cast, &[golden], size, rng);
         let mut comment = comment(&cast, golden, rng)?;
