@@ -185,9 +185,19 @@ impl Keys<'_> {
         let n_rot = self.size("rope.dimension_count", Some(head))?;
         let whole = gemma
             || self.is(&[
-                "llama", "mistral3", "qwen2", "qwen3", "qwen2moe", "qwen3moe", "starcoder2", "granite", "smollm3",
+                "llama",
+                "mistral3",
+                "qwen2",
+                "qwen3",
+                "qwen2moe",
+                "qwen3moe",
+                "starcoder2",
+                "granite",
+                "smollm3",
             ]);
-        if (whole || self.is(&["phi2", "phi3"])) && (n_rot % 2 != 0 || n_rot > head || (whole && n_rot != head)) {
+        if (whole || self.is(&["phi2", "phi3"]))
+            && (n_rot % 2 != 0 || n_rot > head || (whole && n_rot != head))
+        {
             let expected = if whole { "the heads' even width" } else { "an even number up to" };
             let key = "rope.dimension_count";
             return wrong(format!("`{}.{key}` is {n_rot}, expected {expected} {head}", self.arch));
@@ -223,7 +233,8 @@ impl Keys<'_> {
         }
         let (n, used) = (self.size("expert_count", None)?, self.size("expert_used_count", None)?);
         if used > n || !(2..=MAX_EXPERTS).contains(&n) {
-            let what = format!("{used} of {n} experts for a token, expected at most all of 2 to {MAX_EXPERTS}");
+            let what =
+                format!("{used} of {n} experts for a token, expected at most all of 2 to {MAX_EXPERTS}");
             return Err(Fault::data(what));
         }
         Ok(Experts {
@@ -374,7 +385,9 @@ impl Keys<'_> {
         let own: &[&str] = match self.arch {
             "bert" => &["pooling_type"],
             "mistral3" => &["attention.temperature_scale"],
-            "gemma2" | "gemma3" => &["attn_logit_softcapping", "final_logit_softcapping", "rope.freq_base_swa"],
+            "gemma2" | "gemma3" => {
+                &["attn_logit_softcapping", "final_logit_softcapping", "rope.freq_base_swa"]
+            }
             "granite" => &["logit_scale", "residual_scale", "embedding_scale", "attention.scale"],
             "qwen2moe" | "qwen3moe" => &[
                 "expert_count",

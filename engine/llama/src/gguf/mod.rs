@@ -87,8 +87,14 @@ pub fn why_unchecked(path: &Path) -> Result<Option<String>> {
 pub(crate) fn survey(path: &Path) -> Result<GgufSummary> {
     let file = gguf::read(path)?;
     let sizes = || -> Result<GgufSummary, Fault> {
-        let shape =
-            arch::Shape { n_blocks: 0, n_embd: 0, context_length: 0, generates: true, decoder_start: None, kv_width: 0 };
+        let shape = arch::Shape {
+            n_blocks: 0,
+            n_embd: 0,
+            context_length: 0,
+            generates: true,
+            decoder_start: None,
+            kv_width: 0,
+        };
         summary(&file, shape, vocab::Vocab { n_tokens: 0, unspelled: Unspelled::default() })
     };
     sizes().map_err(|fault| fault.at(path))
