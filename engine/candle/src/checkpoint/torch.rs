@@ -109,6 +109,7 @@ fn locate(
         offset: extent.start + skipped,
         file: file_index,
         contiguous,
+        packed: None,
     })
 }
 
