@@ -32,11 +32,6 @@ impl ConfigFile {
         }
     }
 
-    /// What a file of another kind says, in the words of a `config.json`.
-    pub(crate) fn of(path: &Path, values: serde_json::Map<String, Value>) -> Self {
-        Self { path: path.to_path_buf(), values }
-    }
-
     /// Its content.
     pub(crate) fn to_json(&self) -> String {
         let tree = Value::Object(self.values.clone());

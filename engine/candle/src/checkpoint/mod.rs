@@ -5,7 +5,6 @@
 //! model. Nothing in a checkpoint is ever executed (see [`pickle`]), and every size is checked against the file before
 //! memory is asked for.
 
-mod gguf;
 mod pickle;
 mod safetensors;
 mod torch;
@@ -21,10 +20,7 @@ use inhouse_core::{Error, ErrorKind, Result, files};
 use serde::Deserialize;
 
 use crate::backend_error;
-use crate::config::ConfigFile;
-use gguf::Packed;
 
-pub use gguf::block_type;
 pub use safetensors::write_safetensors;
 
 /// Element type of a tensor in a checkpoint.
@@ -68,8 +64,6 @@ pub struct TensorInfo {
     file: usize,
     /// False for a transposed or strided view of a torch storage, which is not read.
     contiguous: bool,
-    /// How a GGUF file holds it; `dtype` is then what comes of it.
-    packed: Option<Packed>,
 }
 
 impl TensorInfo {
@@ -99,17 +93,6 @@ const LAYOUTS: [(&str, bool); 4] = [
     ("pytorch_model.bin", false),
     ("pytorch_model.bin.index.json", true),
 ];
-
-/// Opens a Hugging Face folder, or a GGUF file as one: configuration and weights.
-///
-/// # Errors
-/// As [`ConfigFile::read`] and [`Checkpoint::open`]; a GGUF file of an architecture or with tensors that cannot be read as a folder's.
-pub(crate) fn open(path: &Path) -> Result<(ConfigFile, Checkpoint)> {
-    if path.is_file() {
-        return gguf::open(path);
-    }
-    Ok((ConfigFile::read(path)?, Checkpoint::open(path)?))
-}
 
 #[derive(Deserialize)]
 struct ShardIndex {
@@ -245,10 +228,6 @@ impl Checkpoint {
     /// # Errors
     /// The range is outside the tensor, its type is no weight, or the file cannot be read.
     pub fn read_f32(&self, info: &TensorInfo, start: usize, out: &mut [f32]) -> Result<()> {
-        if let Some(packed) = &info.packed {
-            let (path, file) = &self.files[info.file];
-            return packed.read(path, file, info, start, out);
-        }
         let mut bytes = vec![0u8; out.len() * info.dtype.size()];
         self.read_bytes(info, start, &mut bytes)?;
         match info.dtype {
@@ -292,13 +271,6 @@ impl Checkpoint {
     /// As [`Checkpoint::require`], and when the file cannot be read or memory is not to be had.
     pub fn tensor(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
         let info = self.require(name, shape)?;
-        if info.packed.is_some() {
-            let mut values = vec![0f32; info.len()];
-            self.read_f32(info, 0, &mut values)?;
-            return Tensor::from_vec(values, shape, device)
-                .and_then(|tensor| tensor.to_dtype(dtype))
-                .map_err(backend_error);
-        }
         let mut bytes = vec![0u8; info.len() * info.dtype.size()];
         self.read_bytes(info, 0, &mut bytes)?;
         let stored = match info.dtype {

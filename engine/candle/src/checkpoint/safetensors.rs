@@ -149,7 +149,6 @@ pub(super) fn read_header(
             offset: data_start + start,
             file: file_index,
             contiguous: true,
-            packed: None,
         };
         tensors.insert(name, info);
     }

@@ -109,7 +109,6 @@ fn locate(
         offset: extent.start + skipped,
         file: file_index,
         contiguous,
-        packed: None,
     })
 }
 
