@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use candle_core::{DType, Device, Tensor, Var};
+use inhouse_core::lora::Adapter;
 use inhouse_core::{Error, ErrorKind, Result};
 
 use crate::backend_error;
@@ -113,13 +114,19 @@ pub(crate) struct Loader<'a> {
     draw: Arc<AtomicU64>,
     /// What a model saved without its head lacks of its names.
     omitted: Cell<&'static str>,
+    adapter: Option<Adaptation>,
+}
+
+/// An adapter that is added to weights as they are loaded.
+struct Adaptation {
+    adapter: Adapter,
+    /// Modules whose weight was not asked for yet.
+    left: RefCell<BTreeSet<String>>,
 }
 
 /// What a loader made to be trained.
 pub(crate) struct Variables {
     pub by_name: BTreeMap<String, Var>,
-    /// Of updates: the last parts of the names of the projections that have one.
-    pub targets: Vec<String>,
     pub draw: Arc<AtomicU64>,
 }
 
@@ -136,6 +143,31 @@ impl<'a> Loader<'a> {
             updates: Cell::new(0),
             draw: Arc::default(),
             omitted: Cell::new(""),
+            adapter: None,
+        }
+    }
+
+    /// The same with an adapter, under Hugging Face's names, that is added to the weights.
+    pub fn with_adapter(mut self, adapter: Option<Adapter>) -> Self {
+        self.adapter = adapter.map(|adapter| {
+            let left = RefCell::new(adapter.modules.keys().cloned().collect());
+            Adaptation { adapter, left }
+        });
+        self
+    }
+
+    /// Checks that all of the adapter was used.
+    ///
+    /// # Errors
+    /// It has a module that the model has not.
+    pub fn check_adapter(&self) -> Result<()> {
+        let Some(Adaptation { adapter, left }) = &self.adapter else { return Ok(()) };
+        match left.borrow().first() {
+            Some(module) => {
+                let what = format!("the model has no linear layer {module}: was the adapter made for another base?");
+                Err(Error::data(&adapter.path, what))
+            }
+            None => Ok(()),
         }
     }
 
@@ -149,15 +181,15 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// A target is no projection that can have an update.
     pub fn into_variables(self) -> Result<Variables> {
-        let mut targets: Vec<String> = self.projections.into_inner().into_iter().collect();
-        if let Trained::Updates(options) = &self.trained {
-            if let Some(unknown) = options.targets.iter().find(|target| !targets.contains(target)) {
-                let what = format!("no projection {unknown:?} to adapt (there are {})", targets.join(", "));
-                return Err(Error::new(ErrorKind::InvalidArgument, what));
-            }
-            targets.retain(|name| options.targets.is_empty() || options.targets.contains(name));
+        let projections = self.projections.into_inner();
+        if let Trained::Updates(options) = &self.trained
+            && let Some(unknown) = options.targets.iter().find(|target| !projections.contains(*target))
+        {
+            let known: Vec<String> = projections.into_iter().collect();
+            let what = format!("no projection {unknown:?} to adapt (there are {})", known.join(", "));
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
         }
-        Ok(Variables { by_name: self.variables.into_inner(), targets, draw: self.draw })
+        Ok(Variables { by_name: self.variables.into_inner(), draw: self.draw })
     }
 
     /// `prefix` where the checkpoint's names begin with it (the model was saved with its head), else nothing.
@@ -179,6 +211,37 @@ impl<'a> Loader<'a> {
     /// A tensor of exactly this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.checkpoint.tensor(name, shape, self.dtype, &self.device)?;
+        self.keep(name, tensor)
+    }
+
+    /// A matrix `[outputs, inputs]`, or `[inputs, outputs]` where it is stored `turned`, with what an adapter adds to it.
+    fn matrix(&self, name: &str, outputs: usize, inputs: usize, turned: bool) -> Result<Tensor> {
+        let shape = if turned { [inputs, outputs] } else { [outputs, inputs] };
+        let weight = format!("{name}.weight");
+        let Some(Adaptation { adapter, left }) = &self.adapter else { return self.tensor(&weight, &shape) };
+        // A model saved without its head has no prefix.
+        let mut names = [name.to_owned(), format!("model.{name}"), format!("transformer.{name}")].into_iter();
+        let Some((module, found)) =
+            names.find_map(|name| adapter.modules.get(&name).map(|module| (module, name)))
+        else {
+            return self.tensor(&weight, &shape);
+        };
+        adapter.check_shape(&found, module, outputs, inputs)?;
+        let tensor = self.checkpoint.tensor(&weight, &shape, DType::F32, &Device::Cpu)?;
+        let adapted = || -> candle_core::Result<Tensor> {
+            let upright = if turned { tensor.t()?.contiguous()? } else { tensor };
+            let mut rows: Vec<f32> = upright.flatten_all()?.to_vec1()?;
+            module.add_to_rows(0, &mut rows);
+            let adapted = Tensor::from_vec(rows, (outputs, inputs), &Device::Cpu)?;
+            let adapted = if turned { adapted.t()?.contiguous()? } else { adapted };
+            adapted.to_dtype(self.dtype)?.to_device(&self.device)
+        };
+        left.borrow_mut().remove(&found);
+        self.keep(&weight, adapted().map_err(backend_error)?)
+    }
+
+    /// Counts a tensor, and makes a variable of it where a trainer asks for it.
+    fn keep(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
         self.parameters.set(self.parameters.get() + tensor.elem_count() as u64);
         match self.trained {
             Trained::Weights => self.variable(name.to_owned(), &tensor),
@@ -228,7 +291,7 @@ impl<'a> Loader<'a> {
 
     /// `NAME.weight [outputs, inputs]`, and `NAME.bias [outputs]` where `bias` says so.
     pub fn linear(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
-        let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
+        let weight = self.matrix(name, outputs, inputs, false)?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
         let update = self.update(name, outputs, inputs)?;
         Ok(Linear { weight, inputs_first: false, bias, update })
@@ -246,7 +309,7 @@ impl<'a> Loader<'a> {
 
     /// GPT-2's `Conv1D`: `NAME.weight [inputs, outputs]` and `NAME.bias [outputs]`.
     pub fn conv1d(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
-        let weight = self.tensor(&format!("{name}.weight"), &[inputs, outputs])?;
+        let weight = self.matrix(name, outputs, inputs, true)?;
         let bias = Some(self.tensor(&format!("{name}.bias"), &[outputs])?);
         let update = self.update(name, outputs, inputs)?;
         if matches!(self.trained, Trained::Weights) {

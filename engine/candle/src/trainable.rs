@@ -10,7 +10,7 @@ use inhouse_core::decode::{CancelToken, Model, TokenId};
 use inhouse_core::{Error, ErrorKind, Result, files};
 
 use crate::attention::Rows;
-use crate::checkpoint::{self, write_safetensors};
+use crate::checkpoint::{Checkpoint, write_safetensors};
 use crate::config::ConfigFile;
 use crate::layers::{Loader, Trained, Variables};
 use crate::low_rank::LowRankOptions;
@@ -146,7 +146,8 @@ impl Trainable {
     }
 
     fn with(path: &Path, options: &LoadOptions, trained: Trained) -> Result<Self> {
-        let (config, checkpoint) = checkpoint::open(path)?;
+        let config = ConfigFile::read(path)?;
+        let checkpoint = Checkpoint::open(path)?;
         let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, trained);
         let network = crate::network(&config, &loader)?;
         let parameters = loader.parameters();
@@ -159,17 +160,12 @@ impl Trainable {
         &self.variables.by_name
     }
 
-    /// Last parts of the names of the projections that have an update, sorted.
-    pub fn targets(&self) -> &[String] {
-        &self.variables.targets
-    }
-
     /// What dropout leaves out follows from this number: another for each gradient.
     pub fn draw(&self, number: u64) {
         self.variables.draw.store(number, Ordering::Relaxed);
     }
 
-    /// A model that runs on the weights as they are at each moment, with the tokenizer of a folder.
+    /// A model that runs on the weights as they are at each moment, with the tokenizer of a folder or GGUF file.
     ///
     /// # Errors
     /// The tokenizer cannot be read.

@@ -203,7 +203,7 @@ impl<'a> Pipeline<'a> {
         let mut parts = vec![VERSION.to_string(), format!("{config:?}")];
         parts.extend(self.list.package.iter().map(|package| package.sha256.clone()));
         if let Some(path) = &self.config.tokenizer {
-            parts.push(files::read_text(path)?);
+            parts.push(given_tokenizer(path)?);
         }
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         Ok(key(&parts))
@@ -317,7 +317,7 @@ impl<'a> Pipeline<'a> {
         let path = partial.join("tokenizer.json");
         let failed = |cause| Error::new(ErrorKind::InvalidData, format!("{}: {cause}", path.display()));
         if let Some(given) = &self.config.tokenizer {
-            let text = files::read_text(given)?;
+            let text = given_tokenizer(given)?;
             files::write_atomic(&path, |file| file.write_all(text.as_bytes()))?;
             return Tokenizer::from_bytes(text.as_bytes()).map_err(failed);
         }
@@ -469,6 +469,14 @@ impl<'a> Pipeline<'a> {
         self.statistics.parts.insert(part.name.clone(), statistics);
         Ok(shards)
     }
+}
+
+/// The `tokenizer.json` at a path, or of a GGUF file.
+fn given_tokenizer(path: &Path) -> Result<String> {
+    if path.extension().is_some_and(|extension| extension == "gguf") {
+        return Ok(inhouse_candle::gguf::read_tokenizer(path)?.tree.to_string());
+    }
+    files::read_text(path)
 }
 
 const TOKENIZER_NOTE: &str = ".tokenizer.note";

@@ -30,7 +30,7 @@ pub struct DataConfig {
     /// Packages of the list that are not used at all.
     #[serde(default)]
     pub left_out: Vec<String>,
-    /// A `tokenizer.json`, as CodeGen's; without one a tokenizer is trained.
+    /// A `tokenizer.json`, as CodeGen's, or a GGUF file with such a tokenizer; without one a tokenizer is trained.
     pub tokenizer: Option<PathBuf>,
     /// Tokens of the tokenizer that is trained.
     #[serde(default = "vocabulary")]
