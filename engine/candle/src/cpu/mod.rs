@@ -103,8 +103,13 @@ fn takes(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && matches!(tensor.dtype(), F32 | F16 | BF16)
 }
 
-/// Runs `op` with the widest instructions there are.
+/// Runs `op` with the widest instructions there are. (`Arch` knows those of x86 only with features of pulp that would be one
+/// more build of candle.)
 fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return Simd::vectorize(simd, op);
+    }
     Arch::new().dispatch(op)
 }
 
