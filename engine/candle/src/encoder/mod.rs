@@ -15,7 +15,7 @@ use inhouse_core::{Error, ErrorKind, Fingerprint, Result};
 use crate::bert::{self, Bert};
 use crate::checkpoint::Checkpoint;
 use crate::config::ConfigFile;
-use crate::layers::Loader;
+use crate::layers::{Loader, Trained};
 use crate::ops::Ops;
 use crate::ragged::Texts;
 use crate::wordpiece::WordPiece;

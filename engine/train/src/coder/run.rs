@@ -190,7 +190,7 @@ pub(super) struct Trainer {
     /// Whose tokenizer and configuration the trained model gets.
     start: PathBuf,
     /// The token that parts the documents of a row, where they do not see each other.
-    end: Option<TokenId>,
+    pub end: Option<TokenId>,
     /// What tells this run from others.
     run: String,
 }
@@ -316,6 +316,7 @@ impl Trainer {
         let begun = Instant::now();
         let training = &self.config.training;
         let number = self.optimizer.step() + 1;
+        let drop_seed = self.config.model.lora.as_ref().map_or(0, |lora| lora.seed << 44);
         let rows = self.corpus.batch(number)?;
         let tokens: usize = rows.iter().map(|(tokens, _)| tokens.len()).sum();
         let texts = rows.iter().flat_map(|(tokens, weights)| match self.end {
@@ -333,7 +334,7 @@ impl Trainer {
             let scale = self.rest.scale;
             let mut loss = Loss::default();
             for (i, pass) in passes(&lessons, pass_tokens).into_iter().enumerate() {
-                self.trainable.draw((number << 20) + i as u64);
+                self.trainable.draw(drop_seed ^ ((number << 20) + i as u64));
                 let factor = scale.factor / weight.max(f64::MIN_POSITIVE);
                 loss += self.trainable.gradient(pass, factor, &mut self.gradients)?;
             }
