@@ -270,7 +270,7 @@ impl Checkpoint {
             ElementType::F64 => DType::F64,
             ElementType::F32 => DType::F32,
             ElementType::F16 => DType::F16,
-            ElementType::BF16 | ElementType::Other(_) => DType::BF16,
+            _ => DType::BF16,
         };
         Tensor::from_raw_buffer(&bytes, stored, shape, device)
             .and_then(|tensor| tensor.to_dtype(dtype))

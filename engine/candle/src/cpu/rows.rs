@@ -4,13 +4,7 @@
 use inhouse_core::vector::{exp, lane_sum, vectorized};
 use rayon::prelude::*;
 
-use crate::kernels::{piece, sum_of_rows};
-
-/// Adds the columns' sums of `matrix [rows, sum.len()]` to `sum`.
-pub(crate) fn add_rows(sum: &mut [f32], matrix: &[f32]) {
-    let rows = sum_of_rows(matrix, sum.len());
-    sum.iter_mut().zip(rows).for_each(|(sum, more)| *sum += more);
-}
+use crate::kernels::piece;
 
 /// Layer norm of rows, or without a bias root-mean-square norm: `weight`, `bias` `[width]`.
 pub(crate) struct RowNorm<'a> {
