@@ -59,9 +59,8 @@ pub fn convert_adapter(options: &AdapterOptions) -> Result<AdapterReport> {
 /// A GGUF model that the adapter fits, where nobody names one.
 fn base_of(adapter: &Adapter) -> Result<PathBuf> {
     let named = adapter.base.as_deref().map(Path::new).filter(|base| base.is_file()).map(Path::to_path_buf);
-    let fits = |model: &PathBuf| {
-        gguf::read(model).is_ok_and(|header| adapter.clone().for_gguf(&header).is_ok())
-    };
+    let fits =
+        |model: &PathBuf| gguf::read(model).is_ok_and(|header| adapter.clone().for_gguf(&header).is_ok());
     let installed = || installation::model_file(installation::DEFAULT_CODER).filter(fits);
     named.or_else(installed).ok_or_else(|| {
         let base = adapter.base.as_deref().unwrap_or("no base");

@@ -123,7 +123,9 @@ enum Command {
     /// Write a GGUF model as a Hugging Face folder, quantised weights widened
     ///
     /// For transformers, PEFT and `inhouse train`. Architectures: llama, qwen2, with byte-level tokenizers.
-    #[command(after_help = "Examples:\n  inhouse-convert hf --from model.gguf --out model\n  inhouse-convert hf --from model.gguf --out model --dtype F32")]
+    #[command(
+        after_help = "Examples:\n  inhouse-convert hf --from model.gguf --out model\n  inhouse-convert hf --from model.gguf --out model --dtype F32"
+    )]
     Hf {
         /// GGUF model to read
         #[arg(long, value_name = "FILE")]

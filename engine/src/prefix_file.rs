@@ -110,7 +110,8 @@ pub(crate) fn load(
     let header: Header =
         serde_json::from_slice(header).map_err(|cause| damaged(&format!("bad header: {cause}")))?;
     if header.model != weights.fingerprint()? {
-        let what = format!("saved with another model than {}, or with other adapters", weights.model.display());
+        let what =
+            format!("saved with another model than {}, or with other adapters", weights.model.display());
         return Err(Error::data(path, what));
     }
     let mut n_read = 0;

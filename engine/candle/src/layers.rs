@@ -164,7 +164,8 @@ impl<'a> Loader<'a> {
         let Some(Adaptation { adapter, left }) = &self.adapter else { return Ok(()) };
         match left.borrow().first() {
             Some(module) => {
-                let what = format!("the model has no linear layer {module}: was the adapter made for another base?");
+                let what =
+                    format!("the model has no linear layer {module}: was the adapter made for another base?");
                 Err(Error::data(&adapter.path, what))
             }
             None => Ok(()),

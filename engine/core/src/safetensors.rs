@@ -23,7 +23,6 @@ const MAX_DIMENSIONS: usize = 8;
 
 /// Element type of a stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum ElementType {
     /// 64-bit float.
     F64,
@@ -295,7 +294,9 @@ pub fn write_as(
                         match dtype {
                             ElementType::F64 => bytes.extend_from_slice(&f64::from(value).to_le_bytes()),
                             ElementType::F16 => bytes.extend_from_slice(&f16::from_f32(value).to_le_bytes()),
-                            ElementType::BF16 => bytes.extend_from_slice(&bf16::from_f32(value).to_le_bytes()),
+                            ElementType::BF16 => {
+                                bytes.extend_from_slice(&bf16::from_f32(value).to_le_bytes())
+                            }
                             ElementType::F32 | ElementType::Other(_) => {
                                 bytes.extend_from_slice(&value.to_le_bytes());
                             }

@@ -73,7 +73,10 @@ impl Gguf {
         let Some(value) = self.get(key) else { return Ok(None) };
         let wrong = || {
             let kind = value.kind_name();
-            Error::data(&self.path, format!("`{}.{key}` is of type {kind}, expected a size", self.architecture))
+            Error::data(
+                &self.path,
+                format!("`{}.{key}` is of type {kind}, expected a size", self.architecture),
+            )
         };
         value.as_u64().map(Some).ok_or_else(wrong)
     }
@@ -105,7 +108,9 @@ impl Gguf {
             Err(Error::new(ErrorKind::Unsupported, format!("{}: {what}", self.path.display())))
         };
         if self.has("rope_freqs.weight") {
-            return unsupported("its rope factors (`rope_freqs.weight`) have no counterpart in config.json".into());
+            return unsupported(
+                "its rope factors (`rope_freqs.weight`) have no counterpart in config.json".into(),
+            );
         }
         let scaling = match self.get("rope.scaling.type") {
             None => Json::Null,
@@ -131,7 +136,9 @@ impl Gguf {
         };
         let mut ends: Vec<u64> = ["eos", "eot", "eom"].iter().filter_map(|key| token(key)).collect();
         if let Some(Value::Texts(tokens)) = tokens {
-            let ending = |(id, text): (usize, &[u8])| ENDS.iter().any(|end| end.as_bytes() == text).then_some(id as u64);
+            let ending = |(id, text): (usize, &[u8])| {
+                ENDS.iter().any(|end| end.as_bytes() == text).then_some(id as u64)
+            };
             ends.extend(tokens.iter().enumerate().filter_map(ending));
         }
         let mut seen = std::collections::HashSet::new();

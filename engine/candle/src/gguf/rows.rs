@@ -117,7 +117,10 @@ pub fn dequantize(kind: &TensorType, bytes: &[u8], out: &mut [f32]) -> Result<()
         return Ok(());
     }
     let Some(dtype) = ggml_dtype(kind) else {
-        return Err(Error::new(ErrorKind::Unsupported, format!("{} cannot be widened to f32 here", kind.name)));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} cannot be widened to f32 here", kind.name),
+        ));
     };
     // Blocks hold 16-bit scales, which candle reads in place.
     let copy: Vec<u8>;

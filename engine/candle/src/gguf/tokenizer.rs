@@ -74,7 +74,9 @@ fn parts(header: &Header) -> std::result::Result<TokenizerParts, Fault> {
     }
     let tokens = texts(header, "tokenizer.ggml.tokens")?;
     let types: Vec<i32> = match header.get("tokenizer.ggml.token_type") {
-        Some(Value::Numbers(types)) if types.kind() == Kind::I32 => types.i32s().into_iter().flatten().collect(),
+        Some(Value::Numbers(types)) if types.kind() == Kind::I32 => {
+            types.i32s().into_iter().flatten().collect()
+        }
         _ => Vec::new(),
     };
     let utf8 = |text: &[u8], what: &str, i: usize| {
@@ -111,7 +113,8 @@ fn parts(header: &Header) -> std::result::Result<TokenizerParts, Fault> {
     };
     let pre = header.text("tokenizer.ggml.pre").unwrap_or("default");
     let (pre_tokenizer, ignore_merges) = pre_tokenizer(pre)?;
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let byte_level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     let tree = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
         "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": byte_level,
@@ -147,7 +150,8 @@ fn pre_tokenizer(name: &str) -> std::result::Result<(Json, bool), Fault> {
     let byte_level = |by_rule: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": by_rule});
     let sequence = |first: Json, by_rule: bool| json!({"type": "Sequence", "pretokenizers": [first, byte_level(by_rule)]});
     let split = |pattern: &str| {
-        let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+        let split =
+            json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
         sequence(split, false)
     };
     Ok(match name {
@@ -158,7 +162,9 @@ fn pre_tokenizer(name: &str) -> std::result::Result<(Json, bool), Fault> {
         "qwen2" | "deepseek-r1-qwen" => (split(QWEN2), false),
         "llama-bpe" | "llama3" | "llama-v3" => (split(LLAMA3), true),
         other => {
-            let what = format!("its pre-tokenizer `{other}` is not read from GGUF (gpt-2, smollm, starcoder, qwen2, llama-bpe are)");
+            let what = format!(
+                "its pre-tokenizer `{other}` is not read from GGUF (gpt-2, smollm, starcoder, qwen2, llama-bpe are)"
+            );
             return Err((ErrorKind::Unsupported, what));
         }
     })

@@ -51,7 +51,10 @@ pub(super) fn read(path: &Path) -> Result<Adapter> {
         Some(Value::F32(alpha)) if *alpha == 0.0 => None,
         Some(Value::F32(alpha)) if alpha.is_finite() => Some(*alpha),
         Some(other) => {
-            return Err(Error::data(path, format!("`adapter.lora.alpha` is {other:?}, expected a finite f32")));
+            return Err(Error::data(
+                path,
+                format!("`adapter.lora.alpha` is {other:?}, expected a finite f32"),
+            ));
         }
     };
     let mut pairs: BTreeMap<&str, [Option<&TensorEntry>; 2]> = BTreeMap::new();
@@ -88,7 +91,9 @@ pub(super) fn read(path: &Path) -> Result<Adapter> {
         let (inputs, rank) = (dim(a, 0), dim(a, 1));
         let (b_rank, outputs) = (dim(b, 0), dim(b, 1));
         if rank != b_rank || rank > MAX_RANK {
-            let what = format!("weight `{name}` has lora_a of rank {rank} and lora_b of rank {b_rank}, at most {MAX_RANK}");
+            let what = format!(
+                "weight `{name}` has lora_a of rank {rank} and lora_b of rank {b_rank}, at most {MAX_RANK}"
+            );
             return Err(Error::data(path, what));
         }
         let scale = alpha.map_or(1.0, |alpha| alpha / rank as f32);
@@ -102,7 +107,8 @@ pub(super) fn read(path: &Path) -> Result<Adapter> {
 fn matrix(path: &Path, file: &File, header: &Header, entry: &TensorEntry) -> Result<Vec<f32>> {
     let name = &entry.name;
     let Some(dtype) = element(entry) else {
-        let what = format!("tensor `{name}` is {}: adapters of F32, F16 and BF16 are supported", entry.kind.name);
+        let what =
+            format!("tensor `{name}` is {}: adapters of F32, F16 and BF16 are supported", entry.kind.name);
         return Err(Error::new(ErrorKind::Unsupported, format!("{}: {what}", path.display())));
     };
     // Within the file's size, as the header was checked.

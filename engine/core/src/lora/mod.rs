@@ -129,7 +129,9 @@ impl FromStr for LoraChoice {
             None => (text, 1.0),
         };
         if path.is_empty() {
-            return Err(format!("{text:?} names no adapter, expected a path, or a path and a scale (PATH:0.5)"));
+            return Err(format!(
+                "{text:?} names no adapter, expected a path, or a path and a scale (PATH:0.5)"
+            ));
         }
         Ok(Self { path: PathBuf::from(path), scale })
     }
@@ -195,7 +197,9 @@ impl Adapter {
             })?;
             named.rename(Naming::Gguf, "GGUF model", |name| counterparts.in_gguf(name))?;
         } else if let Some(of) = self.base.as_deref().filter(|of| *of != architecture) {
-            return Err(self.misfit(format!("the adapter is for `{of}` models, this one is `{architecture}`")));
+            return Err(
+                self.misfit(format!("the adapter is for `{of}` models, this one is `{architecture}`"))
+            );
         }
         for (name, module) in &named.modules {
             let weight = format!("{name}.weight");
@@ -263,7 +267,9 @@ impl Adapter {
             return Ok(());
         }
         let (rows, columns) = (module.outputs, module.inputs);
-        let what = format!("the adapter's matrices for `{weight}` are for [{rows}, {columns}], the model's is [{outputs}, {inputs}]");
+        let what = format!(
+            "the adapter's matrices for `{weight}` are for [{rows}, {columns}], the model's is [{outputs}, {inputs}]"
+        );
         Err(self.misfit(what))
     }
 }

@@ -50,14 +50,16 @@ impl Config {
             }
             Error::io("read", &path, cause)
         })?;
-        let tree: Value =
-            serde_json::from_slice(&bytes).map_err(|cause| Error::data(&path, format!("bad JSON: {cause}")))?;
+        let tree: Value = serde_json::from_slice(&bytes)
+            .map_err(|cause| Error::data(&path, format!("bad JSON: {cause}")))?;
         let Value::Object(values) = tree else { return Err(Error::data(&path, "is no JSON object")) };
         let unsupported =
             |what: String| Err(Error::new(ErrorKind::Unsupported, format!("{}: {what}", path.display())));
         match values.get("peft_type") {
             Some(Value::String(kind)) if kind == "LORA" => {}
-            Some(kind) => return unsupported(format!("peft_type {} is not supported, expected \"LORA\"", brief(kind))),
+            Some(kind) => {
+                return unsupported(format!("peft_type {} is not supported, expected \"LORA\"", brief(kind)));
+            }
             None => return Err(Error::data(&path, "key \"peft_type\" is missing")),
         }
         for key in [
@@ -73,19 +75,25 @@ impl Config {
         ] {
             if values.get(key).is_some_and(is_set) {
                 let value = values.get(key).map(brief).unwrap_or_default();
-                return unsupported(format!("{key} {value}: only low-rank matrices of linear layers are supported"));
+                return unsupported(format!(
+                    "{key} {value}: only low-rank matrices of linear layers are supported"
+                ));
             }
         }
         let number = |key: &str| match values.get(key) {
             None => Err(Error::data(&path, format!("key {key:?} is missing"))),
-            Some(value) => value
-                .as_f64()
-                .filter(|number| number.is_finite() && *number > 0.0)
-                .ok_or_else(|| Error::data(&path, format!("{key} is {}, expected a positive number", brief(value)))),
+            Some(value) => {
+                value.as_f64().filter(|number| number.is_finite() && *number > 0.0).ok_or_else(|| {
+                    Error::data(&path, format!("{key} is {}, expected a positive number", brief(value)))
+                })
+            }
         };
         let rank = number("r")?;
         if rank.fract() != 0.0 || rank > MAX_RANK as f64 {
-            return Err(Error::data(&path, format!("r is {rank}, expected a whole number from 1 to {MAX_RANK}")));
+            return Err(Error::data(
+                &path,
+                format!("r is {rank}, expected a whole number from 1 to {MAX_RANK}"),
+            ));
         }
         Ok(Self {
             rank: rank as u64,
@@ -130,7 +138,9 @@ fn patterns(path: &Path, values: &Map<String, Value>, key: &str) -> Result<Vec<(
     let entries = match values.get(key) {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Object(entries)) => entries,
-        Some(other) => return Err(Error::data(path, format!("{key} is {}, expected an object", brief(other)))),
+        Some(other) => {
+            return Err(Error::data(path, format!("{key} is {}, expected an object", brief(other))));
+        }
     };
     let mut patterns = Vec::with_capacity(entries.len());
     for (pattern, value) in entries {
@@ -143,7 +153,8 @@ fn patterns(path: &Path, values: &Map<String, Value>, key: &str) -> Result<Vec<(
         match value.as_f64().filter(|number| number.is_finite() && *number > 0.0) {
             Some(number) => patterns.push((name, number)),
             None => {
-                let what = format!("{key} gives {pattern:?} the value {}, expected a positive number", brief(value));
+                let what =
+                    format!("{key} gives {pattern:?} the value {}, expected a positive number", brief(value));
                 return Err(Error::data(path, what));
             }
         }
@@ -153,9 +164,8 @@ fn patterns(path: &Path, values: &Map<String, Value>, key: &str) -> Result<Vec<(
 
 /// The number of the first pattern that `module` is or ends with.
 fn matching(patterns: &[(String, f64)], module: &str) -> Option<f64> {
-    let fits = |name: &str| {
-        module == name || module.strip_suffix(name).is_some_and(|before| before.ends_with('.'))
-    };
+    let fits =
+        |name: &str| module == name || module.strip_suffix(name).is_some_and(|before| before.ends_with('.'));
     patterns.iter().find(|(name, _)| fits(name)).map(|(_, number)| *number)
 }
 
@@ -209,7 +219,10 @@ pub(super) fn read(dir: &Path) -> Result<Adapter> {
             return Err(Error::data(&path, format!("module {name} has no {lacking}")));
         };
         let (&[rank, inputs], &[outputs, b_rank]) = (a.shape.as_slice(), b.shape.as_slice()) else {
-            let what = format!("module {name} has matrices of shape {:?} and {:?}, expected two dimensions", a.shape, b.shape);
+            let what = format!(
+                "module {name} has matrices of shape {:?} and {:?}, expected two dimensions",
+                a.shape, b.shape
+            );
             return Err(Error::new(ErrorKind::Unsupported, format!("{}: {what}", path.display())));
         };
         if rank != b_rank {

@@ -35,7 +35,11 @@ fn base(dir: &Path) -> Header {
         for (name, shape) in
             [("attn_q", [16, 16]), ("attn_k", [8, 16]), ("attn_v", [8, 16]), ("ffn_down", [16, 24])]
         {
-            specs.push(TensorSpec { name: format!("blk.{block}.{name}.weight"), shape: shape.to_vec(), kind });
+            specs.push(TensorSpec {
+                name: format!("blk.{block}.{name}.weight"),
+                shape: shape.to_vec(),
+                kind,
+            });
         }
     }
     crate::files::write_atomic(&path, |out| {
@@ -87,7 +91,10 @@ fn a_gguf_adapter_has_the_same_effect() {
         let known = Counterparts::of_header(&header).unwrap();
         let there = back.for_hugging_face(Some(&known)).unwrap();
         assert!(there.modules.keys().eq(adapter().modules.keys()));
-        let (one, other) = (&there.modules["model.layers.0.self_attn.q_proj"], &adapter().modules["model.layers.0.self_attn.q_proj"]);
+        let (one, other) = (
+            &there.modules["model.layers.0.self_attn.q_proj"],
+            &adapter().modules["model.layers.0.self_attn.q_proj"],
+        );
         assert_eq!(delta(one), delta(other));
     }
 }
@@ -123,7 +130,10 @@ fn another_base_is_an_error_that_names_the_module() {
     let wide = message(&|adapter| {
         adapter.modules.insert("model.layers.0.self_attn.v_proj".into(), module(2, 8, 32, 1.0));
     });
-    assert!(wide.contains("blk.0.attn_v.weight") && wide.contains("[8, 32]") && wide.contains("[8, 16]"), "{wide}");
+    assert!(
+        wide.contains("blk.0.attn_v.weight") && wide.contains("[8, 32]") && wide.contains("[8, 16]"),
+        "{wide}"
+    );
     let deep = message(&|adapter| {
         adapter.modules.insert("model.layers.7.mlp.down_proj".into(), module(2, 16, 24, 1.0));
     });

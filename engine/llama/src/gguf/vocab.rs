@@ -89,8 +89,9 @@ pub(super) fn check(file: &Header) -> Result<Vocab, Fault> {
     match text(file, "tokenizer.ggml.model")? {
         "gpt2" => {
             check_bpe(file, &lookup, &types)?;
-            unspelled =
-                Unspelled::new(|byte| lookup.contains(symbol_of_byte(byte).encode_utf8(&mut [0; 4]).as_bytes()));
+            unspelled = Unspelled::new(|byte| {
+                lookup.contains(symbol_of_byte(byte).encode_utf8(&mut [0; 4]).as_bytes())
+            });
         }
         "llama" => {
             check_byte_tokens(tokens, &types)?;

@@ -142,7 +142,10 @@ impl Context {
                 sys::llama_set_adapters_lora(context, adapters.as_mut_ptr(), 1, scales.as_mut_ptr())
             };
             if answer != 0 {
-                return Err(Error::new(ErrorKind::Backend, "llama.cpp does not take the adapter (see its log)"));
+                return Err(Error::new(
+                    ErrorKind::Backend,
+                    "llama.cpp does not take the adapter (see its log)",
+                ));
             }
         }
         Ok(this)

@@ -148,7 +148,8 @@ fn fingerprint(model: &ModelConfig) -> Result<String> {
 
 fn adapters(model: &ModelConfig) -> Result<Vec<LoraChoice>> {
     let read = |text: &String| {
-        let wrong = |what| Error::new(ErrorKind::InvalidArgument, format!("model {}: lora: {what}", model.name));
+        let wrong =
+            |what| Error::new(ErrorKind::InvalidArgument, format!("model {}: lora: {what}", model.name));
         text.parse::<LoraChoice>().map_err(wrong)
     };
     model.lora.iter().map(read).collect()

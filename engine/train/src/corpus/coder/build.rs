@@ -34,7 +34,7 @@ use crate::pairs::{ApiTable, Benchmarks, MakeOptions, Pair, make};
 use crate::sources::{Package, SourceList, fetch};
 
 /// Of the code here: another number makes everything anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Documents that are made by one source of randomness.
 const CHUNK: usize = 64;
 /// Rows of one file.
@@ -116,8 +116,8 @@ impl<'a> Pipeline<'a> {
         self.statistics.held_out_apis = count(&held_shelves);
         self.statistics.apis = table.apis().len();
         let words = library::name_words(&shelves);
-        let maker = Maker::new(&shelves, &words, false);
-        let coder = Coder::new(&table, &words, config.noise, config.twins, false);
+        let maker = Maker::new(&shelves, &words, config.examples, false);
+        let coder = Coder::new(&table, &words, config.noise, config.twins, config.examples, false);
         let with_calls: Vec<u32> =
             (0..training.len()).filter(|&i| !training[i].calls.is_empty()).map(|i| i as u32).collect();
         self.statistics.training_blocks = training.len();
@@ -135,7 +135,7 @@ impl<'a> Pipeline<'a> {
         std::fs::create_dir_all(&partial).map_err(|cause| Error::io("create", &partial, cause))?;
         let everything = self.everything()?;
         let tokenizer = self.tokenizer(&partial, &everything, &maker, &training)?;
-        let encoder = Encoder::new(tokenizer, config.tokenizer.is_none())?;
+        let encoder = Encoder::new(tokenizer, config.tokenizer.is_none(), config.learn_given)?;
         let source = Source {
             encoder: &encoder,
             maker: &maker,
