@@ -142,8 +142,9 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
 pub fn load_adapted(dir: &Path, options: &LoadOptions, adapters: &[LoraChoice]) -> Result<Arc<dyn Model>> {
     let config = ConfigFile::read(dir)?;
     let checkpoint = Checkpoint::open(dir)?;
-    let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, Trained::Nothing)
-        .with_adapter(adapter(&config, adapters)?);
+    let loader =
+        Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, Trained::Nothing)
+            .with_adapter(adapter(&config, adapters)?);
     let network = network(&config, &loader)?;
     loader.check_adapter()?;
     assembled(&config, dir, network, loader.parameters(), options)

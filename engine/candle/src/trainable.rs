@@ -418,7 +418,10 @@ mod tests {
             for (name, want) in &want {
                 let error: Vec<f32> = got[name].iter().zip(want).map(|(got, want)| got - want).collect();
                 let (error, size) = (norm(&error), norm(want));
-                assert!(error <= 1e-4 * size.max(1e-3 * whole), "{model} {name}: {error} of {size}, all {whole}");
+                assert!(
+                    error <= 1e-4 * size.max(1e-3 * whole),
+                    "{model} {name}: {error} of {size}, all {whole}"
+                );
             }
         }
         // Without a gradient nothing is dropped.

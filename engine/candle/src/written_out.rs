@@ -233,7 +233,13 @@ pub(crate) fn embed(embedding: &[f32], width: usize, tokens: &[u32], x: &mut Vec
 }
 
 /// Adds the rows of `d_x` to the gradient of the embedding, where it is trained.
-pub(crate) fn embed_backward(d_x: &[f32], width: usize, tokens: &[u32], name: &str, gradients: &mut Gradients) {
+pub(crate) fn embed_backward(
+    d_x: &[f32],
+    width: usize,
+    tokens: &[u32],
+    name: &str,
+    gradients: &mut Gradients,
+) {
     let Some(d_embedding) = gradients.get_mut(name) else { return };
     for (&token, d) in tokens.iter().zip(d_x.chunks_exact(width)) {
         let to = &mut d_embedding[token as usize * width..][..width];

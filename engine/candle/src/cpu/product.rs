@@ -96,7 +96,8 @@ pub(crate) fn multiply(out: Target<'_>, a: View<'_>, b: View<'_>) {
     let (tall, width) = if narrow { (TALLER, lanes) } else { (TALL, 2 * lanes) };
     let threads = rayon::current_num_threads();
     let parallel = threads > 1 && m > tall && m * n * k >= MIN_PARALLEL;
-    let height = if parallel { m.div_ceil(SHARES * threads).next_multiple_of(TALLER).min(HIGH) } else { HIGH };
+    let height =
+        if parallel { m.div_ceil(SHARES * threads).next_multiple_of(TALLER).min(HIGH) } else { HIGH };
     let mut packed_b = PACKED_B.take();
     for column in (0..n).step_by(WIDE) {
         let columns = WIDE.min(n - column);
@@ -234,13 +235,7 @@ impl Block<'_> {
 /// Copies `lines` of some depth into a panel of `N`, in which the numbers of one depth lie together; lines that there are not are
 /// zero.
 #[inline(always)]
-fn pack<const N: usize>(
-    panel: &mut [f32],
-    from: &[f32],
-    lines: usize,
-    stride: usize,
-    deep_stride: usize,
-) {
+fn pack<const N: usize>(panel: &mut [f32], from: &[f32], lines: usize, stride: usize, deep_stride: usize) {
     if lines < N {
         pack_any(panel, from, lines, [stride, deep_stride], N);
     } else if stride == 1 {
@@ -343,9 +338,17 @@ mod tests {
     #[test]
     fn agrees_with_sums_in_f64() {
         let number = |i: usize| ((i * 7919 % 1009) as f32 / 504.5) - 1.0;
-        for [m, n, k] in
-            [[1, 1, 1], [6, 16, 8], [7, 17, 3], [5, 33, 300], [130, 40, 257], [100, 2100, 20], [3, 5, 0], [400, 16, 700], [16, 400, 700]]
-        {
+        for [m, n, k] in [
+            [1, 1, 1],
+            [6, 16, 8],
+            [7, 17, 3],
+            [5, 33, 300],
+            [130, 40, 257],
+            [100, 2100, 20],
+            [3, 5, 0],
+            [400, 16, 700],
+            [16, 400, 700],
+        ] {
             let a: Vec<f32> = (0..m * k).map(number).collect();
             let b: Vec<f32> = (0..k * n).map(|i| number(i + 5)).collect();
             let turned = |data: &[f32], rows: usize, columns: usize| -> Vec<f32> {

@@ -191,8 +191,7 @@ impl Corpus {
     /// The tokenizer cannot be read, or has none.
     pub fn end_token(&self) -> Result<TokenId> {
         let path = self.path(&self.manifest.tokenizer);
-        let tokenizer =
-            Tokenizer::from_file(&path).map_err(|cause| Error::data(&path, cause.to_string()))?;
+        let tokenizer = Tokenizer::from_file(&path).map_err(|cause| Error::data(&path, cause.to_string()))?;
         tokenizer.token_to_id(END).ok_or_else(|| Error::data(&path, format!("has no token {END}")))
     }
 

@@ -294,7 +294,7 @@ fn the_induction_start_copies() {
 
 #[test]
 fn presets_are_read_and_mistakes_are_named() {
-    for name in ["coder.toml", "codegenapi.toml"] {
+    for name in ["coder.toml", "codegenapi.toml", "adapter.toml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         Config::read(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
@@ -380,11 +380,7 @@ fn updates(rank: usize, alpha: f64, dropout: f64) -> LowRankOptions {
     LowRankOptions { rank, alpha, dropout, targets: Vec::new(), seed: 3 }
 }
 
-fn compare_with_pytorch(
-    reference: &str,
-    samples: &str,
-    load: impl Fn(&Path, &Reference) -> Trainable,
-) {
+fn compare_with_pytorch(reference: &str, samples: &str, load: impl Fn(&Path, &Reference) -> Trainable) {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     let folder = fixtures.join("gradients");
     let reference: Reference =
@@ -445,7 +441,7 @@ fn an_adapter_is_trained_resumed_and_written() {
     let base = folder.path().join("base");
     config.training.phase.remove(0);
     config.training.learning_rate = 1e-2;
-    let mut plain = Trainer::new(&config).unwrap();
+    let plain = Trainer::new(&config).unwrap();
     plain.save(&base).unwrap();
     config.model.new = None;
     config.model.start = Some(base.clone());
@@ -493,10 +489,13 @@ fn an_adapter_is_trained_resumed_and_written() {
     let options = LoadOptions::default();
     let loaded = logits(inhouse_candle::load_adapted(&base, &options, &[LoraChoice::new(&written)]).unwrap());
     let before = logits(inhouse_candle::load(&base, &options).unwrap());
-    let distance = |other: &[f32]| {
-        trained.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max)
-    };
-    assert!(distance(&loaded) < 1e-3 && distance(&before) > 1e-2, "{} {}", distance(&loaded), distance(&before));
+    let distance = |other: &[f32]| trained.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(
+        distance(&loaded) < 1e-3 && distance(&before) > 1e-2,
+        "{} {}",
+        distance(&loaded),
+        distance(&before)
+    );
 
     config.model.lora.as_mut().unwrap().targets = vec!["q_proj".into()];
     let error = Trainer::new(&config).err().unwrap().to_string();
