@@ -174,7 +174,7 @@ impl CustomOp3 for LayerNorm {
             bail!("a layer norm of {} over {:?}", weight.len(), layout.shape());
         }
         let mut y = vec![0f32; x.len()];
-        RowNorm { weight, bias, epsilon: self.epsilon }.forward(x, &mut y);
+        RowNorm { weight, bias: Some(bias), epsilon: self.epsilon }.forward(x, &mut y);
         Ok(result(y, layout))
     }
 
@@ -188,7 +188,7 @@ impl CustomOp3 for LayerNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let [input, weights, biases, gradients] = [x, weight, bias, gradient].map(values);
         let (input, weights) = (input.slice()?, weights.slice()?);
-        let norm = RowNorm { weight: weights, bias: biases.slice()?, epsilon: self.epsilon };
+        let norm = RowNorm { weight: weights, bias: Some(biases.slice()?), epsilon: self.epsilon };
         let mut d_x = vec![0f32; input.len()];
         let (mut d_weight, mut d_bias) = (vec![0f32; weights.len()], vec![0f32; weights.len()]);
         norm.backward(input, gradients.slice()?, &mut d_x, &mut d_weight, &mut d_bias);

@@ -2,13 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use candle_core::{DType, Device, Tensor, Var};
 use inhouse_core::lora::Adapter;
-use inhouse_core::{Error, Result};
+use inhouse_core::{Error, ErrorKind, Result};
 
 use crate::backend_error;
 use crate::checkpoint::Checkpoint;
+use crate::low_rank::{Dropout, LowRank, LowRankOptions, first_values};
 use crate::ops::Ops;
 
 /// A projection `x [rows, in] -> [rows, out]`.
@@ -18,9 +21,16 @@ pub(crate) struct Linear {
     inputs_first: bool,
     /// `[out]`, where there is one.
     bias: Option<Tensor>,
+    /// What is trained beside a weight that stays.
+    update: Option<LowRank>,
 }
 
 impl Linear {
+    /// What is trained beside a weight that stays.
+    pub fn update(&self) -> Option<&LowRank> {
+        self.update.as_ref()
+    }
+
     /// `[out, in]`, or `[in, out]` for GPT-2.
     pub fn weight(&self) -> &Tensor {
         &self.weight
@@ -33,10 +43,18 @@ impl Linear {
 
     /// A projection that shares the weight `[out, in]` of an embedding.
     pub fn tied(weight: &Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: weight.clone(), inputs_first: false, bias }
+        Self { weight: weight.clone(), inputs_first: false, bias, update: None }
     }
 
     pub fn apply(&self, x: &Tensor, ops: Ops) -> candle_core::Result<Tensor> {
+        let y = self.apply_weight(x, ops)?;
+        match &self.update {
+            Some(update) => update.add_to(&y, x, ops == Ops::Differentiable),
+            None => Ok(y),
+        }
+    }
+
+    fn apply_weight(&self, x: &Tensor, ops: Ops) -> candle_core::Result<Tensor> {
         if !self.inputs_first {
             return ops.project(x, &self.weight, self.bias.as_ref());
         }
@@ -69,15 +87,33 @@ impl Norm {
     }
 }
 
-/// Takes tensors out of a checkpoint: checks their shapes, converts them, counts them, and makes variables of them where a
-/// trainer asks for it.
+/// What a trainer changes of a network.
+#[derive(Clone)]
+pub(crate) enum Trained {
+    /// Nothing: the network is to run.
+    Nothing,
+    /// All weights.
+    Weights,
+    /// Low-rank updates of projections.
+    Updates(LowRankOptions),
+}
+
+/// Takes tensors out of a checkpoint: checks their shapes, converts them, counts them, and makes variables of what is trained.
 pub(crate) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     pub dtype: DType,
     pub device: Device,
     parameters: Cell<u64>,
-    /// What was loaded, by its name in the checkpoint; `None`: nothing is trained.
-    variables: Option<RefCell<BTreeMap<String, Var>>>,
+    trained: Trained,
+    /// By their names in the checkpoint, and of updates in PEFT's.
+    variables: RefCell<BTreeMap<String, Var>>,
+    /// Last parts of the names of projections.
+    projections: RefCell<BTreeSet<String>>,
+    updates: Cell<u64>,
+    /// Shared by all updates, see [`Dropout`].
+    draw: Arc<AtomicU64>,
+    /// What a model saved without its head lacks of its names.
+    omitted: Cell<&'static str>,
     adapter: Option<Adaptation>,
 }
 
@@ -88,10 +124,27 @@ struct Adaptation {
     left: RefCell<BTreeSet<String>>,
 }
 
+/// What a loader made to be trained.
+pub(crate) struct Variables {
+    pub by_name: BTreeMap<String, Var>,
+    pub draw: Arc<AtomicU64>,
+}
+
 impl<'a> Loader<'a> {
-    pub fn new(checkpoint: &'a Checkpoint, dtype: DType, device: Device, trainable: bool) -> Self {
-        let variables = trainable.then(RefCell::default);
-        Self { checkpoint, dtype, device, parameters: Cell::new(0), variables, adapter: None }
+    pub fn new(checkpoint: &'a Checkpoint, dtype: DType, device: Device, trained: Trained) -> Self {
+        Self {
+            checkpoint,
+            dtype,
+            device,
+            parameters: Cell::new(0),
+            trained,
+            variables: RefCell::default(),
+            projections: RefCell::default(),
+            updates: Cell::new(0),
+            draw: Arc::default(),
+            omitted: Cell::new(""),
+            adapter: None,
+        }
     }
 
     /// The same with an adapter, under Hugging Face's names, that is added to the weights.
@@ -124,14 +177,27 @@ impl<'a> Loader<'a> {
         self.parameters.get()
     }
 
-    pub fn into_variables(self) -> BTreeMap<String, Var> {
-        self.variables.map(RefCell::into_inner).unwrap_or_default()
+    /// What is trained.
+    ///
+    /// # Errors
+    /// A target is no projection that can have an update.
+    pub fn into_variables(self) -> Result<Variables> {
+        let projections = self.projections.into_inner();
+        if let Trained::Updates(options) = &self.trained
+            && let Some(unknown) = options.targets.iter().find(|target| !projections.contains(*target))
+        {
+            let known: Vec<String> = projections.into_iter().collect();
+            let what = format!("no projection {unknown:?} to adapt (there are {})", known.join(", "));
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        }
+        Ok(Variables { by_name: self.variables.into_inner(), draw: self.draw })
     }
 
     /// `prefix` where the checkpoint's names begin with it (the model was saved with its head), else nothing.
     pub fn prefix(&self, prefix: &'static str, first: &str) -> &'static str {
         if self.checkpoint.get(first).is_some() && self.checkpoint.get(&format!("{prefix}{first}")).is_none()
         {
+            self.omitted.set(prefix);
             ""
         } else {
             prefix
@@ -178,22 +244,58 @@ impl<'a> Loader<'a> {
     /// Counts a tensor, and makes a variable of it where a trainer asks for it.
     fn keep(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
         self.parameters.set(self.parameters.get() + tensor.elem_count() as u64);
-        match &self.variables {
-            None => Ok(tensor),
-            Some(variables) => {
-                let variable = Var::from_tensor(&tensor).map_err(backend_error)?;
-                let tensor = variable.as_tensor().clone();
-                variables.borrow_mut().insert(name.to_owned(), variable);
-                Ok(tensor)
-            }
+        match self.trained {
+            Trained::Weights => self.variable(name.to_owned(), &tensor),
+            Trained::Nothing | Trained::Updates(_) => Ok(tensor),
         }
+    }
+
+    fn variable(&self, name: String, value: &Tensor) -> Result<Tensor> {
+        let variable = Var::from_tensor(value).map_err(backend_error)?;
+        let tensor = variable.as_tensor().clone();
+        self.variables.borrow_mut().insert(name, variable);
+        Ok(tensor)
+    }
+
+    /// The update of a projection, where one is trained.
+    fn update(&self, name: &str, outputs: usize, inputs: usize) -> Result<Option<LowRank>> {
+        let Trained::Updates(options) = &self.trained else { return Ok(None) };
+        let last = name.rsplit('.').next().unwrap_or(name);
+        if last == "lm_head" {
+            return Ok(None);
+        }
+        self.projections.borrow_mut().insert(last.to_owned());
+        if !options.targets.is_empty() && !options.targets.iter().any(|target| target == last) {
+            return Ok(None);
+        }
+        let index = self.updates.get();
+        self.updates.set(index + 1);
+        let name = format!("{}{name}", self.omitted.get());
+        let of = |values: Vec<f32>, shape: (usize, usize)| {
+            Tensor::from_vec(values, shape, &self.device).and_then(|tensor| tensor.to_dtype(self.dtype))
+        };
+        let a = of(first_values(options, index, inputs), (options.rank, inputs)).map_err(backend_error)?;
+        let b = of(vec![0f32; outputs * options.rank], (outputs, options.rank)).map_err(backend_error)?;
+        let dropout = (options.dropout > 0.0).then(|| Dropout {
+            rate: options.dropout,
+            index,
+            draw: Arc::clone(&self.draw),
+        });
+        Ok(Some(LowRank {
+            a: self.variable(format!("{name}.lora_A.weight"), &a)?,
+            b: self.variable(format!("{name}.lora_B.weight"), &b)?,
+            name,
+            scale: options.alpha / options.rank as f64,
+            dropout,
+        }))
     }
 
     /// `NAME.weight [outputs, inputs]`, and `NAME.bias [outputs]` where `bias` says so.
     pub fn linear(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
         let weight = self.matrix(name, outputs, inputs, false)?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
-        Ok(Linear { weight, inputs_first: false, bias })
+        let update = self.update(name, outputs, inputs)?;
+        Ok(Linear { weight, inputs_first: false, bias, update })
     }
 
     /// The output layer of a model: `embedding [vocab, width]` itself where it is `tied`, else `lm_head.weight` of the same
@@ -210,12 +312,13 @@ impl<'a> Loader<'a> {
     pub fn conv1d(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
         let weight = self.matrix(name, outputs, inputs, true)?;
         let bias = Some(self.tensor(&format!("{name}.bias"), &[outputs])?);
-        if self.variables.is_some() {
-            return Ok(Linear { weight, inputs_first: true, bias });
+        let update = self.update(name, outputs, inputs)?;
+        if matches!(self.trained, Trained::Weights) {
+            return Ok(Linear { weight, inputs_first: true, bias, update });
         }
         // Turned once, here: a row of outputs then lies together, as everywhere else.
         let weight = weight.t().and_then(|weight| weight.contiguous()).map_err(backend_error)?;
-        Ok(Linear { weight, inputs_first: false, bias })
+        Ok(Linear { weight, inputs_first: false, bias, update })
     }
 
     /// `NAME.weight` and `NAME.bias`, each `[size]`.

@@ -27,6 +27,7 @@ pub mod gpt_neo;
 mod kernels;
 mod layers;
 pub mod llama;
+mod low_rank;
 mod model;
 mod ops;
 mod ragged;
@@ -35,6 +36,7 @@ mod tokenizer;
 mod trainable;
 pub mod vocabulary;
 mod wordpiece;
+mod written_out;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,13 +48,14 @@ use inhouse_core::{Error, ErrorKind, Result};
 
 use checkpoint::Checkpoint;
 use config::ConfigFile;
-use layers::Loader;
+use layers::{Loader, Trained};
 use model::{HfModel, Network};
 use vocabulary::Vocabulary;
 
 pub use encoder::{
     EncoderSettings, Pooling, SETTINGS_FILE, Towers, TrainableEncoder, encoder_fingerprint, load_encoder,
 };
+pub use low_rank::LowRankOptions;
 pub use tokenizer::HfTokenizer;
 pub use trainable::{Example, Gradients, Lesson, Loss, Trainable};
 pub use wordpiece::WordPiece;
@@ -139,18 +142,30 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
 pub fn load_adapted(dir: &Path, options: &LoadOptions, adapters: &[LoraChoice]) -> Result<Arc<dyn Model>> {
     let config = ConfigFile::read(dir)?;
     let checkpoint = Checkpoint::open(dir)?;
-    let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, false)
-        .with_adapter(adapter(&config, adapters)?);
+    let loader =
+        Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, Trained::Nothing)
+            .with_adapter(adapter(&config, adapters)?);
     let network = network(&config, &loader)?;
     loader.check_adapter()?;
-    let tokenizer = HfTokenizer::new(Vocabulary::read(dir, network.vocab_size(), &config)?)?;
+    assembled(&config, dir, network, loader.parameters(), options)
+}
+
+/// A network with the tokenizer of a folder.
+fn assembled(
+    config: &ConfigFile,
+    dir: &Path,
+    network: Arc<dyn Network>,
+    parameters: u64,
+    options: &LoadOptions,
+) -> Result<Arc<dyn Model>> {
+    let tokenizer = HfTokenizer::new(Vocabulary::read(dir, network.vocab_size(), config)?)?;
     let conventions = tokenizer.vocabulary().conventions(network.encoder().is_some());
     let info = ModelInfo {
         architecture: config.model_type()?.to_owned(),
         name: model::folder_name(dir),
         context_length: network.context_length(),
         vocab_size: network.vocab_size(),
-        parameters: loader.parameters(),
+        parameters,
         backend: "candle".into(),
         dtype: options.dtype.name().into(),
     };
@@ -187,14 +202,14 @@ fn head_sizes(config: &ConfigFile) -> Result<HeadSizes> {
 }
 
 /// The network of a configuration, with its weights.
-fn network(config: &ConfigFile, loader: &Loader<'_>) -> Result<Box<dyn Network>> {
+fn network(config: &ConfigFile, loader: &Loader<'_>) -> Result<Arc<dyn Network>> {
     config.refuse_quantization()?;
     Ok(match config.model_type()? {
-        "codegen" => Box::new(codegen::CodeGen::load(config, loader)?),
-        "gpt2" => Box::new(gpt2::Gpt2::load(config, loader)?),
-        "gpt_neo" => Box::new(gpt_neo::GptNeo::load(config, loader)?),
-        "llama" | "mistral" | "qwen2" => Box::new(llama::Llama::load(config, loader)?),
-        "t5" => Box::new(t5::T5::load(config, loader)?),
+        "codegen" => Arc::new(codegen::CodeGen::load(config, loader)?),
+        "gpt2" => Arc::new(gpt2::Gpt2::load(config, loader)?),
+        "gpt_neo" => Arc::new(gpt_neo::GptNeo::load(config, loader)?),
+        "llama" | "mistral" | "qwen2" => Arc::new(llama::Llama::load(config, loader)?),
+        "t5" => Arc::new(t5::T5::load(config, loader)?),
         _ => return Err(config.unsupported("model_type", &config::ARCHITECTURES.join(", "))),
     })
 }

@@ -5,6 +5,10 @@
 //! (Ainslie et al. 2023, arXiv 2305.13245), and a gated feed-forward. Mistral sees a window; Qwen2 has biases on queries, keys
 //! and values.
 
+mod gradient;
+
+use std::sync::Mutex;
+
 use candle_core::{DType, Device, Tensor};
 use inhouse_core::decode::TokenId;
 use inhouse_core::{Error, Result};
@@ -16,6 +20,7 @@ use crate::config::ConfigFile;
 use crate::layers::{Linear, Loader, Norm};
 use crate::model::Network;
 use crate::ops::{Activation, Ops, Pairs, Rotary};
+use crate::trainable::{Batch, Gradient, Loss};
 
 /// How positions were stretched after training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -242,6 +247,10 @@ pub(crate) struct Llama {
     rotary: Rotary,
     /// The window of the blocks that have one.
     window: Option<usize>,
+    /// What the tensors' names begin with.
+    root: &'static str,
+    /// What the written-out gradient computes in, kept from one batch to the next.
+    room: Mutex<gradient::Room>,
 }
 
 impl Llama {
@@ -276,7 +285,19 @@ impl Llama {
         let rotary = config.rotary();
         let window = config.windows.iter().copied().flatten().next();
         let (dtype, device) = (loader.dtype, loader.device.clone());
-        Ok(Self { config, dtype, device, embedding, blocks, final_norm, output, rotary, window })
+        Ok(Self {
+            config,
+            dtype,
+            device,
+            embedding,
+            blocks,
+            final_norm,
+            output,
+            rotary,
+            window,
+            root,
+            room: Mutex::default(),
+        })
     }
 }
 
@@ -333,5 +354,17 @@ impl Network for Llama {
         let x = x.index_select(&Tensor::new(wanted, &self.device)?, 0)?;
         let x = self.final_norm.apply(&x, ops)?;
         self.output.apply(&x, ops)?.to_dtype(DType::F32)
+    }
+
+    fn written_out(
+        &self,
+        batch: &Batch<'_>,
+        gradient: Option<Gradient<'_>>,
+    ) -> Option<candle_core::Result<Loss>> {
+        let here = self.device.is_cpu() && self.dtype == DType::F32;
+        let longest = batch.lengths.iter().copied().max().unwrap_or(0);
+        let whole = self.window.is_none_or(|window| longest <= window);
+        let built = whole && self.config.hidden_act == Activation::Silu;
+        (here && built).then(|| self.loss_written_out(batch, gradient))
     }
 }

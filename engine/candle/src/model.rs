@@ -67,7 +67,7 @@ pub(crate) struct HfModel {
     pub info: ModelInfo,
     pub tokenizer: HfTokenizer,
     pub conventions: Conventions,
-    pub network: Box<dyn Network>,
+    pub network: Arc<dyn Network>,
 }
 
 impl Model for HfModel {

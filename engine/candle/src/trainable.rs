@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use candle_core::{D, DType, Tensor, Var};
-use inhouse_core::decode::{CancelToken, TokenId};
+use inhouse_core::decode::{CancelToken, Model, TokenId};
 use inhouse_core::{Error, ErrorKind, Result, files};
 
 use crate::attention::Rows;
 use crate::checkpoint::{Checkpoint, write_safetensors};
 use crate::config::ConfigFile;
-use crate::layers::Loader;
+use crate::layers::{Loader, Trained, Variables};
+use crate::low_rank::LowRankOptions;
 use crate::model::Network;
 use crate::ops::Ops;
 use crate::{LoadOptions, backend_error};
@@ -112,30 +115,63 @@ pub(crate) struct Gradient<'a> {
     pub recompute: bool,
 }
 
-/// A network to train.
+/// A network to train: all its weights, or low-rank updates of its projections.
 pub struct Trainable {
     config: ConfigFile,
-    network: Box<dyn Network>,
-    variables: BTreeMap<String, Var>,
+    network: Arc<dyn Network>,
+    variables: Variables,
+    /// Of the network's own weights.
+    parameters: u64,
+    options: LoadOptions,
     recompute: bool,
 }
 
 impl Trainable {
-    /// Loads the weights of a Hugging Face folder as variables.
+    /// Loads a Hugging Face folder, or a GGUF file whose weights are dequantised, with all weights as variables.
     ///
     /// # Errors
-    /// As [`crate::load`], the tokenizer left out.
-    pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
-        let config = ConfigFile::read(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, true);
-        let network = crate::network(&config, &loader)?;
-        Ok(Self { config, network, variables: loader.into_variables(), recompute: false })
+    /// As [`crate::load`], the tokenizer left out; a GGUF file of another architecture than llama and qwen2.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
+        Self::with(path, options, Trained::Weights)
     }
 
-    /// The weights, by their names in the checkpoint.
+    /// The same with low-rank updates of projections as the only variables (LoRA; Hu et al. 2021, arXiv 2106.09685). They begin as
+    /// PEFT's do: A uniform, B zeros. The names of variables are those of the projections, with `.lora_A.weight [rank, in]` and
+    /// `.lora_B.weight [out, rank]`.
+    ///
+    /// # Errors
+    /// As [`Trainable::load`]; a target that is no projection.
+    pub fn load_updates(path: &Path, options: &LoadOptions, updates: &LowRankOptions) -> Result<Self> {
+        Self::with(path, options, Trained::Updates(updates.clone()))
+    }
+
+    fn with(path: &Path, options: &LoadOptions, trained: Trained) -> Result<Self> {
+        let config = ConfigFile::read(path)?;
+        let checkpoint = Checkpoint::open(path)?;
+        let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, trained);
+        let network = crate::network(&config, &loader)?;
+        let parameters = loader.parameters();
+        let variables = loader.into_variables()?;
+        Ok(Self { config, network, variables, parameters, options: *options, recompute: false })
+    }
+
+    /// What is trained, by its names in the checkpoint.
     pub fn variables(&self) -> &BTreeMap<String, Var> {
-        &self.variables
+        &self.variables.by_name
+    }
+
+    /// What dropout leaves out follows from this number: another for each gradient.
+    pub fn draw(&self, number: u64) {
+        self.variables.draw.store(number, Ordering::Relaxed);
+    }
+
+    /// A model that runs on the weights as they are at each moment, with the tokenizer of a folder or GGUF file.
+    ///
+    /// # Errors
+    /// The tokenizer cannot be read.
+    pub fn model(&self, tokenizer: &Path) -> Result<Arc<dyn Model>> {
+        let network = Arc::clone(&self.network);
+        crate::assembled(&self.config, tokenizer, network, self.parameters, &self.options)
     }
 
     /// Writes config.json, and `weights` (shapes and values by the names of variables) in f32, so that [`Trainable::load`] and
@@ -174,7 +210,7 @@ impl Trainable {
     /// A gradient of zeros.
     pub fn zero_gradients(&self) -> Gradients {
         let zeros = |variable: &Var| vec![0f32; variable.elem_count()];
-        self.variables.iter().map(|(name, variable)| (name.clone(), zeros(variable))).collect()
+        self.variables().iter().map(|(name, variable)| (name.clone(), zeros(variable))).collect()
     }
 
     /// The loss of a batch. None of it is padded, and only what has a weight gets logits.
@@ -241,7 +277,7 @@ impl Trainable {
         loss.add((scalar(&sum)?, scalar(&right)?), &batch.weights);
         if let Some(gradient) = gradient {
             let store = (sum * gradient.scale)?.backward()?;
-            for (name, variable) in &self.variables {
+            for (name, variable) in self.variables() {
                 let Some(found) = store.get(variable.as_tensor()) else { continue };
                 let found: Vec<f32> = found.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
                 match gradient.sums.get_mut(name) {
@@ -323,13 +359,30 @@ mod tests {
         values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
     }
 
-    /// What is written out for a network, with and without recomputation, against candle's backward pass over its forward pass.
+    /// What is written out for a network, with and without recomputation, against candle's backward pass over its forward pass: of all
+    /// weights, and of updates with dropout.
     #[test]
     fn the_written_out_gradient_is_the_derived_one() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/codegen");
-        let mut trainable = Trainable::load(&dir, &LoadOptions::default()).unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+        let updates = LowRankOptions { rank: 3, alpha: 5.0, dropout: 0.3, targets: Vec::new(), seed: 2 };
+        let options = LoadOptions::default();
+        for model in ["codegen", "llama", "qwen2"] {
+            let dir = fixtures.join(model);
+            agrees(model, Trainable::load(&dir, &options).unwrap());
+            let adapted = Trainable::load_updates(&dir, &options, &updates).unwrap();
+            for (i, variable) in adapted.variables().values().enumerate() {
+                let values = (0..variable.elem_count()).map(|at| ((at * 37 + i) % 11) as f32 * 0.02 - 0.1);
+                let values = Tensor::from_vec(values.collect(), variable.dims(), variable.device()).unwrap();
+                variable.set(&values).unwrap();
+            }
+            adapted.draw(77);
+            agrees(model, adapted);
+        }
+    }
+
+    fn agrees(model: &str, mut trainable: Trainable) {
         let vocab = trainable.vocab_size();
-        let texts: Vec<Vec<TokenId>> = [1usize, 5, 64, 100, 2]
+        let texts: Vec<Vec<TokenId>> = [1usize, 5, 64, 90, 2]
             .iter()
             .map(|&n| (0..n).map(|i| ((i * i + 7 * n + i) % vocab) as TokenId).collect())
             .collect();
@@ -358,18 +411,24 @@ mod tests {
                     (loss.weight, want_loss.weight),
                     (loss.right, want_loss.right),
                 ] {
-                    assert!((got - want).abs() < 1e-4 * want.abs().max(1.0), "{got} {want}");
+                    assert!((got - want).abs() < 1e-4 * want.abs().max(1.0), "{model}: {got} {want}");
                 }
             }
             let whole = want.values().map(|values| norm(values).powi(2)).sum::<f64>().sqrt();
             for (name, want) in &want {
                 let error: Vec<f32> = got[name].iter().zip(want).map(|(got, want)| got - want).collect();
                 let (error, size) = (norm(&error), norm(want));
-                assert!(error <= 1e-4 * size.max(1e-3 * whole), "{name}: {error} of {size}, all {whole}");
+                assert!(
+                    error <= 1e-4 * size.max(1e-3 * whole),
+                    "{model} {name}: {error} of {size}, all {whole}"
+                );
             }
         }
+        // Without a gradient nothing is dropped.
+        let fused = trainable.derive(&batch, None).unwrap();
         let alone = trainable.loss(&lessons).unwrap();
-        assert!((alone.sum - want_loss.sum).abs() < 1e-4 * want_loss.sum);
+        assert!((alone.sum - fused.sum).abs() < 1e-4 * fused.sum, "{model}: {} {}", alone.sum, fused.sum);
+        assert!(trainable.network.written_out(&batch, None).is_some(), "{model}");
         let short = [Lesson { weights: &weights[2][1..], ..lessons[2] }];
         assert!(trainable.loss(&short).is_err());
         assert_eq!(trainable.loss(&lessons[..1]).unwrap(), Loss::default());

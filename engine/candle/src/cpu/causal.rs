@@ -10,13 +10,14 @@ use inhouse_core::vector::{exp, vectorized};
 use rayon::prelude::*;
 
 use super::product::{Target, View, multiply};
+use crate::ops::Pairs;
 
 /// Queries that are looked at together.
 const TALL: usize = 48;
 /// Below this many scores a second thread costs more than it saves.
 const MIN_PARALLEL: usize = 1 << 16;
 
-/// Columns of one head in the rows of the fused matrix.
+/// Columns of one head in the rows of the fused matrix. Heads of queries may share those of keys and values.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub query: Range<usize>,
@@ -37,7 +38,9 @@ pub(crate) struct Causal<'a> {
     pub width: usize,
     /// Of each place in a text, and of each pair of dimensions that is turned, cosine and sine.
     pub turns: Vec<(f32, f32)>,
+    /// How many pairs of a head are turned, and which dimensions are one.
     pub pairs: usize,
+    pub order: Pairs,
 }
 
 /// Turns of `longest` places by their number times `frequencies`.
@@ -85,17 +88,29 @@ impl Causal<'_> {
         }
     }
 
-    /// Turns the leading dimensions of every query and key, neighbours together, by their place in the text; `backwards` undoes it.
+    /// Turns the leading dimensions of every query and key by their place in the text; `backwards` undoes it.
     pub fn rotate(&self, fused: &mut [f32], backwards: bool) {
         let sign = if backwards { -1.0 } else { 1.0 };
+        // Keys that several heads share are turned once.
+        let mut columns: Vec<usize> =
+            self.heads.iter().flat_map(|head| [head.query.start, head.key.start]).collect();
+        columns.sort_unstable();
+        columns.dedup();
         self.each([(fused, self.fused)], |Text { written: [fused], .. }| {
             for (row, turns) in fused.chunks_exact_mut(self.fused).zip(self.turns.chunks_exact(self.pairs)) {
-                for head in self.heads {
-                    for columns in [&head.query, &head.key] {
-                        let (pairs, _) = row[columns.clone()].as_chunks_mut::<2>();
-                        for ([x, y], (cos, sin)) in pairs.iter_mut().zip(turns) {
-                            let sin = sign * sin;
-                            (*x, *y) = (*x * cos - *y * sin, *x * sin + *y * cos);
+                for &begin in &columns {
+                    let turned = &mut row[begin..begin + 2 * self.pairs];
+                    match self.order {
+                        Pairs::Neighbours => {
+                            for ([x, y], turn) in turned.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
+                                turn_pair(x, y, turn, sign);
+                            }
+                        }
+                        Pairs::Halves => {
+                            let (xs, ys) = turned.split_at_mut(self.pairs);
+                            for ((x, y), turn) in xs.iter_mut().zip(ys).zip(turns) {
+                                turn_pair(x, y, turn, sign);
+                            }
                         }
                     }
                 }
@@ -224,6 +239,12 @@ impl Causal<'_> {
             keys.t(),
         );
     }
+}
+
+#[inline(always)]
+fn turn_pair(x: &mut f32, y: &mut f32, (cos, sin): &(f32, f32), sign: f32) {
+    let sin = sign * sin;
+    (*x, *y) = (*x * cos - *y * sin, *x * sin + *y * cos);
 }
 
 /// Softmax of `scale * row`; gives the logarithm of the sum of exponentials.

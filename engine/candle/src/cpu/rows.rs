@@ -1,30 +1,24 @@
-//! What training does to each row of a matrix by itself: layer norm, tanh-GELU, rotation, cross-entropy, each with its backward pass
+//! What training does to each row of a matrix by itself: norms, tanh-GELU, gated SiLU, cross-entropy, each with its backward pass
 //! in place.
 
 use inhouse_core::vector::{exp, lane_sum, vectorized};
 use rayon::prelude::*;
 
-use crate::kernels::{piece, sum_of_rows};
+use crate::kernels::piece;
 
-/// Adds the columns' sums of `matrix [rows, sum.len()]` to `sum`.
-pub(crate) fn add_rows(sum: &mut [f32], matrix: &[f32]) {
-    let rows = sum_of_rows(matrix, sum.len());
-    sum.iter_mut().zip(rows).for_each(|(sum, more)| *sum += more);
-}
-
-/// Layer norm of rows: `weight`, `bias` `[width]`.
+/// Layer norm of rows, or without a bias root-mean-square norm: `weight`, `bias` `[width]`.
 pub(crate) struct RowNorm<'a> {
     pub weight: &'a [f32],
-    pub bias: &'a [f32],
+    pub bias: Option<&'a [f32]>,
     pub epsilon: f32,
 }
 
 impl RowNorm<'_> {
-    /// Mean, and one over the standard deviation.
+    /// Mean, and one over the standard deviation; of a root-mean-square norm 0, and one over the root of the mean square.
     #[inline(always)]
     fn moments(&self, x: &[f32]) -> (f32, f32) {
         let n = x.len();
-        let mean = lane_sum(|i| x[i], n) / n as f32;
+        let mean = if self.bias.is_some() { lane_sum(|i| x[i], n) / n as f32 } else { 0.0 };
         let variance = lane_sum(|i| (x[i] - mean) * (x[i] - mean), n) / n as f32;
         (mean, 1.0 / (variance + self.epsilon).sqrt())
     }
@@ -37,7 +31,10 @@ impl RowNorm<'_> {
                 for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                     let (mean, rate) = self.moments(x);
                     for i in 0..width {
-                        y[i] = (x[i] - mean) * rate * self.weight[i] + self.bias[i];
+                        y[i] = (x[i] - mean) * rate * self.weight[i];
+                    }
+                    if let Some(bias) = self.bias {
+                        y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
                     }
                 }
             });
@@ -65,7 +62,8 @@ impl RowNorm<'_> {
                         let (mean, rate) = self.moments(x);
                         let normed = |i: usize| (x[i] - mean) * rate;
                         let direct = |i: usize| d_y[i] * self.weight[i];
-                        let level = lane_sum(direct, width) / width as f32;
+                        let centred = self.bias.is_some();
+                        let level = if centred { lane_sum(direct, width) / width as f32 } else { 0.0 };
                         let slope = lane_sum(|i| direct(i) * normed(i), width) / width as f32;
                         for i in 0..width {
                             d_x[i] += rate * (direct(i) - level - normed(i) * slope);
@@ -104,18 +102,47 @@ pub(crate) fn bias_gelu(x: &mut [f32], bias: &[f32], y: &mut [f32]) {
     });
 }
 
-/// Tanh-GELU of `x` once more, in its place, and the gradient by `x` in the place of that by the output.
-pub(crate) fn gelu_backward(x: &mut [f32], gradient: &mut [f32]) {
+/// Tanh-GELU of `x` once more, in its place, and its slopes there.
+pub(crate) fn gelu_again(x: &mut [f32], slopes: &mut [f32]) {
     let size = piece(1);
-    x.par_chunks_mut(size).zip(gradient.par_chunks_mut(size)).for_each(|(x, gradient)| {
+    x.par_chunks_mut(size).zip(slopes.par_chunks_mut(size)).for_each(|(x, slopes)| {
         vectorized(|| {
-            for (x, gradient) in x.iter_mut().zip(gradient) {
+            for (x, slope) in x.iter_mut().zip(slopes) {
                 let value = *x;
                 let square = value * value;
                 let share = 1.0 / (1.0 + exp(-TWICE_SQRT_2_OVER_PI * value * (1.0 + CUBIC * square)));
-                let slope = TWICE_SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * square);
-                *gradient *= share + value * share * (1.0 - share) * slope;
+                let change = TWICE_SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * square);
+                *slope = share + value * share * (1.0 - share) * change;
                 *x = value * share;
+            }
+        });
+    });
+}
+
+/// Writes `silu(gate) * up` to `y` (Shazeer 2020, arXiv 2002.05202).
+pub(crate) fn gated_silu(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    let size = piece(1);
+    y.par_chunks_mut(size).zip(gate.par_chunks(size)).zip(up.par_chunks(size)).for_each(|((y, gate), up)| {
+        vectorized(|| {
+            for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
+                *y = gate / (1.0 + exp(-gate)) * up;
+            }
+        });
+    });
+}
+
+/// The gradients by `gate` and `up` in their places, from that by [`gated_silu`]'s output.
+pub(crate) fn gated_silu_backward(gate: &mut [f32], up: &mut [f32], gradient: &[f32]) {
+    let size = piece(1);
+    let rows = gate.par_chunks_mut(size).zip(up.par_chunks_mut(size)).zip(gradient.par_chunks(size));
+    rows.for_each(|((gate, up), gradient)| {
+        vectorized(|| {
+            for ((gate, up), &gradient) in gate.iter_mut().zip(up).zip(gradient) {
+                let share = 1.0 / (1.0 + exp(-*gate));
+                let silu = *gate * share;
+                let slope = share + silu * (1.0 - share);
+                *gate = gradient * *up * slope;
+                *up = gradient * silu;
             }
         });
     });

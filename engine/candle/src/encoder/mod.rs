@@ -15,7 +15,7 @@ use inhouse_core::{Error, ErrorKind, Fingerprint, Result};
 use crate::bert::{self, Bert};
 use crate::checkpoint::Checkpoint;
 use crate::config::ConfigFile;
-use crate::layers::Loader;
+use crate::layers::{Loader, Trained};
 use crate::ops::Ops;
 use crate::ragged::Texts;
 use crate::wordpiece::WordPiece;
@@ -69,10 +69,11 @@ impl Loaded {
         let device = options.device.open()?;
         let mut variables = BTreeMap::new();
         let mut tower = |stored: &str, name: &str| -> Result<Bert> {
-            let loader = Loader::new(&checkpoint, options.dtype.to_candle(), device.clone(), trainable);
+            let trained = if trainable { Trained::Weights } else { Trained::Nothing };
+            let loader = Loader::new(&checkpoint, options.dtype.to_candle(), device.clone(), trained);
             let root = if stored.is_empty() { Bert::prefix(&loader) } else { stored };
             let bert = Bert::load(&config, &loader, root)?;
-            let named = loader.into_variables().into_iter().map(|(full, variable)| {
+            let named = loader.into_variables()?.by_name.into_iter().map(|(full, variable)| {
                 let bare = full.strip_prefix(root).unwrap_or(&full);
                 (format!("{name}{bare}"), variable)
             });

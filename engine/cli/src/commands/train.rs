@@ -50,12 +50,13 @@ enum What {
     },
     /// Train a language model on a corpus of code with API information: a new small one, or a checkpoint further
     #[command(
-        long_about = "Train a language model on a corpus of code with API information.\n\nA new model of a given shape, or a Hugging \
-            Face folder to go on from. Checkpoints, log.jsonl, curve.csv, curve.svg and the model (a Hugging Face folder, written \
-            at every evaluation) go to the run's folder; what was killed goes on with --resume, to the same weights. Ctrl-C ends \
-            after the step.",
+        long_about = "Train a language model on a corpus of code with API information.\n\nA new model of a given shape, a Hugging \
+            Face folder to go on from, or (with [model.lora]) an adapter of a folder or GGUF file. Checkpoints, log.jsonl, curve.csv, \
+            curve.svg and the model (a Hugging Face folder, written at every evaluation; of an adapter a PEFT folder, written at every \
+            checkpoint) go to the run's folder; what was killed goes on with --resume, to the same weights. Ctrl-C ends after the step.",
         after_help = "Examples:\n  inhouse train coder --config engine/train/coder.toml\n  \
             inhouse train coder --config engine/train/coder.toml --resume\n  \
+            inhouse train coder --config engine/train/adapter.toml\n  \
             inhouse-convert gguf --from ../inhouse-coder-run/model --out coder.Q8_0.gguf --quantize Q8_0"
     )]
     Coder {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use inhouse_core::lora::MAX_RANK;
 use inhouse_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -38,19 +39,45 @@ pub enum Precision {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Hugging Face folder to go on from, in any architecture that this engine trains; its tokenizer is the corpus's.
+    /// Hugging Face folder to go on from, in any architecture that this engine trains; its tokenizer is the corpus's. For an adapter
+    /// a GGUF file (llama, qwen2) will do, whose weights are dequantised.
     pub start: Option<PathBuf>,
+    /// Train a low-rank adapter of `start` instead of its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// Or a new CodeGen of this shape.
     pub new: Option<NewModel>,
     /// Element type to compute in.
     #[serde(default)]
     pub precision: Precision,
     /// Activation checkpointing: of each layer only its input is kept. Less memory, a third more time. For networks whose gradient
-    /// is written out (CodeGen on the processor in f32).
+    /// is written out (CodeGen and the llama family on the processor in f32).
     #[serde(default)]
     pub recompute: bool,
     /// CUDA device; without one the processor computes.
     pub cuda_device: Option<usize>,
+}
+
+/// A low-rank adapter (LoRA; Hu et al. 2021, arXiv 2106.09685).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rank of each projection's update.
+    pub rank: usize,
+    /// The update is `alpha / rank` times the product of its two matrices.
+    pub alpha: f64,
+    /// Chance of an update's input to be left out of a step.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Projections by the last part of their names (`q_proj`); none: all but the output layer.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// Of the first values and of dropout.
+    #[serde(default)]
+    pub seed: u64,
+    /// What the adapter calls its base; without it the path of `start`.
+    #[serde(default)]
+    pub base: Option<String>,
 }
 
 /// The shape of a new CodeGen; the vocabulary is the corpus's.
@@ -124,6 +151,12 @@ pub struct TrainingConfig {
     /// Steps between checkpoints.
     #[serde(default = "hundred")]
     pub checkpoint_every: u64,
+    /// Minutes after which there is one whatever the step; 0: never.
+    #[serde(default = "five", skip_serializing_if = "is_zero")]
+    pub checkpoint_minutes: f64,
+    /// Whether the documents of a row do not see each other, and each begins at the first position. By default so for adapters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents_apart: Option<bool>,
 }
 
 /// What is measured.
@@ -158,6 +191,12 @@ fn one() -> f64 {
 fn hundred() -> u64 {
     100
 }
+fn five() -> f64 {
+    5.0
+}
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
 
 impl Config {
     /// Reads and checks a file.
@@ -175,6 +214,19 @@ impl Config {
         match (&model.start, &model.new) {
             (Some(_), None) | (None, Some(_)) => {}
             _ => return Err("model has either `start` (a folder) or a section [model.new]".into()),
+        }
+        if let Some(lora) = &model.lora {
+            if model.new.is_some() {
+                return Err("model.lora adapts a model: it wants `start`, not [model.new]".into());
+            }
+            if lora.rank == 0 || lora.rank > MAX_RANK {
+                return Err(format!("model.lora.rank = {} is not within 1..={MAX_RANK}", lora.rank));
+            }
+            for (name, value, high) in [("alpha", lora.alpha, 1e6), ("dropout", lora.dropout, 0.99)] {
+                if !value.is_finite() || value < 0.0 || value > high || (name == "alpha" && value == 0.0) {
+                    return Err(format!("model.lora.{name} = {value} is not within 0..={high}, alpha not 0"));
+                }
+            }
         }
         if let Some(new) = &model.new {
             let head = new.n_embd.checked_div(new.n_head).unwrap_or(0);
@@ -214,6 +266,7 @@ impl Config {
         number("training.final_rate", training.final_rate, 0.0, 1.0)?;
         number("training.weight_decay", training.weight_decay, 0.0, 1.0)?;
         number("training.clip_norm", training.clip_norm, 1e-6, 1e6)?;
+        number("training.checkpoint_minutes", training.checkpoint_minutes, 0.0, 1e7)?;
         for beta in training.betas {
             number("training.betas", beta, 0.0, 0.999_999)?;
         }
@@ -236,11 +289,15 @@ impl Config {
         fixed.training.max_minutes = None;
         fixed.training.finish_minutes = None;
         fixed.training.checkpoint_every = 1;
+        fixed.training.checkpoint_minutes = 0.0;
         fixed.evaluation = EvaluationConfig::default();
         fixed.model.start = None;
         fixed.model.recompute = false;
         fixed.model.cuda_device = None;
         fixed.data = None;
+        if let Some(lora) = &mut fixed.model.lora {
+            lora.base = None;
+        }
         serde_json::to_string(&fixed).unwrap_or_default()
     }
 }

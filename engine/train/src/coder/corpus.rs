@@ -8,9 +8,12 @@ use inhouse_core::{Error, ErrorKind, Result, files};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
 
 use super::config::Phase;
 
+/// The token that ends a text in a corpus.
+pub const END: &str = "<|endoftext|>";
 /// Bytes of a shard at most.
 const MAX_SHARD_BYTES: u64 = 4 << 30;
 
@@ -182,6 +185,16 @@ impl Corpus {
         Ok(Self { folder: folder.to_owned(), manifest, phases, batch_tokens, open: BTreeMap::new() })
     }
 
+    /// The token that ends every document.
+    ///
+    /// # Errors
+    /// The tokenizer cannot be read, or has none.
+    pub fn end_token(&self) -> Result<TokenId> {
+        let path = self.path(&self.manifest.tokenizer);
+        let tokenizer = Tokenizer::from_file(&path).map_err(|cause| Error::data(&path, cause.to_string()))?;
+        tokenizer.token_to_id(END).ok_or_else(|| Error::data(&path, format!("has no token {END}")))
+    }
+
     /// A file of the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -249,4 +262,18 @@ impl Corpus {
         }
         Ok(rows)
     }
+}
+
+/// The documents of a row, each with its end token; the last may have none.
+pub fn documents<'a>(
+    tokens: &'a [TokenId],
+    weights: &'a [f32],
+    end: TokenId,
+) -> impl Iterator<Item = (&'a [TokenId], &'a [f32])> {
+    let mut begin = 0;
+    tokens.split_inclusive(move |&token| token == end).map(move |document| {
+        let range = begin..begin + document.len();
+        begin = range.end;
+        (document, &weights[range])
+    })
 }

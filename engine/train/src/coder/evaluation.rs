@@ -94,15 +94,15 @@ impl HeldOut {
         })
     }
 
-    /// Measures `trainable`, whose weights stand in `folder` as a Hugging Face folder.
+    /// Measures `trainable` with the tokenizer of a folder or GGUF file.
     ///
     /// # Errors
-    /// The folder cannot be loaded, or the backend fails.
+    /// The tokenizer cannot be read, or the backend fails.
     pub fn measure(
         &self,
         step: u64,
         trainable: &Trainable,
-        folder: &Path,
+        tokenizer: &Path,
         cancel: &CancelToken,
     ) -> Result<Measured> {
         let mut measured = Measured {
@@ -114,7 +114,7 @@ impl HeldOut {
         if self.tasks.is_empty() {
             return Ok(measured);
         }
-        let model = inhouse_candle::load(folder, &inhouse_candle::LoadOptions::default())?;
+        let model = trainable.model(tokenizer)?;
         let mut by_kind: BTreeMap<&str, Vec<&Task>> = BTreeMap::new();
         for task in &self.tasks {
             by_kind.entry(&task.kind).or_default().push(task);

@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use inhouse_candle::{DType, Device, Example, Gradients, Lesson, LoadOptions, Loss, Trainable};
-use inhouse_core::decode::CancelToken;
+use inhouse_candle::{
+    DType, Device, Example, Gradients, Lesson, LoadOptions, Loss, LowRankOptions, Trainable,
+};
+use inhouse_core::decode::{CancelToken, TokenId};
 use inhouse_core::{Error, ErrorKind, Progress, Result};
 use serde::{Deserialize, Serialize};
 
-use super::config::{Config, Precision};
-use super::corpus::Corpus;
+use super::config::{Config, LoraConfig, Precision};
+use super::corpus::{Corpus, documents};
 use super::curve::{Curve, Point};
 use super::evaluation::{HeldOut, Measured};
 use super::scale::LossScale;
-use super::start;
+use super::{adapter, start};
 use crate::journal::{Log, memory_mib};
 use crate::optimizer::{AdamW, Optimizer, Schedule};
 use crate::snapshot;
@@ -77,7 +79,7 @@ pub struct Outcome {
     pub training_seconds: f64,
     /// The loss, a mean over the last hundred steps.
     pub loss: f64,
-    /// The trained model, a Hugging Face folder.
+    /// The trained model, a Hugging Face folder; of an adapter a PEFT folder.
     pub model: PathBuf,
 }
 
@@ -111,10 +113,11 @@ pub fn run(
     let parameters =
         trainer.trainable.variables().values().map(|variable| variable.elem_count() as u64).sum();
     tell(Report::Model { parameters, vocab_size: trainer.trainable.vocab_size(), steps })?;
-    let model = out.join("model");
+    let model = out.join(if config.model.lora.is_some() { "adapter" } else { "model" });
     progress.start("training", Some(steps));
     progress.advance(trainer.optimizer.step());
     let begun = Instant::now();
+    let mut saved = begun;
     let mut recent = std::collections::VecDeque::new();
     let mut stopped = false;
     while !trainer.finished() && !stopped {
@@ -133,20 +136,27 @@ pub fn run(
         let last = trainer.finished() || stopped;
         let every = config.evaluation.every;
         let due = last || every > 0 && step.is_multiple_of(every);
-        if due {
+        let every_minutes = 60.0 * config.training.checkpoint_minutes;
+        let long = every_minutes > 0.0 && saved.elapsed().as_secs_f64() > every_minutes;
+        let keep = last || long || step.is_multiple_of(config.training.checkpoint_every);
+        // A model may be large; an adapter is written whenever it is kept.
+        if due || keep && config.model.lora.is_some() {
             trainer.save(&model)?;
+        }
+        if due {
             if !cancel.is_cancelled() {
                 let trainable = &trainer.trainable;
-                let measured = rayon::scope(|_| held_out.measure(step, trainable, &model, cancel))?;
+                let measured = rayon::scope(|_| held_out.measure(step, trainable, &trainer.start, cancel))?;
                 if let (Some(with), Some(without)) = (measured.perplexity, measured.perplexity_no_api) {
                     curve.measured(step, [with, without]);
                 }
                 tell(Report::Measured(measured))?;
             }
         }
-        if last || step.is_multiple_of(config.training.checkpoint_every) {
+        if keep {
             trainer.snapshot(&snapshots)?;
             curve.write(out)?;
+            saved = Instant::now();
         }
     }
     progress.finish();
@@ -179,6 +189,8 @@ pub(super) struct Trainer {
     pub rest: Rest,
     /// Whose tokenizer and configuration the trained model gets.
     start: PathBuf,
+    /// The token that parts the documents of a row, where they do not see each other.
+    pub end: Option<TokenId>,
     /// What tells this run from others.
     run: String,
 }
@@ -202,7 +214,18 @@ impl Trainer {
             Precision::BF16 => DType::BF16,
         };
         let device = config.model.cuda_device.map_or(Device::Cpu, Device::Cuda);
-        let mut trainable = Trainable::load(&start, &LoadOptions { dtype, device })?;
+        let options = LoadOptions { dtype, device };
+        let mut trainable = match &config.model.lora {
+            Some(lora) => Trainable::load_updates(&start, &options, &updates(lora))?,
+            None if start.is_file() => {
+                let what = format!(
+                    "{}: a GGUF file is trained as an adapter alone: add [model.lora], or give the Hugging Face folder",
+                    start.display()
+                );
+                return Err(Error::new(ErrorKind::InvalidArgument, what));
+            }
+            None => Trainable::load(&start, &options)?,
+        };
         trainable.recompute(config.model.recompute);
         if corpus.manifest.vocab_size > trainable.vocab_size() {
             let what = format!(
@@ -218,7 +241,7 @@ impl Trainer {
         // Master weights come from the file, not from the rounded copies that a network in half precision computes with.
         let named = trainable.variables().iter().map(|(name, variable)| (name.clone(), variable.clone()));
         let mut optimizer = Optimizer::new(named, constants)?;
-        if dtype != DType::F32 {
+        if dtype != DType::F32 && config.model.lora.is_none() {
             optimizer.master_weights(&start)?;
         }
         let schedule = Schedule {
@@ -228,6 +251,8 @@ impl Trainer {
             floor: training.final_rate,
         };
         let gradients = trainable.zero_gradients();
+        let apart = training.documents_apart.unwrap_or(config.model.lora.is_some());
+        let end = if apart { Some(corpus.end_token()?) } else { None };
         let run = format!("{} {}", corpus.manifest.digest, config.fixed());
         let scale = LossScale::new(config.model.precision == Precision::F16);
         let rest = Rest { tokens: 0, seconds: 0.0, scale };
@@ -240,6 +265,7 @@ impl Trainer {
             gradients,
             rest,
             start,
+            end,
             run,
         })
     }
@@ -259,8 +285,11 @@ impl Trainer {
         snapshot::write(snapshots, &self.optimizer, &self.run, &self.rest)
     }
 
-    /// Writes the model as it is as a Hugging Face folder, in f32.
+    /// Writes the model as it is as a Hugging Face folder, in f32; of an adapter a PEFT folder.
     pub fn save(&self, dir: &Path) -> Result<()> {
+        if let Some(lora) = &self.config.model.lora {
+            return adapter::save(dir, &self.optimizer, lora, &self.start);
+        }
         start::copy_tokenizer(&self.start, dir)?;
         let weights =
             self.optimizer.slots().map(|(name, slot)| (name, (slot.shape.clone(), slot.weights.clone())));
@@ -287,20 +316,25 @@ impl Trainer {
         let begun = Instant::now();
         let training = &self.config.training;
         let number = self.optimizer.step() + 1;
+        let drop_seed = self.config.model.lora.as_ref().map_or(0, |lora| lora.seed << 44);
         let rows = self.corpus.batch(number)?;
         let tokens: usize = rows.iter().map(|(tokens, _)| tokens.len()).sum();
-        let weight: f64 =
-            rows.iter().flat_map(|(_, weights)| &weights[1..]).map(|&weight| f64::from(weight)).sum();
-        let lessons: Vec<Lesson<'_>> = rows
-            .iter()
+        let texts = rows.iter().flat_map(|(tokens, weights)| match self.end {
+            Some(end) => documents(tokens, weights, end).collect(),
+            None => vec![(tokens.as_slice(), weights.as_slice())],
+        });
+        let lessons: Vec<Lesson<'_>> = texts
             .map(|(tokens, weights)| Lesson { example: Example { source: &[], tokens }, weights })
             .collect();
+        let learned = lessons.iter().flat_map(|lesson| &lesson.weights[1..]);
+        let weight: f64 = learned.map(|&weight| f64::from(weight)).sum();
         let pass_tokens = if training.pass_tokens == 0 { usize::MAX } else { training.pass_tokens };
         let loss = loop {
             self.gradients.values_mut().for_each(|gradient| gradient.fill(0.0));
             let scale = self.rest.scale;
             let mut loss = Loss::default();
-            for pass in passes(&lessons, pass_tokens) {
+            for (i, pass) in passes(&lessons, pass_tokens).into_iter().enumerate() {
+                self.trainable.draw(drop_seed ^ ((number << 20) + i as u64));
                 let factor = scale.factor / weight.max(f64::MIN_POSITIVE);
                 loss += self.trainable.gradient(pass, factor, &mut self.gradients)?;
             }
@@ -336,6 +370,16 @@ impl Trainer {
             seconds: self.rest.seconds,
             loss_scale: self.rest.scale.factor,
         })
+    }
+}
+
+fn updates(lora: &LoraConfig) -> LowRankOptions {
+    LowRankOptions {
+        rank: lora.rank,
+        alpha: lora.alpha,
+        dropout: lora.dropout,
+        targets: lora.targets.clone(),
+        seed: lora.seed,
     }
 }
 

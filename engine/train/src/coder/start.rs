@@ -10,11 +10,10 @@ use inhouse_core::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use tokenizers::Tokenizer;
 
 use super::circuit;
 use super::config::NewModel;
-use super::corpus::Corpus;
+use super::corpus::{Corpus, END};
 use crate::journal::write_json;
 
 /// Shapes and values by name.
@@ -26,8 +25,6 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
     (radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()) as f32
 }
 
-/// The token that ends a text in a corpus.
-const END: &str = "<|endoftext|>";
 /// Files of a tokenizer in a Hugging Face folder.
 const TOKENIZER_FILES: [&str; 8] = [
     "tokenizer.json",
@@ -63,10 +60,7 @@ pub fn create(model: &NewModel, corpus: &Corpus, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|cause| Error::io("create", dir, cause))?;
     let vocab_size = corpus.manifest.vocab_size;
     let source = corpus.path(&corpus.manifest.tokenizer);
-    let tokenizer = Tokenizer::from_file(&source).map_err(|cause| Error::data(&source, cause.to_string()))?;
-    let Some(end) = tokenizer.token_to_id(END) else {
-        return Err(Error::data(&source, format!("has no token {END}")));
-    };
+    let end = corpus.end_token()?;
     let copy = dir.join("tokenizer.json");
     std::fs::copy(&source, &copy).map_err(|cause| Error::io("write", &copy, cause))?;
     write_json(

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use inhouse_candle::{Example, Lesson, LoadOptions, Trainable};
-use inhouse_core::decode::CancelToken;
+use candle_core::Tensor;
+use inhouse_candle::{Example, Lesson, LoadOptions, LowRankOptions, Trainable};
+use inhouse_core::decode::{CancelToken, DecoderOptions, Feed, Model};
+use inhouse_core::lora::LoraChoice;
 use inhouse_core::progress::Silent;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::config::{Config, EvaluationConfig, Precision};
+use super::config::{Config, EvaluationConfig, LoraConfig, Precision};
 use super::run::{Report, Trainer, run};
 use crate::optimizer::{AdamW, Optimizer};
 
@@ -291,7 +294,7 @@ fn the_induction_start_copies() {
 
 #[test]
 fn presets_are_read_and_mistakes_are_named() {
-    for name in ["coder.toml", "codegenapi.toml"] {
+    for name in ["coder.toml", "codegenapi.toml", "adapter.toml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         Config::read(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
@@ -313,6 +316,10 @@ fn presets_are_read_and_mistakes_are_named() {
 
 #[derive(Deserialize)]
 struct Reference {
+    #[serde(default)]
+    rank: usize,
+    #[serde(default)]
+    alpha: f64,
     samples: usize,
     rate: f64,
     weight_decay: f64,
@@ -346,14 +353,42 @@ fn norm(values: &[f32]) -> f64 {
 /// Every trainable tensor of every trainable model; `make_gradients.py` says what is in the fixture.
 #[test]
 fn gradients_and_a_step_are_pytorch_s() {
+    compare_with_pytorch("reference.json", "samples.bin", |dir, _| {
+        Trainable::load(dir, &LoadOptions::default()).unwrap()
+    });
+}
+
+/// The same of low-rank updates, by the written-out gradients (CodeGen, llama) and by candle's (GPT-2, a window).
+#[test]
+fn gradients_and_a_step_of_adapters_are_pytorch_s() {
+    compare_with_pytorch("lora.json", "lora.bin", |dir, reference| {
+        let options = updates(reference.rank, reference.alpha, 0.0);
+        let trainable = Trainable::load_updates(dir, &LoadOptions::default(), &options).unwrap();
+        // A and B of each projection by the fixture's formula: that of PEFT begins with zeros.
+        for (number, (_, variable)) in trainable.variables().iter().enumerate() {
+            let values: Vec<f32> = (0..variable.elem_count())
+                .map(|i| (((i * 7919 + number * 104_729) % 1009) as f64 / 1009.0 - 0.5) as f32 * 0.4)
+                .collect();
+            let tensor = Tensor::from_vec(values, variable.dims(), variable.device()).unwrap();
+            variable.set(&tensor).unwrap();
+        }
+        trainable
+    });
+}
+
+fn updates(rank: usize, alpha: f64, dropout: f64) -> LowRankOptions {
+    LowRankOptions { rank, alpha, dropout, targets: Vec::new(), seed: 3 }
+}
+
+fn compare_with_pytorch(reference: &str, samples: &str, load: impl Fn(&Path, &Reference) -> Trainable) {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     let folder = fixtures.join("gradients");
     let reference: Reference =
-        serde_json::from_str(&std::fs::read_to_string(folder.join("reference.json")).unwrap()).unwrap();
-    let bytes = std::fs::read(folder.join("samples.bin")).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(folder.join(reference)).unwrap()).unwrap();
+    let bytes = std::fs::read(folder.join(samples)).unwrap();
     let mut samples = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
     for case in &reference.models {
-        let trainable = Trainable::load(&fixtures.join(&case.name), &LoadOptions::default()).unwrap();
+        let trainable = load(&fixtures.join(&case.name), &reference);
         let texts = case.texts.iter().zip(&case.sources).zip(&case.weights);
         let lessons: Vec<Lesson<'_>> = texts
             .map(|((tokens, source), weights)| Lesson { example: Example { source, tokens }, weights })
@@ -395,4 +430,74 @@ fn gradients_and_a_step_are_pytorch_s() {
         }
     }
     assert_eq!(samples.next(), None);
+}
+
+/// An adapter's run: killed and resumed it ends as an undisturbed one, dropout included; what it writes loads as an adapter that gives
+/// the same model.
+#[test]
+fn an_adapter_is_trained_resumed_and_written() {
+    let folder = folder();
+    let mut config = config(folder.path());
+    let base = folder.path().join("base");
+    config.training.phase.remove(0);
+    config.training.learning_rate = 1e-2;
+    let plain = Trainer::new(&config).unwrap();
+    plain.save(&base).unwrap();
+    config.model.new = None;
+    config.model.start = Some(base.clone());
+    config.model.lora = Some(LoraConfig {
+        rank: 4,
+        alpha: 8.0,
+        dropout: 0.1,
+        targets: vec!["qkv_proj".into(), "fc_out".into()],
+        seed: 1,
+        base: Some("a base".into()),
+    });
+    let mut whole = Trainer::new(&config).unwrap();
+    assert_eq!(weights(&whole).len(), 2 * 2 * 2);
+    // The rows of this corpus are documents that end with token 0; the first step is that of the model without an update.
+    assert!(whole.end.is_some());
+    let first = whole.step().unwrap();
+    config.model.lora.as_mut().unwrap().dropout = 0.0;
+    let undropped = Trainer::new(&config).unwrap().step().unwrap();
+    assert_eq!(first.loss, undropped.loss);
+    config.model.lora.as_mut().unwrap().dropout = 0.1;
+    whole.step().unwrap();
+    let snapshots = folder.path().join("snapshots");
+    whole.snapshot(&snapshots).unwrap();
+    let mut second = Trainer::new(&config).unwrap();
+    assert!(second.restore(&snapshots).unwrap());
+    for _ in 0..2 {
+        assert_eq!(whole.step().unwrap().loss, second.step().unwrap().loss);
+    }
+    assert!(weights(&whole) == weights(&second), "the weights differ");
+
+    let written = folder.path().join("adapter");
+    whole.save(&written).unwrap();
+    let config_file = std::fs::read_to_string(written.join("adapter_config.json")).unwrap();
+    for said in ["\"r\": 4", "\"lora_alpha\": 8", "fc_out", "qkv_proj", "a base"] {
+        assert!(config_file.contains(said), "{said} is not in {config_file}");
+    }
+    let text = "a b c a b";
+    let logits = |model: Arc<dyn Model>| {
+        let tokens = model.tokenizer().encode(text).unwrap();
+        let mut decoder = Arc::clone(&model).decoder(&DecoderOptions::default()).unwrap();
+        decoder.feed(&[Feed { seq: 0, tokens: &tokens }], &CancelToken::new()).unwrap();
+        decoder.logits(0).unwrap().to_vec()
+    };
+    let trained = logits(whole.trainable.model(&base).unwrap());
+    let options = LoadOptions::default();
+    let loaded = logits(inhouse_candle::load_adapted(&base, &options, &[LoraChoice::new(&written)]).unwrap());
+    let before = logits(inhouse_candle::load(&base, &options).unwrap());
+    let distance = |other: &[f32]| trained.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(
+        distance(&loaded) < 1e-3 && distance(&before) > 1e-2,
+        "{} {}",
+        distance(&loaded),
+        distance(&before)
+    );
+
+    config.model.lora.as_mut().unwrap().targets = vec!["q_proj".into()];
+    let error = Trainer::new(&config).err().unwrap().to_string();
+    assert!(error.contains("q_proj") && error.contains("qkv_proj"), "{error}");
 }
