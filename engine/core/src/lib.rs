@@ -24,6 +24,7 @@ pub mod index;
 pub mod installation;
 pub mod progress;
 pub mod prompt;
+pub mod usage;
 pub mod vector;
 
 pub use api::ApiDoc;

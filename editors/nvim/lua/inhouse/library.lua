@@ -20,6 +20,7 @@ typedef struct inhouse_complete_params {
     uint32_t max_tokens; uint32_t top_k; float temperature; float top_p; uint32_t reserved;
     const void *apis; float min_p; float repetition_penalty; int32_t constrain; int32_t log_probabilities;
     inhouse_str suffix; inhouse_str chat_template; int32_t chat; uint32_t reserved_chat;
+    uint32_t examples; uint32_t reserved_examples;
 } inhouse_complete_params;
 uint32_t inhouse_abi_version(void);
 int32_t inhouse_engine_params_init(inhouse_engine_params *, size_t);

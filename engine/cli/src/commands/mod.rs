@@ -11,6 +11,7 @@ mod number;
 pub mod privatize;
 pub mod retrieve;
 mod source;
+mod usage;
 pub mod study;
 #[cfg(feature = "candle")]
 pub mod train;

@@ -49,6 +49,8 @@ pub(super) struct Header {
     constrain: bool,
     #[serde(default)]
     chat: Option<String>,
+    #[serde(default)]
+    examples: usize,
 }
 
 impl Header {
@@ -84,6 +86,7 @@ impl Header {
             max_tokens: options.max_tokens,
             seed: options.seed,
             constrain: options.constrain,
+            examples: options.examples,
             chat: match &options.chat {
                 Chat::Template(source) => Some(source.clone()),
                 Chat::Auto => Some("auto".to_owned()),
