@@ -22,8 +22,8 @@ mod words;
 use std::path::{Path, PathBuf};
 
 use inhouse_core::decode::CancelToken;
-use inhouse_core::index::UsageLedger;
 use inhouse_core::docs::{self, ReadOptions};
+use inhouse_core::index::UsageLedger;
 use inhouse_core::usage::{UsageOptions, UsageSource};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, files};
 use serde::Serialize;
@@ -191,7 +191,8 @@ pub fn run(options: &Options, cancel: &CancelToken, progress: &dyn Progress) -> 
     api::write_jsonl(&folder.path().join("apis.jsonl"), &apis)?;
     progress.check()?;
 
-    let (usage, texts) = usage::convert(&own_usage(&surface, found.file.as_deref(), progress)?, &table, &speech);
+    let (usage, texts) =
+        usage::convert(&own_usage(&surface, found.file.as_deref(), progress)?, &table, &speech);
     let mut usage_leaks = Leaks::default();
     texts.iter().for_each(|text| usage_leaks.look(text, &speech));
     files::write_json_lines(&folder.path().join(USAGE_FILE), usage.iter())?;

@@ -11,13 +11,13 @@ mod number;
 pub mod privatize;
 pub mod retrieve;
 mod source;
-mod usage;
 pub mod study;
 #[cfg(feature = "candle")]
 pub mod train;
 #[cfg(not(feature = "candle"))]
 #[path = "train_disabled.rs"]
 pub mod train;
+mod usage;
 
 use anyhow::{Context, Result};
 use inhouse::CancelToken;

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use inhouse_core::ApiDoc;
 use inhouse_core::index::UsageLedger;
 use inhouse_core::progress::Progress;
 use inhouse_core::usage::{self, UsageOptions, UsageSource};
-use inhouse_core::ApiDoc;
 
 use super::source;
 use crate::term::Usage;

@@ -21,6 +21,24 @@ const MAX_EXAMPLES: usize = 2;
 /// What an example says of itself is no longer.
 const MAX_SAYS: usize = 120;
 
+/// Names that examples use without an import, and the modules that they stand for.
+const CUSTOMS: &[(&str, &str)] = &[
+    ("np", "numpy"),
+    ("numpy", "numpy"),
+    ("pd", "pandas"),
+    ("plt", "matplotlib"),
+    ("os", "os"),
+    ("sys", "sys"),
+    ("re", "re"),
+    ("math", "math"),
+    ("json", "json"),
+    ("random", "random"),
+    ("time", "time"),
+    ("datetime", "datetime"),
+    ("io", "io"),
+    ("torch", "torch"),
+];
+
 /// The bare names that are looked for.
 pub(super) struct Names {
     /// What is called.
@@ -137,7 +155,11 @@ impl Reading<'_> {
         places.sort_by_key(|place| place.at);
 
         let contexts = Contexts::new(code, parsed);
-        let foreign = |root: &str| imports.iter().any(|(bound, full)| bound == root && !is_ours(full));
+        let foreign = |root: &str| match imports.iter().rfind(|(bound, _)| bound == root) {
+            Some((_, full)) => !is_ours(full),
+            // What examples take for granted.
+            None => CUSTOMS.iter().any(|(alias, full)| *alias == root && !is_ours(full)),
+        };
         // Receivers on which something is called that Python's own types have not.
         let mut ours: FxHashSet<(usize, &str)> = FxHashSet::default();
         for place in &places {

@@ -78,7 +78,8 @@ pub(super) fn list(source: &UsageSource) -> Result<Listed> {
     } else if source.own {
         Listed { files: Vec::new(), skipped: Vec::new() }
     } else {
-        let what = "not a kind of usage that is read (folder, .whl, .zip, .tar.gz, .py, .ipynb, .md, .rst, .jsonl)";
+        let what =
+            "not a kind of usage that is read (folder, .whl, .zip, .tar.gz, .py, .ipynb, .md, .rst, .jsonl)";
         return Err(Error::data(path, what));
     };
     if listed.files.len() > MAX_FILES {

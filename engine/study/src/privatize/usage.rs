@@ -61,8 +61,12 @@ fn convert_example(example: &UsageExample, speech: &Speech, texts: &mut Vec<Said
         Converter { speech, names: &names, evidence: None, strings: &strings, quotes: Quotes::Keep };
     let code = apply(&example.code, 0..example.code.len(), &converter.edits(&example.code));
     let says = speech.prose(&example.says, Quotes::Keep, &strings);
-    let converted =
-        UsageExample { code: code.text.clone(), says: says.text.clone(), line: example.line, score: example.score };
+    let converted = UsageExample {
+        code: code.text.clone(),
+        says: says.text.clone(),
+        line: example.line,
+        score: example.score,
+    };
     texts.extend([code, says]);
     converted
 }
@@ -116,7 +120,12 @@ mod tests {
                 score: 9,
             }],
         };
-        let file = FileUsage { source: "/frames".into(), path: "frames/tests/a.py".into(), digest: "d".into(), uses: vec![used] };
+        let file = FileUsage {
+            source: "/frames".into(),
+            path: "frames/tests/a.py".into(),
+            digest: "d".into(),
+            uses: vec![used],
+        };
         let (files, texts) = convert(&UsageLedger { files: vec![file] }, &table, &speech);
         let got = &files[0].uses[0];
         assert_eq!((got.name.as_str(), got.calls), ("fuse", 3));
