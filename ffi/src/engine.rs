@@ -3,9 +3,7 @@
 use std::mem::{offset_of, size_of};
 use std::path::Path;
 
-use inhouse::{
-    Backend, EncoderChoice, Engine, EngineOptions, Explanation, LoraChoice, Query, WorkerProgram,
-};
+use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Explanation, LoraChoice, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};

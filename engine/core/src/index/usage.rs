@@ -5,7 +5,7 @@
 //! 0 the ledger: what was found in each file of code, deflated JSON; read only to bring it up to date
 //! 1, 2 string table: the names that are used        3 figures of each name, 4 x u32: files, files that resolve it, calls, terms
 //! 4, 5 string table: terms of the words around calls 6 offsets [terms + 1] u64 into 7
-//! 7 postings, (name u32, contexts u32), by name     8 offsets [names + 1] u64 into 9     9 details of each name, JSON
+//! 7 postings, u32 by name: name << 8 | contexts     8 offsets [names + 1] u64 into 9     9 details of each name, deflated JSON
 //! ```
 
 use std::collections::BTreeMap;
@@ -29,11 +29,15 @@ const SECTIONS: usize = 10;
 /// Figures of a name.
 const FIGURES: usize = 4;
 /// Examples that are kept of a name.
-const MAX_EXAMPLES: usize = 6;
+const MAX_EXAMPLES: usize = 3;
 /// Keywords, and dotted names, that are kept of a name: the most frequent.
 const MAX_KEYWORDS: usize = 12;
 /// Terms that are kept of a name: those in most contexts.
 const MAX_TERMS: usize = 256;
+/// Contexts that a posting counts; more say no more.
+const MAX_CONTEXTS: u32 = 255;
+/// Names that postings can tell apart.
+const MAX_NAMES: usize = 1 << 24;
 /// No ledger is longer, unpacked.
 const MAX_LEDGER_BYTES: u64 = 1 << 30;
 /// BM25's constants, the textbook's.
@@ -228,12 +232,17 @@ pub(super) fn write(dir: &Path, name: &str, ledger: &UsageLedger) -> Result<File
             gathered.examples.extend(used.examples.iter().map(|example| (example, file)));
         }
     }
-    let mut postings: BTreeMap<&str, Vec<(u32, u32)>> = BTreeMap::new();
+    if names.len() > MAX_NAMES {
+        let what = format!("usage of {} names in one index, at most {MAX_NAMES}", names.len());
+        return Err(Error::new(ErrorKind::LimitExceeded, what));
+    }
+    let mut postings: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
     let mut figures: Vec<u32> = Vec::with_capacity(names.len() * FIGURES);
     for (i, gathered) in (0u32..).zip(names.values()) {
         let mut length = 0;
         for (term, contexts) in most(&gathered.terms, MAX_TERMS) {
-            postings.entry(term).or_default().push((i, contexts));
+            let contexts = contexts.min(MAX_CONTEXTS);
+            postings.entry(term).or_default().push(i << 8 | contexts);
             length += contexts;
         }
         figures.extend([gathered.files, gathered.files_resolved, gathered.calls, length]);
@@ -249,13 +258,13 @@ pub(super) fn write(dir: &Path, name: &str, ledger: &UsageLedger) -> Result<File
     let ends: Vec<u64> = postings
         .values()
         .map(|list| {
-            end += list.len() as u64 * 8;
+            end += list.len() as u64 * 4;
             end
         })
         .collect();
     out.u64s(std::iter::once(0).chain(ends))?;
-    out.u32s(postings.values().flatten().flat_map(|(name, contexts)| [*name, *contexts]))?;
-    let details = names.values().map(|gathered| json(&gathered.summary())).collect::<Result<Vec<_>>>()?;
+    out.u32s(postings.values().flatten().copied())?;
+    let details = names.values().map(|gathered| packed(&gathered.summary())).collect::<Result<Vec<_>>>()?;
     let mut end = 0u64;
     let ends: Vec<u64> = details
         .iter()
@@ -276,10 +285,10 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     })
 }
 
-fn packed(ledger: &UsageLedger) -> Result<Vec<u8>> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+fn packed(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
     encoder
-        .write_all(&json(ledger)?)
+        .write_all(&json(value)?)
         .and_then(|()| encoder.finish())
         .map_err(|cause| Error::with_source(ErrorKind::Internal, "cannot pack usage", cause))
 }
@@ -320,13 +329,17 @@ impl Usage {
 
     /// What was found in each file.
     pub fn ledger(&self) -> Result<UsageLedger> {
+        self.unpacked("its ledger", self.file.section(0)?)
+    }
+
+    fn unpacked<T: for<'d> Deserialize<'d>>(&self, what: &str, packed: &[u8]) -> Result<T> {
         let mut bytes = Vec::new();
-        DeflateDecoder::new(self.file.section(0)?)
+        DeflateDecoder::new(packed)
             .take(MAX_LEDGER_BYTES)
             .read_to_end(&mut bytes)
-            .map_err(|cause| self.file.corrupted(format!("its ledger does not unpack: {cause}")))?;
+            .map_err(|cause| self.file.corrupted(format!("{what} does not unpack: {cause}")))?;
         serde_json::from_slice(&bytes)
-            .map_err(|cause| self.file.corrupted(format!("its ledger does not parse: {cause}")))
+            .map_err(|cause| self.file.corrupted(format!("{what} does not parse: {cause}")))
     }
 
     /// The number of a name that is used.
@@ -347,8 +360,7 @@ impl Usage {
 
     /// All that is kept of the `i`-th name.
     pub fn summary(&self, i: usize) -> Result<UsageSummary> {
-        serde_json::from_slice(self.file.bytes(9, offsets(&self.file, 8, i)?)?)
-            .map_err(|cause| self.file.corrupted(format!("the usage of name {i} does not parse: {cause}")))
+        self.unpacked("the usage of a name", self.file.bytes(9, offsets(&self.file, 8, i)?)?)
     }
 
     /// What the words around the uses of a name say to the `terms` of a query: BM25 of the names that share any, and the moments
@@ -363,10 +375,11 @@ impl Usage {
         for (term, weight) in terms {
             let Some(i) = self.terms.find(&self.file, term)? else { continue };
             let list = self.file.bytes(7, offsets(&self.file, 6, i)?)?;
-            let n = list.len() / 8;
+            let n = list.len() / 4;
             let weight_idf = weight * inverse_frequency(self.names.len(), n);
             for posting in 0..n {
-                let (name, contexts) = (u32_at(list, posting * 2), u32_at(list, posting * 2 + 1) as f32);
+                let posting = u32_at(list, posting);
+                let (name, contexts) = (posting >> 8, (posting & MAX_CONTEXTS) as f32);
                 if name as usize >= self.names.len() {
                     return Err(self.file.corrupted("a posting is of a name that is not there"));
                 }

@@ -17,7 +17,7 @@ use crate::index::{ApiUsage, UsageExample, UsageTerms, terms_of};
 use crate::prompt::one_line;
 
 /// Examples of a name that are kept of one file.
-const MAX_EXAMPLES: usize = 2;
+const MAX_EXAMPLES: usize = 1;
 /// What an example says of itself is no longer.
 const MAX_SAYS: usize = 120;
 
