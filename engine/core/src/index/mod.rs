@@ -51,7 +51,7 @@ pub use fields::FieldWeights;
 pub use manifest::{EncoderEntry, FORMAT_VERSION};
 pub use ranker::{Share, Signal};
 pub use reader::Index;
-pub use usage::{ApiUsage, FileUsage, PlacedExample, UsageExample, UsageLedger, UsageSummary};
+pub use usage::{ApiUsage, DOCUMENTATION, FileUsage, PlacedExample, UsageExample, UsageLedger, UsageSummary};
 pub(crate) use usage::{UsageTerms, terms_of};
 pub use writer::{build, merge, update};
 

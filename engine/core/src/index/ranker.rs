@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::fusion::{Confidence, DENSE_SHARE, Moments, Parts};
-use super::ranking::{Corpus, Scored};
+use super::fusion::{Confidence, DENSE_SHARE, Parts};
+use super::ranking::Scored;
 use super::segment::Segment;
-use super::usage::{Figures, Usage};
+use super::usage::Usage;
 use crate::{Error, ErrorKind, Result};
 
 /// How many names are ranked.
@@ -29,34 +29,19 @@ pub enum Signal {
     Words,
     /// Likeness of the query's vector and the record's, in standard deviations over all names.
     Meaning,
-    /// ln(1 + files of code that use the name).
+    /// ln(1 + files of code that use the name / 5): a few files are little evidence.
     Files,
-    /// ln(1 + files of which the code tells what the name is of).
-    Resolved,
-    /// 1 where no code uses the name.
-    Unused,
-    /// BM25 of the words around the uses, in standard deviations over all names.
+    /// BM25 of the words around the uses, over the root of the query's length.
     Around,
     /// 1 where the query says the name as one word.
     Named,
-    /// 1 where the name begins with a capital, as classes do.
-    Capital,
-    /// ln(records of the name).
-    Records,
 }
 
 /// All signals.
-pub(super) const SIGNALS: [Signal; 9] = [
-    Signal::Words,
-    Signal::Meaning,
-    Signal::Files,
-    Signal::Resolved,
-    Signal::Unused,
-    Signal::Around,
-    Signal::Named,
-    Signal::Capital,
-    Signal::Records,
-];
+pub(super) const SIGNALS: [Signal; 5] =
+    [Signal::Words, Signal::Meaning, Signal::Files, Signal::Around, Signal::Named];
+/// So many files that use a name are some evidence.
+const FILES: f32 = 5.0;
 
 /// A signal, and what it adds to a hit's score.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -107,13 +92,11 @@ pub(super) struct Asked<'i> {
     usage: &'i Usage,
     text: String,
     around: rustc_hash::FxHashMap<u32, f32>,
-    moments: Moments,
 }
 
 impl<'i> Asked<'i> {
-    pub fn new(usage: &'i Usage, text: &str, terms: &BTreeMap<String, f32>, corpus: &Corpus) -> Result<Self> {
-        let (around, moments) = usage.scores(terms, corpus.n_names().max(usage.n_names()))?;
-        Ok(Self { usage, text: text.to_owned(), around, moments })
+    pub fn new(usage: &'i Usage, text: &str, terms: &BTreeMap<String, f32>) -> Result<Self> {
+        Ok(Self { usage, text: text.to_owned(), around: usage.scores(terms)? })
     }
 
     /// The shares of a record's signals in its score.
@@ -128,15 +111,9 @@ impl<'i> Asked<'i> {
         let value = |signal| match signal {
             Signal::Words => parts.words,
             Signal::Meaning => parts.vectors,
-            Signal::Files => (figures.files as f32).ln_1p(),
-            Signal::Resolved => (figures.files_resolved as f32).ln_1p(),
-            Signal::Unused => f32::from(figures == Figures::default()),
-            Signal::Around => self.moments.standard(around),
+            Signal::Files => (figures.files as f32 / FILES).ln_1p(),
+            Signal::Around => around,
             Signal::Named => f32::from(says(&self.text, name)),
-            Signal::Capital => f32::from(name.starts_with(char::is_uppercase)),
-            Signal::Records => {
-                segment.records.docs_of_name(number).map_or(1.0, |docs| docs.len() as f32).ln()
-            }
         };
         let share = |signal: Signal| {
             let value = value(signal);

@@ -290,7 +290,7 @@ impl Index {
             let shares = found.iter().map(shares).collect::<Result<_>>()?;
             return Ok((found, shares));
         };
-        let asked = Asked::new(usage, &query.text, terms, &self.corpus)?;
+        let asked = Asked::new(usage, &query.text, terms)?;
         let mut ranked = Vec::with_capacity(found.len());
         for scored in found {
             let shares = asked.shares(&self.segments, &scored, &parts(&scored)?)?;

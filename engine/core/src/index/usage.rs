@@ -19,7 +19,6 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::{Analyzer, StopWords};
-use super::fusion::Moments;
 use super::ranking::inverse_frequency;
 use super::section_file::{FileEntry, SectionFile, SectionWriter, StringTable, offsets, u32_at};
 use crate::{Error, ErrorKind, Result};
@@ -38,6 +37,9 @@ const MAX_TERMS: usize = 256;
 const MAX_CONTEXTS: u32 = 255;
 /// Names that postings can tell apart.
 const MAX_NAMES: usize = 1 << 24;
+/// The source of what the examples in docstrings show. Everything that is documented has such examples, so they say nothing of how
+/// often an API is used, nor in other words than its documentation: they are shown, not counted.
+pub const DOCUMENTATION: &str = "documentation";
 /// No ledger is longer, unpacked.
 const MAX_LEDGER_BYTES: u64 = 1 << 30;
 /// BM25's constants, the textbook's.
@@ -221,6 +223,10 @@ pub(super) fn write(dir: &Path, name: &str, ledger: &UsageLedger) -> Result<File
     for file in &ledger.files {
         for used in &file.uses {
             let gathered = names.entry(&used.name).or_default();
+            gathered.examples.extend(used.examples.iter().map(|example| (example, file)));
+            if file.source == DOCUMENTATION {
+                continue;
+            }
             gathered.files += 1;
             gathered.files_resolved += u32::from(!used.targets.is_empty());
             gathered.calls = gathered.calls.saturating_add(used.calls);
@@ -229,7 +235,6 @@ pub(super) fn write(dir: &Path, name: &str, ledger: &UsageLedger) -> Result<File
             for (term, contexts) in &used.terms {
                 *gathered.terms.entry(term).or_default() += contexts;
             }
-            gathered.examples.extend(used.examples.iter().map(|example| (example, file)));
         }
     }
     if names.len() > MAX_NAMES {
@@ -299,6 +304,8 @@ pub(super) struct Usage {
     file: SectionFile,
     names: StringTable,
     terms: StringTable,
+    /// Names that have words around their uses, and how many on the average.
+    with_words: usize,
     average_length: f32,
 }
 
@@ -322,9 +329,11 @@ impl Usage {
             return Err(file.corrupted(format!("section {section} does not fit {} names", names.len())));
         }
         let figures = file.section(3)?;
-        let length: u64 = (0..names.len()).map(|i| u64::from(u32_at(figures, i * FIGURES + 3))).sum();
-        let average_length = (length as f64 / names.len().max(1) as f64).max(1.0) as f32;
-        Ok(Self { file, names, terms, average_length })
+        let lengths = (0..names.len()).map(|i| u32_at(figures, i * FIGURES + 3));
+        let with_words = lengths.clone().filter(|length| *length > 0).count();
+        let length: u64 = lengths.map(u64::from).sum();
+        let average_length = (length as f64 / with_words.max(1) as f64).max(1.0) as f32;
+        Ok(Self { file, names, terms, with_words, average_length })
     }
 
     /// What was found in each file.
@@ -363,20 +372,19 @@ impl Usage {
         self.unpacked("the usage of a name", self.file.bytes(9, offsets(&self.file, 8, i)?)?)
     }
 
-    /// What the words around the uses of a name say to the `terms` of a query: BM25 of the names that share any, and the moments
-    /// of the scores over `all` names.
-    pub fn scores(
-        &self,
-        terms: &BTreeMap<String, f32>,
-        all: usize,
-    ) -> Result<(FxHashMap<u32, f32>, Moments)> {
+    /// What the words around the uses of a name say to the `terms` of a query: BM25 of the names that share any.
+    ///
+    /// Divided by the root of the terms' weights, for long queries, and not standardised: where little code was read, few names have any
+    /// words at all, and each of them would stand out by many deviations on no evidence.
+    pub fn scores(&self, terms: &BTreeMap<String, f32>) -> Result<FxHashMap<u32, f32>> {
+        let scale = 1.0 / terms.values().sum::<f32>().max(1.0).sqrt();
         let figures = self.file.section(3)?;
         let mut scores: FxHashMap<u32, f32> = FxHashMap::default();
         for (term, weight) in terms {
             let Some(i) = self.terms.find(&self.file, term)? else { continue };
             let list = self.file.bytes(7, offsets(&self.file, 6, i)?)?;
             let n = list.len() / 4;
-            let weight_idf = weight * inverse_frequency(self.names.len(), n);
+            let weight_idf = weight * inverse_frequency(self.with_words, n);
             for posting in 0..n {
                 let posting = u32_at(list, posting);
                 let (name, contexts) = (posting >> 8, (posting & MAX_CONTEXTS) as f32);
@@ -385,12 +393,11 @@ impl Usage {
                 }
                 let length = u32_at(figures, name as usize * FIGURES + 3) as f32;
                 let norm = K1 * (1.0 - B + B * length / self.average_length);
-                *scores.entry(name).or_default() += weight_idf * contexts * (K1 + 1.0) / (contexts + norm);
+                *scores.entry(name).or_default() +=
+                    scale * weight_idf * contexts * (K1 + 1.0) / (contexts + norm);
             }
         }
-        let zeros = all.saturating_sub(scores.len());
-        let moments = Moments::of(scores.values().copied().chain(std::iter::repeat_n(0.0, zeros)));
-        Ok((scores, moments))
+        Ok(scores)
     }
 }
 
@@ -434,9 +441,9 @@ mod tests {
             summary.examples.iter().map(|e| e.code.as_str()).collect::<Vec<_>>(),
             ["dye(2)", "dye(1)"]
         );
-        let (scores, moments) = usage.scores(&[("colour".to_owned(), 1.0)].into(), 4).unwrap();
-        assert_eq!(scores.len(), 1);
-        assert!(moments.standard(scores[&(dye as u32)]) > 1.0);
+        let scores = usage.scores(&[("edg".to_owned(), 1.0)].into()).unwrap();
+        let hem = usage.find("hem").unwrap().unwrap();
+        assert!(scores.len() == 1 && scores[&(hem as u32)] > 0.1, "{scores:?}");
         assert_eq!(usage.find("weave").unwrap(), None);
     }
 
@@ -445,7 +452,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let entry = write(dir.path(), "0000000001.usage", &UsageLedger::default()).unwrap();
         let usage = Usage::open(dir.path(), &entry).unwrap();
-        assert!(usage.scores(&[("a".to_owned(), 1.0)].into(), 3).unwrap().0.is_empty());
+        assert!(usage.scores(&[("a".to_owned(), 1.0)].into()).unwrap().is_empty());
         assert_eq!((usage.n_names(), usage.ledger().unwrap()), (0, UsageLedger::default()));
     }
 

@@ -25,15 +25,13 @@ use sha2::{Digest, Sha256};
 use crate::api::ApiKind;
 use crate::constrain::Library;
 use crate::docs::{self, Skipped};
-use crate::index::{FileUsage, UsageLedger, UsageTerms};
+use crate::index::{DOCUMENTATION, FileUsage, UsageLedger, UsageTerms};
 use crate::{ApiDoc, Error, ErrorKind, Progress, Result};
 use file::{Names, Reading};
 use sources::{Found, Listed};
 
 /// Stack of a thread that walks syntax trees: what [`crate::docs::check_nesting`] lets through fits.
 const STACK_BYTES: usize = 256 << 20;
-/// The source that a ledger names for examples of docstrings.
-const DOCUMENTATION: &str = "documentation";
 
 /// Where usage is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,12 +186,8 @@ fn documentation(apis: &[ApiDoc], reading: &Reading<'_>) -> Vec<FileUsage> {
         .filter_map(|api| {
             let page = pages::of_examples(api);
             let mut uses = reading.uses(&page).ok()?;
-            // Its own description says what its own example is for.
-            for used in uses.iter_mut().filter(|used| used.name == api.name && reading.text) {
-                crate::index::terms_of(&mut UsageTerms::new(), &api.description, |term| {
-                    used.terms.insert(term.to_owned(), 1);
-                });
-            }
+            uses.retain(|used| !used.examples.is_empty());
+            uses.iter_mut().for_each(|used| used.terms.clear());
             let path = if api.qualified_name.is_empty() { &api.name } else { &api.qualified_name };
             let path = if reading.text { path.clone() } else { digest("", path.as_bytes()) };
             (!uses.is_empty()).then(|| FileUsage {
