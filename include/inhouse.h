@@ -105,6 +105,11 @@
 #define INHOUSE_MAX_COMPLETIONS 4096
 
 /**
+ * No call asks for more examples of an API.
+ */
+#define INHOUSE_MAX_EXAMPLES 100
+
+/**
  * No call passes more stop strings.
  */
 #define INHOUSE_MAX_STOPS 256
@@ -958,6 +963,15 @@ typedef struct inhouse_complete_params {
      * Zero.
      */
     uint32_t reserved_chat;
+    /**
+     * The most example calls below the line of each API in the prompt, at most INHOUSE_MAX_EXAMPLES; they come from the index,
+     * and give way where the prompt is long. 0: none, the paper's form. Default: 0.
+     */
+    uint32_t examples;
+    /**
+     * Zero.
+     */
+    uint32_t reserved_examples;
 } inhouse_complete_params;
 
 /**
@@ -1596,6 +1610,23 @@ inhouse_status inhouse_engine_retrieve(const struct inhouse_engine *engine,
                                        size_t k,
                                        struct inhouse_apis **out,
                                        struct inhouse_error **error);
+
+/**
+ * Why the `k` APIs that fit `query` best stand where they do, as a JSON array, best first: of each `name`, `qualified_name`,
+ * `score`, `confidence`, `signals` (each with `signal`, its `value`, and the `share` that it adds to the score), and `usage`: null, or
+ * where the index knows how code uses the API `files`, `files_resolved`, `calls`, `targets`, `keywords` and `examples` (each with
+ * `code`, `says`, `file` and `line`). Unknown members must be passed over: more may come.
+ *
+ * Ownership: the host owns `*out` and frees it with inhouse_text_free(). `query` is copied.
+ * Threads: any, at the same time.
+ * Errors: as inhouse_engine_retrieve().
+ * Null: `engine` and `out` must not be NULL; `error` may be.
+ */
+inhouse_status inhouse_engine_explain(const struct inhouse_engine *engine,
+                                      struct inhouse_str query,
+                                      size_t k,
+                                      struct inhouse_text **out,
+                                      struct inhouse_error **error);
 
 /**
  * The APIs to choose from for the code before the cursor (Figure 4 of arXiv 2210.17236): the `k` that fit `query`, a

@@ -82,7 +82,8 @@ fn index(criterion: &mut Criterion) {
             round += 1;
             let mut changed = apis[..100].to_vec();
             changed.iter_mut().for_each(|api| api.description = format!("Says something else, {round}."));
-            let options = UpdateOptions { scope: UpdateScope::Only(BTreeSet::new()), encoder: None };
+            let options =
+                UpdateOptions { scope: UpdateScope::Only(BTreeSet::new()), ..UpdateOptions::default() };
             update(dir.path(), &changed, &options, &Silent).expect("the index is updated");
             Index::open(dir.path()).expect("the index opens")
         });

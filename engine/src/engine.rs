@@ -246,6 +246,29 @@ impl Engine {
         names.iter().map(find).collect()
     }
 
+    /// Puts what the index shows of the use of `apis` before their own examples: calls in code that uses the library, then those of
+    /// its documentation. Without an index they stay as they are.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn add_examples(&self, apis: &mut [ApiDoc]) -> Result<()> {
+        let Ok(index) = self.index() else { return Ok(()) };
+        for api in apis {
+            let used = index.usage_of(&api.name)?.unwrap_or_default();
+            let mut examples: Vec<String> = used.examples.into_iter().map(|example| example.code).collect();
+            if api.examples.is_empty() {
+                // The line of a problem's own prompt: of the records of its name that with the same line, or else the first.
+                let mut found = index.find(&api.name)?;
+                found.retain(|known| known.name == api.name && !known.examples.is_empty());
+                found.sort_by_key(|known| known.prompt_line() != api.prompt_line());
+                examples.extend(found.into_iter().next().map(|known| known.examples).unwrap_or_default());
+            }
+            examples.append(&mut api.examples);
+            api.examples = examples;
+        }
+        Ok(())
+    }
+
     /// A session that decodes up to `sequences` completions side by side. Where the model's worker has ended it is started
     /// anew, which takes as long as loading the model did.
     ///

@@ -40,7 +40,7 @@ pub use inhouse_core::decode::{
     CancelToken, Completion, Conventions, Event, FinishReason, ModelInfo, SamplingParams, StopRules,
 };
 pub use inhouse_core::encode::{EncoderInfo, Role, TextEncoder, Vectors};
-pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
+pub use inhouse_core::index::{Explanation, Hit, Index, IndexInfo, Query};
 pub use inhouse_core::lora::LoraChoice;
 pub use inhouse_core::prompt::query_from_context;
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, docs, index, progress};

@@ -44,6 +44,8 @@ pub struct CompletionRequest {
     pub chat: Chat,
     /// The APIs in front of it.
     pub apis: ApiChoice,
+    /// The most example calls below the line of each API; 0 is the paper's form.
+    pub examples: usize,
     /// What the retriever is asked; `None`: the comments of the context.
     pub query: Option<String>,
     /// Independent completions.
@@ -70,6 +72,7 @@ impl CompletionRequest {
             suffix: None,
             chat: Chat::None,
             apis: ApiChoice::None,
+            examples: 0,
             query: None,
             n: 1,
             params: SamplingParams::default(),
@@ -89,6 +92,8 @@ pub struct CompletionResult {
     pub completions: Vec<Completion>,
     /// The APIs that stand in the prompt.
     pub apis: Vec<ApiDoc>,
+    /// How many example calls stand below their lines.
+    pub examples: usize,
     /// The whole prompt, as the model read it, its markers spelled out.
     pub prompt: String,
     /// How the model was asked: `continue`, `infill` or `chat`.

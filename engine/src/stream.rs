@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use inhouse_core::constrain::ApiConstraint;
 use inhouse_core::decode::{Client, Constraint, Event, FinishReason, Generation, Model, Request, StopRules};
-use inhouse_core::prompt::{self, Budget, Draft, Format, Writer};
+use inhouse_core::prompt::{self, Block, Budget, Draft, Format, Writer};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
 use crate::asked::Replies;
@@ -63,6 +63,7 @@ struct About {
     /// As the client counts.
     number: usize,
     apis: Vec<ApiDoc>,
+    examples: usize,
     prompt: String,
     format: &'static str,
     context_truncated: bool,
@@ -87,6 +88,9 @@ impl Preparer<'_> {
             )
         })?;
         let mut apis = self.choose(request)?;
+        if request.examples > 0 {
+            self.engine.add_examples(&mut apis)?;
+        }
         let (tokenizer, conventions) = (self.model.tokenizer(), self.model.conventions());
         let template = request.chat.template(conventions)?;
         let suffix = request.suffix.as_deref();
@@ -107,7 +111,8 @@ impl Preparer<'_> {
         let writer = Writer::new(tokenizer, conventions, format)?;
         let draft = Draft { prefix: &request.context, suffix };
         let count = |text: &str, suffix: Option<&str>| Ok(writer.tokens(text, suffix)?.len());
-        let prompt = prompt::assemble(&apis, draft, Some(Budget { tokens: room }), &count)?;
+        let block = Block { apis: &apis, examples: request.examples };
+        let prompt = prompt::assemble(block, draft, Some(Budget { tokens: room }), &count)?;
         let tokens = writer.tokens(&prompt.text, prompt.suffix.as_deref())?;
         let shown = writer.shown(&prompt.text, prompt.suffix.as_deref())?;
         if tokens.is_empty() {
@@ -122,7 +127,7 @@ impl Preparer<'_> {
             false => None,
         };
         apis.truncate(prompt.apis_used);
-        let context_truncated = prompt.context_truncated;
+        let (context_truncated, examples) = (prompt.context_truncated, prompt.examples_used);
         let replies = template.is_some().then(|| Replies::new(prompt, request.stops.clone()));
         Ok(Prepared {
             cells: self.cells(tokens.len(), request),
@@ -141,6 +146,7 @@ impl Preparer<'_> {
             about: About {
                 number,
                 apis,
+                examples,
                 prompt: shown,
                 format: name,
                 context_truncated,
@@ -284,6 +290,7 @@ impl Client for Stream<'_> {
                 None => generation.completions,
             },
             apis: about.apis,
+            examples: about.examples,
             prompt: about.prompt,
             format: about.format,
             context_truncated: about.context_truncated,

@@ -3,7 +3,7 @@
 use std::mem::{offset_of, size_of};
 use std::path::Path;
 
-use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, LoraChoice, Query, WorkerProgram};
+use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Explanation, LoraChoice, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};
@@ -333,6 +333,45 @@ pub unsafe extern "C" fn inhouse_engine_retrieve(
     };
     // SAFETY: the host promises that out-parameters can be written.
     unsafe { create(out, Out::Required, error, retrieve) }
+}
+
+/// Why the `k` APIs that fit `query` best stand where they do, as a JSON array, best first: of each `name`, `qualified_name`,
+/// `score`, `confidence`, `signals` (each with `signal`, its `value`, and the `share` that it adds to the score), and `usage`: null, or
+/// where the index knows how code uses the API `files`, `files_resolved`, `calls`, `targets`, `keywords` and `examples` (each with
+/// `code`, `says`, `file` and `line`). Unknown members must be passed over: more may come.
+///
+/// Ownership: the host owns `*out` and frees it with inhouse_text_free(). `query` is copied.
+/// Threads: any, at the same time.
+/// Errors: as inhouse_engine_retrieve().
+/// Null: `engine` and `out` must not be NULL; `error` may be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inhouse_engine_explain(
+    engine: *const inhouse_engine,
+    query: inhouse_str,
+    k: usize,
+    out: *mut *mut inhouse_text,
+    error: *mut *mut inhouse_error,
+) -> inhouse_status {
+    let explain = || {
+        let engine = handle::get(engine)?;
+        // SAFETY: the host promises that the view can be read.
+        let query = unsafe { query.read_required("query", INHOUSE_MAX_TEXT_BYTES) }?;
+        check_k("k", k)?;
+        let found = engine.index()?.explain(&Query::from(query.as_str()), k)?;
+        let row = |found: &Explanation| {
+            json!({
+                "name": found.hit.api.name,
+                "qualified_name": found.hit.api.qualified_name,
+                "score": found.hit.score,
+                "confidence": found.hit.confidence,
+                "signals": found.shares,
+                "usage": found.usage,
+            })
+        };
+        Text::json(&found.iter().map(row).collect::<Vec<_>>())
+    };
+    // SAFETY: the host promises that out-parameters can be written.
+    unsafe { create(out, Out::Required, error, explain) }
 }
 
 /// The APIs to choose from for the code before the cursor (Figure 4 of arXiv 2210.17236): the `k` that fit `query`, a

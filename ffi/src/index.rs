@@ -262,7 +262,7 @@ pub unsafe extern "C" fn inhouse_index_update(
             true => UpdateScope::Libraries,
             false => UpdateScope::Only(std::mem::take(&mut documentation.whole_libraries)),
         };
-        let options = UpdateOptions { scope, encoder };
+        let options = UpdateOptions { scope, encoder, usage: None };
         let report = index::update(&folder, &documentation.apis, &options, &work.watcher)?;
         Ok(reading(&documentation, json!(report)))
     };

@@ -18,6 +18,8 @@ use crate::strings::{INHOUSE_MAX_TEXT_BYTES, inhouse_str, read_list};
 
 /// No call asks for more completions.
 pub const INHOUSE_MAX_COMPLETIONS: u32 = 4096;
+/// No call asks for more examples of an API.
+pub const INHOUSE_MAX_EXAMPLES: u32 = 100;
 /// No call passes more stop strings.
 pub const INHOUSE_MAX_STOPS: usize = 256;
 
@@ -128,6 +130,11 @@ pub struct inhouse_complete_params {
     pub chat: i32,
     /// Zero.
     pub reserved_chat: u32,
+    /// The most example calls below the line of each API in the prompt, at most INHOUSE_MAX_EXAMPLES; they come from the index,
+    /// and give way where the prompt is long. 0: none, the paper's form. Default: 0.
+    pub examples: u32,
+    /// Zero.
+    pub reserved_examples: u32,
 }
 
 // SAFETY: `repr(C)`; twelve 8-byte words (on 64-bit machines; on 32-bit ones the pointers and sizes before `seed` are
@@ -168,6 +175,8 @@ unsafe impl Params for inhouse_complete_params {
             chat_template: inhouse_str::ABSENT,
             chat: inhouse_chat::INHOUSE_CHAT_NONE as i32,
             reserved_chat: 0,
+            examples: 0,
+            reserved_examples: 0,
         }
     }
 }
@@ -178,7 +187,7 @@ impl inhouse_complete_params {
     /// # Safety
     /// `context` and every view and array of the struct are as [`inhouse_str::read`] and [`read_list`] want them.
     pub(crate) unsafe fn request(&self, context: inhouse_str) -> Result<CompletionRequest, Failure> {
-        if self.reserved != 0 || self.reserved_chat != 0 {
+        if [self.reserved, self.reserved_chat, self.reserved_examples] != [0; 3] {
             return Err(Failure::invalid("`reserved` is not 0: call inhouse_complete_params_init first"));
         }
         if !(1..=INHOUSE_MAX_COMPLETIONS).contains(&self.n_completions) {
@@ -189,6 +198,10 @@ impl inhouse_complete_params {
             } else {
                 Failure::limit(fault)
             });
+        }
+        if self.examples > INHOUSE_MAX_EXAMPLES {
+            let fault = format!("`examples` {} is not in 0..={INHOUSE_MAX_EXAMPLES}", self.examples);
+            return Err(Failure::limit(fault));
         }
         if self.max_tokens == 0 {
             return Err(Failure::invalid("`max_tokens` is 0, expected at least 1"));
@@ -208,6 +221,7 @@ impl inhouse_complete_params {
             suffix,
             chat,
             apis,
+            examples: self.examples as usize,
             query,
             n: self.n_completions as usize,
             params: SamplingParams {
@@ -357,7 +371,7 @@ mod tests {
     #[test]
     fn bad_fields_are_named() {
         type Change = fn(&mut inhouse_complete_params);
-        let cases: [(&str, Change); 15] = [
+        let cases: [(&str, Change); 17] = [
             ("reserved", |params| params.reserved = 1),
             ("n_completions", |params| params.n_completions = 0),
             ("n_completions", |params| params.n_completions = u32::MAX),
@@ -371,6 +385,8 @@ mod tests {
             ("constrain", |params| params.constrain = 2),
             ("log_probabilities", |params| params.log_probabilities = -1),
             ("reserved", |params| params.reserved_chat = 7),
+            ("reserved", |params| params.reserved_examples = 7),
+            ("examples", |params| params.examples = 101),
             ("chat", |params| params.chat = 3),
             ("chat_template", |params| params.chat = 2),
         ];

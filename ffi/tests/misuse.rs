@@ -231,6 +231,8 @@ fn complete_params(draw: &mut Draw, handles: &Handles, texts: &[inhouse_str; 3])
         chat_template: draw.text(),
         chat: draw.number() as i32,
         reserved_chat: draw.one(&[0, 0, 0, 1]),
+        examples: draw.one(&[0, 0, 1, 3, 101]),
+        reserved_examples: draw.one(&[0, 0, 0, 1]),
     }
 }
 

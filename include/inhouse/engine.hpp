@@ -152,6 +152,13 @@ public:
             return ::inhouse_engine_propose(handle_.get(), c_str_view(context), asked, k, out, cause);
         });
     }
+    /** Why the `k` best hits stand where they do, with the code that it rests on, as a JSON array. */
+    result<text> explain(std::string_view query, std::size_t k = 5) const
+    {
+        return detail::made<text, ::inhouse_text>([&](auto **out, auto **cause) {
+            return ::inhouse_engine_explain(handle_.get(), c_str_view(query), k, out, cause);
+        });
+    }
     /** How code that follows `context` uses the APIs of the index, as a JSON object. */
     result<text> api_report(std::string_view context, std::string_view completion) const
     {

@@ -116,6 +116,12 @@ public:
         api_names_ = std::move(names);
         return *this;
     }
+    /** At most `n` example calls below the line of each API. */
+    complete_options &examples(std::uint32_t n)
+    {
+        raw_.examples = n;
+        return *this;
+    }
     /** These, as a person chose them. The list must not be destroyed before the call begins. */
     complete_options &apis_given(const inhouse::apis &chosen)
     {

@@ -230,6 +230,7 @@ fn update_beside_a_reader(dir: &Path, apis: &[ApiDoc], encoder: &Arc<Given>, que
             let options = UpdateOptions {
                 scope: UpdateScope::Only(BTreeSet::new()),
                 encoder: Some(IndexEncoder { encoder: encoder.clone(), path: "given".into() }),
+                usage: None,
             };
             let report = timed("update of 100", || update(dir, &changed, &options, &Silent).unwrap());
             let index = timed("  and opened", || Index::open(dir).unwrap());

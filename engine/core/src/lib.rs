@@ -26,6 +26,7 @@ pub mod lora;
 pub mod progress;
 pub mod prompt;
 pub mod safetensors;
+pub mod usage;
 pub mod vector;
 
 pub use api::ApiDoc;

@@ -21,6 +21,7 @@ mod query;
 
 pub use block::{Block, block};
 pub use examples::example_calls;
+pub(crate) use examples::one_line;
 pub use format::{Format, Writer};
 pub use query::query_from_context;
 

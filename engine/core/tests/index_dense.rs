@@ -141,7 +141,8 @@ fn updates_encode_only_what_is_new_and_refuse_another_encoder() {
     let mut changed = apis();
     changed[2].description = "Sort a row.".into();
     changed.push(api("lib.shred", "Delete a file."));
-    let options = |encoder: Option<IndexEncoder>| UpdateOptions { scope: UpdateScope::Libraries, encoder };
+    let options =
+        |encoder: Option<IndexEncoder>| UpdateOptions { scope: UpdateScope::Libraries, encoder, usage: None };
     for wrong in [None, Topics::new("b").for_index()] {
         let error = update(dir.path(), &changed, &options(wrong), &Silent).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);

@@ -208,7 +208,11 @@ fn forget(dir: &Path, role: &str) {
 
 /// Updates of a large index are segments of their own, in which every record is looked at.
 fn update_and_merge(dir: &Path) {
-    let options = UpdateOptions { scope: UpdateScope::Only(BTreeSet::new()), encoder: for_index() };
+    let options = UpdateOptions {
+        scope: UpdateScope::Only(BTreeSet::new()),
+        encoder: for_index(),
+        ..UpdateOptions::default()
+    };
     let before = open(dir);
     let large = std::fs::metadata(&files(dir, "near")[0]).unwrap().modified().unwrap();
     let mut changed: Vec<ApiDoc> = (0..100).map(|i| api(i * 331)).collect();

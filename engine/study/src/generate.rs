@@ -67,6 +67,45 @@ impl std::fmt::Display for ApiSetting {
     }
 }
 
+/// A setting of a study: which APIs stand in the prompt, and how many example calls below each: `perfect`, `top:2+examples`,
+/// `top:2+examples:3`. Without a number it is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptSetting {
+    /// Which APIs.
+    pub apis: ApiSetting,
+    /// The most example calls below each.
+    pub examples: usize,
+}
+
+/// Nobody shows more calls of one API.
+pub const MAX_EXAMPLES: usize = 100;
+
+impl FromStr for PromptSetting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (apis, examples) = match text.split_once("+examples") {
+            None => (text, 0),
+            Some((apis, "")) => (apis, 1),
+            Some((apis, n)) => {
+                let n = n.strip_prefix(':').and_then(|n| n.parse().ok());
+                let n = n.filter(|n| (1..=MAX_EXAMPLES).contains(n));
+                (
+                    apis,
+                    n.ok_or_else(|| {
+                        format!("expected +examples or +examples:N (N from 1 to {MAX_EXAMPLES})")
+                    })?,
+                )
+            }
+        };
+        let apis: ApiSetting = apis.parse()?;
+        if examples > 0 && matches!(apis, ApiSetting::None | ApiSetting::AsIs) {
+            return Err(format!("`{apis}` puts no API into the prompt that examples could stand below"));
+        }
+        Ok(Self { apis, examples })
+    }
+}
+
 /// What to sample.
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
@@ -88,6 +127,8 @@ pub struct GenerateOptions {
     pub constrain: bool,
     /// Whether the model is asked in a chat.
     pub chat: Chat,
+    /// The most example calls below the line of each API; 0 is the paper's form.
+    pub examples: usize,
 }
 
 /// What [`run`] did.
@@ -309,6 +350,7 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
         chat: options.chat.clone(),
         query: problem.query.clone(),
         apis,
+        examples: options.examples,
         n: options.n,
         params: options.params.clone(),
         seed: problem_seed(options.seed, &problem.task_id),

@@ -16,12 +16,15 @@ mod problems;
 mod speech;
 mod surface;
 mod trial;
+mod usage;
 mod words;
 
 use std::path::{Path, PathBuf};
 
 use inhouse_core::decode::CancelToken;
 use inhouse_core::docs::{self, ReadOptions};
+use inhouse_core::index::UsageLedger;
+use inhouse_core::usage::{UsageOptions, UsageSource};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, files};
 use serde::Serialize;
 
@@ -33,6 +36,7 @@ use folder::Folder;
 pub use leaks::Leaks;
 use speech::Speech;
 use surface::Surface;
+pub use usage::FILE as USAGE_FILE;
 
 /// Name of the rename table in the folder of a private library.
 pub const TABLE_FILE: &str = "rename.json";
@@ -99,6 +103,10 @@ pub struct Report {
     pub names: usize,
     /// Records of documentation.
     pub apis: usize,
+    /// Files of its own code whose usage of it is kept: tests, examples, docstrings.
+    pub usage_files: usize,
+    /// Public names left in the usage.
+    pub usage: Leaks,
     /// Public names left in the documentation.
     pub documentation: Leaks,
     /// The problems, where some were asked for.
@@ -183,6 +191,13 @@ pub fn run(options: &Options, cancel: &CancelToken, progress: &dyn Progress) -> 
     api::write_jsonl(&folder.path().join("apis.jsonl"), &apis)?;
     progress.check()?;
 
+    let (usage, texts) =
+        usage::convert(&own_usage(&surface, found.file.as_deref(), progress)?, &table, &speech);
+    let mut usage_leaks = Leaks::default();
+    texts.iter().for_each(|text| usage_leaks.look(text, &speech));
+    files::write_json_lines(&folder.path().join(USAGE_FILE), usage.iter())?;
+    progress.check()?;
+
     let problems = match problems {
         Some(problems) => {
             let trial = trial::Trial { options, twin: &twin, folder: folder.path(), cancel, progress };
@@ -203,6 +218,8 @@ pub fn run(options: &Options, cancel: &CancelToken, progress: &dyn Progress) -> 
         scope: if scope == Scope::Everywhere { "everywhere" } else { "library" },
         names: table.pairs.len(),
         apis: apis.len(),
+        usage_files: usage.len(),
+        usage: usage_leaks,
         documentation,
         problems,
     };
@@ -245,6 +262,14 @@ fn read_surface(
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     Ok(surface)
+}
+
+/// How the library's own tests and examples use it.
+fn own_usage(surface: &Surface, file: Option<&Path>, progress: &dyn Progress) -> Result<UsageLedger> {
+    let source = file.and_then(source_of).map(|path| UsageSource { path, own: true });
+    let options = UsageOptions::default();
+    let reading = inhouse_core::usage::read(source.as_slice(), &surface.apis, None, &options, progress)?;
+    Ok(reading.ledger)
 }
 
 /// What `inhouse docs` reads of a library that was imported from `file`.

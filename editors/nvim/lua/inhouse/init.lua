@@ -4,6 +4,7 @@ local library = require("inhouse.library")
 local M = {
     options = {
         library = "libinhouse.so.0", threads = 0, max_tokens = 60, timeout_ms = 20000, temperature = 0, constrain = false,
+        examples = 0,
         prefix_tokens = 1024, -- what the model made of the code is kept, so that typing on does not read all of it again
         worker = false, -- the model in a process of its own
     },
@@ -20,7 +21,7 @@ local function complain(message)
     vim.notify("inhouse: " .. message, vim.log.levels.ERROR)
 end
 
---- Opens index and model. `options`: index, model, library, threads, max_tokens, timeout_ms, temperature, constrain,
+--- Opens index and model. `options`: index, model, library, threads, max_tokens, timeout_ms, temperature, constrain, examples,
 --- prefix_tokens, worker.
 function M.setup(options)
     M.options = vim.tbl_extend("force", M.options, options or {})
@@ -151,7 +152,7 @@ function M.complete()
         waiting, at_work = nil, true
         thread:queue(module, o.library, library.to_text(M.session), library.to_text(cancel), code, suffix,
             request.apis and library.to_text(request.apis) or "",
-            table.concat({ o.max_tokens, o.timeout_ms, o.temperature, o.constrain and 1 or 0 }, " "))
+            table.concat({ o.max_tokens, o.timeout_ms, o.temperature, o.constrain and 1 or 0, o.examples }, " "))
     end
     if at_work then
         waiting = start

@@ -20,6 +20,7 @@ typedef struct inhouse_complete_params {
     uint32_t max_tokens; uint32_t top_k; float temperature; float top_p; uint32_t reserved;
     const void *apis; float min_p; float repetition_penalty; int32_t constrain; int32_t log_probabilities;
     inhouse_str suffix; inhouse_str chat_template; int32_t chat; uint32_t reserved_chat;
+    uint32_t examples; uint32_t reserved_examples;
 } inhouse_complete_params;
 uint32_t inhouse_abi_version(void);
 int32_t inhouse_engine_params_init(inhouse_engine_params *, size_t);
@@ -180,12 +181,12 @@ function M.names(apis)
     return names, labels
 end
 
---- The options of M.complete out of one text: max_tokens, timeout_ms, temperature, constrain.
+--- The options of M.complete out of one text: max_tokens, timeout_ms, temperature, constrain, examples.
 function M.numbers(text)
-    local max_tokens, timeout_ms, temperature, constrain = text:match("(%S+) (%S+) (%S+) (%S+)")
+    local max_tokens, timeout_ms, temperature, constrain, examples = text:match("(%S+) (%S+) (%S+) (%S+) (%S+)")
     return {
         max_tokens = tonumber(max_tokens), timeout_ms = tonumber(timeout_ms), temperature = tonumber(temperature),
-        constrain = tonumber(constrain),
+        constrain = tonumber(constrain), examples = tonumber(examples),
     }
 end
 
@@ -199,6 +200,7 @@ function M.complete(session, cancel, context, suffix, apis, options)
     params.apis, params.suffix = apis, view(suffix)
     params.max_tokens, params.timeout_ms = options.max_tokens, options.timeout_ms
     params.temperature, params.constrain = options.temperature, options.constrain
+    params.examples = options.examples
     local done, message, status = make(M.lib.inhouse_session_complete, session, view(context), params)
     if not done then
         return nil, BUSY_OR_CANCELLED[status] and "" or message

@@ -32,6 +32,7 @@ const PREFIX_TOKENS: usize = 4096;
 Examples:
   inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
   inhouse complete --index mylib.index --model model.gguf --apis ask draft.py
+  inhouse complete --index mylib.index --model model.gguf --apis top:2 --examples 1 draft.py
   inhouse complete --index mylib.index --model model.gguf --constrain --json draft.py
   inhouse complete --index mylib.index --model base.gguf --lora my-adapter --lora style.gguf:0.5 --apis top:2 draft.py
   inhouse complete --model code.gguf --cursor 12:9 draft.py               (fill in at line 12, column 9)
@@ -49,6 +50,10 @@ pub struct Arguments {
     /// Which APIs stand in the prompt: none, top:N, NAME,NAME,... or ask
     #[arg(long, default_value = "none")]
     apis: Apis,
+
+    /// Example calls below the line of each API in the prompt, at most so many; they give way where the prompt is long
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = number::examples)]
+    examples: usize,
 
     #[command(flatten)]
     sampling: SamplingArguments,
@@ -262,6 +267,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.index.is_none() && arguments.apis != Apis::None {
         return Err(Usage("--apis needs --index DIR").into());
     }
+    if arguments.examples > 0 && arguments.apis == Apis::None {
+        return Err(Usage("--examples needs --apis: examples stand below an API").into());
+    }
     if arguments.index.is_none() && arguments.sampling.constrain {
         return Err(Usage("--constrain needs --index DIR").into());
     }
@@ -289,6 +297,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let request = CompletionRequest {
         apis,
+        examples: arguments.examples,
         suffix,
         chat: arguments.model.chat()?,
         params: arguments.sampling.params(),
@@ -340,6 +349,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let mut object = json!({
             "completion": completion.text,
             "apis": result.apis.iter().map(|api| &api.name).collect::<Vec<_>>(),
+            "examples": result.examples,
             "finish_reason": completion.finish_reason.as_str(),
             "prompt_tokens": result.prompt_tokens,
             "prompt_tokens_shared": result.prompt_tokens_shared,

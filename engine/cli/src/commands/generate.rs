@@ -8,7 +8,7 @@ use inhouse_study::generate::{self, ApiSetting, GenerateOptions};
 use inhouse_study::problems;
 
 use super::complete::{ModelArguments, SamplingArguments};
-use super::on_interrupt;
+use super::{number, on_interrupt};
 use crate::term::Usage;
 
 /// Sample completions for a set of problems
@@ -22,6 +22,7 @@ use crate::term::Usage;
 Examples:
   inhouse generate --problems problems.jsonl --model model.gguf --apis none -n 20 --out none.jsonl
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out top2.jsonl
+  inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis perfect --examples 1 --out examples.jsonl
   inhouse generate --problems problems.jsonl --model base.gguf --lora my-adapter --apis perfect --out adapted.jsonl
   inhouse generate --problems torchdata_api_n.jsonl.gz --model model.gguf --apis as-is --out samples.jsonl.gz")]
 pub struct Arguments {
@@ -39,6 +40,10 @@ pub struct Arguments {
     /// Which APIs stand in the prompt: none, perfect (golden), top:N (retrieved), human (recorded), as-is (the file's own)
     #[arg(long)]
     apis: ApiSetting,
+
+    /// Example calls below the line of each API, at most so many; they come from the index, and give way where the prompt is long
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = number::examples)]
+    examples: usize,
 
     /// Samples a problem
     #[arg(short, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -63,6 +68,17 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     if arguments.sampling.constrain && arguments.index.is_none() {
         return Err(Usage("--constrain needs --index DIR").into());
     }
+    if arguments.examples > 0 {
+        if matches!(arguments.apis, ApiSetting::None | ApiSetting::AsIs) {
+            return Err(Usage(
+                "--examples goes with --apis perfect, top:N or human: examples stand below an API",
+            )
+            .into());
+        }
+        if arguments.index.is_none() {
+            return Err(Usage("--examples needs --index DIR: that is where examples are kept").into());
+        }
+    }
     let chat = arguments.model.chat()?;
     if arguments.sampling.constrain && chat != inhouse::Chat::None {
         return Err(Usage("--constrain goes with --chat none: a reply is not all code").into());
@@ -80,6 +96,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         parallel: arguments.parallel as usize,
         constrain: arguments.sampling.constrain,
         chat,
+        examples: arguments.examples,
     };
     let report = generate::run(&engine, &problems, &options, &arguments.out, &cancel, progress)?;
     progress.finish();

@@ -7,7 +7,7 @@ use inhouse::EncoderChoice;
 use inhouse_core::index::{self, BuildOptions, Index, UpdateOptions, UpdateScope};
 use inhouse_core::progress::Progress;
 
-use super::{encoder, source};
+use super::{encoder, source, usage};
 use crate::term;
 
 /// Build, update, merge or describe an index over API documentation
@@ -21,10 +21,13 @@ pub struct Arguments {
 enum Action {
     /// Build an index; an existing one is replaced in one step when the new one is whole
     #[command(after_help = "Examples:\n  inhouse index build ./mylib apis.jsonl --out mylib.index\n  \
-        inhouse index build ./mylib --out mylib.index --encoder all-MiniLM-L6-v2")]
+        inhouse index build ./mylib --out mylib.index --encoder all-MiniLM-L6-v2\n  \
+        inhouse index build ./mylib --usage ./mylib/tests ./shop --out mylib.index")]
     Build {
         #[command(flatten)]
         source: source::Arguments,
+        #[command(flatten)]
+        usage: usage::Arguments,
         /// Folder of the index
         #[arg(long)]
         out: PathBuf,
@@ -39,13 +42,16 @@ enum Action {
             Of a package given as a whole (folder, wheel, sdist, installed package, objects.inv), what is gone is removed. \
             A module or sub-package alone, and the rows of an apis.jsonl, only add and replace, unless --prune says that \
             they are all there is.",
-        after_help = "Examples:\n  inhouse index update mylib.index ./mylib\n  inhouse index update mylib.index changed.jsonl"
+        after_help = "Examples:\n  inhouse index update mylib.index ./mylib\n  inhouse index update mylib.index changed.jsonl\n  \
+            inhouse index update mylib.index ./mylib --usage ./shop"
     )]
     Update {
         /// Folder of the index
         dir: PathBuf,
         #[command(flatten)]
         source: source::Arguments,
+        #[command(flatten)]
+        usage: usage::Arguments,
         /// The text encoder that the index was built with, where it is no longer where the index says
         #[arg(long, value_name = "PATH")]
         encoder: Option<PathBuf>,
@@ -73,7 +79,7 @@ enum Action {
 
 pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     match &arguments.action {
-        Action::Build { source, out, encoder } => {
+        Action::Build { source, usage, out, encoder } => {
             let encoder = match encoder {
                 Some(EncoderChoice::At(path)) => Some(inhouse::index_encoder(path)?),
                 Some(_) => None,
@@ -87,21 +93,24 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
                 }
             };
             let documentation = source::read(source, progress)?;
-            let options = BuildOptions { encoder, ..BuildOptions::default() };
+            let usage = usage::read(usage, source, &documentation.apis, None, progress)?;
+            let options = BuildOptions { encoder, usage, ..BuildOptions::default() };
             let info = index::build(&documentation.apis, out, &options, progress)?;
             progress.finish();
             eprintln!("{} APIs -> {}", info.apis, out.display());
         }
-        Action::Update { dir, source, encoder, prune } => {
+        Action::Update { dir, source, usage, encoder, prune } => {
             let choice = encoder.clone().map_or(EncoderChoice::OfIndex, EncoderChoice::At);
             let encoder = inhouse::encoder_for_update(dir, &choice)?;
             let documentation = source::read(source, progress)?;
+            let known = Index::open(dir)?.usage_ledger()?;
+            let usage = usage::read(usage, source, &documentation.apis, known.as_ref(), progress)?;
             let scope = match prune {
                 true => UpdateScope::Libraries,
                 false => UpdateScope::Only(documentation.whole_libraries),
             };
             let report =
-                index::update(dir, &documentation.apis, &UpdateOptions { scope, encoder }, progress)?;
+                index::update(dir, &documentation.apis, &UpdateOptions { scope, encoder, usage }, progress)?;
             progress.finish();
             eprintln!(
                 "{} added, {} replaced, {} removed, {} unchanged -> {}",

@@ -17,6 +17,7 @@ pub mod train;
 #[cfg(not(feature = "candle"))]
 #[path = "train_disabled.rs"]
 pub mod train;
+mod usage;
 
 use anyhow::{Context, Result};
 use inhouse::CancelToken;

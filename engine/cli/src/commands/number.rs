@@ -45,6 +45,12 @@ pub fn stop(text: &str) -> Result<String, String> {
     if out.is_empty() { Err("an empty stop would end every completion at once".into()) } else { Ok(out) }
 }
 
+/// Example calls of an API.
+pub fn examples(text: &str) -> Result<usize, String> {
+    let most = inhouse_study::generate::MAX_EXAMPLES;
+    text.parse().ok().filter(|n| *n <= most).ok_or_else(|| format!("expected a number from 0 to {most}"))
+}
+
 /// Seconds that a sample may use.
 pub fn timeout(text: &str) -> Result<f64, String> {
     parse(text, "seconds, above 0 and up to 86400", |number| number > 0.0 && number <= 86_400.0)
@@ -66,6 +72,8 @@ mod tests {
         assert!(min_p("1.1").is_err() && positive("0").is_err() && positive("NaN").is_err());
         assert_eq!(stop(r"\ndef\t\\n"), Ok("\ndef\t\\n".into()));
         assert!(stop("").is_err() && stop(r"a\x").is_err() && stop("a\\").is_err());
+        assert_eq!((examples("0"), examples("100")), (Ok(0), Ok(100)));
+        assert!(examples("101").is_err() && examples("-1").is_err() && examples("x").is_err());
         assert!(top_p("0").is_err() && top_p("1.5").is_err() && timeout("0").is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use inhouse::EncoderChoice;
-use inhouse_core::index::{Hit, Query};
+use inhouse_core::index::{Explanation, Hit, Query};
 use inhouse_study::{problems, recall};
 use serde_json::json;
 
@@ -17,6 +17,7 @@ use crate::term;
 Examples:
   inhouse retrieve --index mylib.index \"merge two ledgers by day\"
   inhouse retrieve --index mylib.index -k 3 --json \"merge two ledgers by day\"
+  inhouse retrieve --index mylib.index --explain \"merge two ledgers by day\"
   inhouse retrieve --index mylib.index --problems problems.jsonl --json")]
 pub struct Arguments {
     /// Folder of the index
@@ -34,6 +35,10 @@ pub struct Arguments {
     /// Leave out APIs that fit less probably than this, from 0 to 1
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = number::min_p, allow_negative_numbers = true)]
     min_confidence: f32,
+
+    /// Say what each signal adds to a hit's score, and name the code that it rests on (file and line)
+    #[arg(long, conflicts_with = "problems")]
+    explain: bool,
 
     /// One JSON object
     #[arg(long)]
@@ -63,6 +68,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let query = arguments.query.as_deref().unwrap_or_default();
+    if arguments.explain {
+        let mut found = index.explain(&Query::from(query), arguments.k as usize)?;
+        found.retain(|found| found.hit.confidence >= arguments.min_confidence);
+        return explain(&found, arguments.json);
+    }
     let mut hits = index.search(&Query::from(query), arguments.k as usize)?;
     hits.retain(|hit| hit.confidence >= arguments.min_confidence);
     if arguments.json {
@@ -73,6 +83,40 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     for hit in &hits {
         term::line(listing(hit))?;
+    }
+    Ok(())
+}
+
+fn explain(found: &[Explanation], as_json: bool) -> Result<()> {
+    if as_json {
+        let explained = |found: &Explanation| {
+            let mut row = row(&found.hit);
+            row["signals"] = json!(found.shares);
+            row["usage"] = json!(found.usage);
+            row
+        };
+        return term::json(&json!({"hits": found.iter().map(explained).collect::<Vec<_>>()}));
+    }
+    if found.is_empty() {
+        eprintln!("no API fits");
+    }
+    for Explanation { hit, shares, usage, .. } in found {
+        term::line(listing(hit))?;
+        let told: Vec<String> = shares
+            .iter()
+            .filter(|share| share.share != 0.0)
+            .map(|share| {
+                let signal = json!(share.signal);
+                format!("{} {:+.2}", signal.as_str().unwrap_or_default(), share.share)
+            })
+            .collect();
+        term::line(format_args!("      score {:.2} = {}", hit.score, told.join(", ")))?;
+        let Some(usage) = usage else { continue };
+        term::line(format_args!("      used {} times in {} files", usage.calls, usage.files))?;
+        for example in usage.examples.iter().take(3) {
+            let says = if example.says.is_empty() { String::new() } else { format!("  # {}", example.says) };
+            term::line(format_args!("        {}:{}: {}{says}", example.file, example.line, example.code))?;
+        }
     }
     Ok(())
 }

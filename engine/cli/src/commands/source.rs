@@ -35,9 +35,22 @@ pub struct Arguments {
     import_timeout: f64,
 }
 
+impl Arguments {
+    /// The sources that lie in files: code of their own may be among them.
+    pub fn paths(&self) -> Result<Vec<PathBuf>> {
+        let sites = self.sites();
+        let files = self.source.iter().filter(|source| !source.starts_with(IMPORT) && *source != "-");
+        files.map(|source| resolve(source, &sites)).collect()
+    }
+
+    fn sites(&self) -> Vec<PathBuf> {
+        if self.site.is_empty() { site_folders() } else { self.site.clone() }
+    }
+}
+
 /// Reads the documentation of all sources and tells of every file that was passed over.
 pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentation> {
-    let sites = if arguments.site.is_empty() { site_folders() } else { arguments.site.clone() };
+    let sites = arguments.sites();
     let mut options = ReadOptions::default();
     options.search_paths.clone_from(&sites);
     let mut documentation = Documentation::default();

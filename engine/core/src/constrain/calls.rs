@@ -104,7 +104,8 @@ impl CallLog {
     }
 }
 
-fn root(expr: &Expr) -> Option<String> {
+/// The name that an expression begins with.
+pub(crate) fn root(expr: &Expr) -> Option<String> {
     let mut at = expr;
     loop {
         at = match at {

@@ -32,6 +32,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 pub use builtins::is_builtin_member;
+pub(crate) use calls::root;
 pub use calls::{Call, Calls, calls, calls_in_completion};
 pub use library::Library;
 pub use report::{ApiReport, ApiUse, Verdict, report};

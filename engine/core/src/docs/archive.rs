@@ -1,4 +1,4 @@
-//! Wheels and sdists (zip, tar.gz): their Python files, within limits that no library reaches.
+//! Wheels and sdists (zip, tar.gz): their files of some kind, within limits that no library reaches.
 
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -17,6 +17,8 @@ const MAX_NAME_BYTES: u64 = 1 << 20;
 
 /// Path inside the archive and content.
 type Unpacked = Vec<(String, Vec<u8>)>;
+/// Takes a file: its path, and its content or why it is too large.
+type Take<'t> = &'t mut dyn FnMut(&str, Result<Vec<u8>>);
 
 /// What a file is by its first bytes.
 pub(super) enum Format {
@@ -47,7 +49,38 @@ pub(super) fn format(path: &Path) -> Result<Format> {
 }
 
 fn is_python(name: &str) -> bool {
-    name.ends_with(".py") || name.ends_with(".pyi")
+    (name.ends_with(".py") || name.ends_with(".pyi"))
+        && !name.split('/').any(super::layout::is_skipped_folder)
+}
+
+/// The Python files of a library's archive.
+///
+/// # Errors
+/// As [`entries`]; also when a file is too large.
+pub(super) fn python_files(path: &Path) -> Result<Unpacked> {
+    let mut files = Vec::new();
+    let mut failed = Ok(());
+    entries(path, &is_python, &mut |name, bytes| match bytes {
+        Ok(bytes) => files.push((name.to_owned(), bytes)),
+        Err(error) if failed.is_ok() => failed = Err(error),
+        Err(_) => {}
+    })?;
+    failed.map(|()| files)
+}
+
+/// The files of a zip or tar.gz archive whose paths are `wanted`. One that is too large is handed over as the error it is, and the
+/// others are read on.
+///
+/// # Errors
+/// It is neither, truncated or corrupted, an entry points out of it, or it exceeds the limits.
+pub(super) fn entries(path: &Path, wanted: &dyn Fn(&str) -> bool, take: Take<'_>) -> Result<()> {
+    match format(path)? {
+        Format::Zip => zip(path, wanted, take),
+        Format::Gzip => tar_gz(path, wanted, take),
+        Format::Other => {
+            Err(Error::data(path, "neither a zip archive nor a tar.gz (truncated or damaged download?)"))
+        }
+    }
 }
 
 /// Refuses names that point out of the archive; folders are passed over as `None`.
@@ -77,8 +110,8 @@ struct Budget<'a> {
 }
 
 impl Budget<'_> {
-    /// Reads one entry to its end, within the limits whatever its header claims.
-    fn read(&mut self, name: &str, reader: impl Read) -> Result<Vec<u8>> {
+    /// Reads one entry to its end, within the limits whatever its header claims, and hands it over.
+    fn read(&mut self, name: &str, reader: impl Read, take: Take<'_>) -> Result<()> {
         let limit = self.left.min(MAX_SOURCE_BYTES);
         let mut bytes = Vec::new();
         reader.take(limit + 1).read_to_end(&mut bytes).map_err(|cause| {
@@ -90,10 +123,12 @@ impl Budget<'_> {
                 self.archive.display(),
                 name.escape_debug()
             );
-            return Err(Error::new(ErrorKind::LimitExceeded, what));
+            take(name, Err(Error::new(ErrorKind::LimitExceeded, what)));
+            return Ok(());
         }
         self.left -= bytes.len() as u64;
-        Ok(bytes)
+        take(name, Ok(bytes));
+        Ok(())
     }
 }
 
@@ -101,11 +136,7 @@ fn too_many(archive: &Path) -> Error {
     Error::new(ErrorKind::LimitExceeded, format!("{}: more than {MAX_ENTRIES} entries", archive.display()))
 }
 
-/// The Python files of a zip archive.
-///
-/// # Errors
-/// It is truncated or corrupted, an entry points out of it, or it exceeds the limits.
-pub(super) fn zip(path: &Path) -> Result<Unpacked> {
+fn zip(path: &Path, wanted: &dyn Fn(&str) -> bool, take: Take<'_>) -> Result<()> {
     let file = files::open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let mut archive = zip::ZipArchive::new(BufReader::new(file))
         .map_err(|cause| Error::data(path, format!("not a readable zip archive: {}", one_line(&cause))))?;
@@ -113,27 +144,21 @@ pub(super) fn zip(path: &Path) -> Result<Unpacked> {
         return Err(too_many(path));
     }
     let mut budget = Budget { archive: path, left: MAX_UNPACKED_BYTES };
-    let mut files = Vec::new();
     for i in 0..archive.len() {
         let Some(name) = archive.name_for_index(i).map(str::to_owned) else { continue };
         let Some(name) = checked_name(path, &name)? else { continue };
-        if !is_python(name) || name.split('/').any(super::layout::is_skipped_folder) {
+        if !wanted(name) {
             continue;
         }
         let entry = archive.by_index(i).map_err(|cause| {
             Error::data(path, format!("entry `{}`: {}", name.escape_debug(), one_line(&cause)))
         })?;
-        let bytes = budget.read(name, entry)?;
-        files.push((name.to_owned(), bytes));
+        budget.read(name, entry, &mut *take)?;
     }
-    Ok(files)
+    Ok(())
 }
 
-/// The Python files of a `.tar.gz`.
-///
-/// # Errors
-/// As [`zip`].
-pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
+fn tar_gz(path: &Path, wanted: &dyn Fn(&str) -> bool, take: Take<'_>) -> Result<()> {
     let file = files::open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
     let stream = flate2::bufread::MultiGzDecoder::new(BufReader::new(file)).take(MAX_STREAM_BYTES);
     let mut archive = tar::Archive::new(stream);
@@ -141,7 +166,6 @@ pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
         Error::data(path, format!("not a readable tar.gz archive: {}", one_line(&cause)))
     };
     let mut budget = Budget { archive: path, left: MAX_UNPACKED_BYTES };
-    let mut files = Vec::new();
     // Entries that only name the next one are read here, with a bound; the library would read them whole.
     let mut long_name = None;
     for (count, entry) in archive.entries().map_err(bad)?.raw(true).enumerate() {
@@ -178,11 +202,10 @@ pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
         }
         let name = String::from_utf8_lossy(&name).into_owned();
         let Some(name) = checked_name(path, &name)? else { continue };
-        if !is_python(name) || name.split('/').any(super::layout::is_skipped_folder) {
+        if !wanted(name) {
             continue;
         }
-        let bytes = budget.read(name, entry)?;
-        files.push((name.to_owned(), bytes));
+        budget.read(name, entry, &mut *take)?;
     }
     // The end of the stream carries the checksum: a truncated download must not pass for a small library.
     let mut rest = archive.into_inner();
@@ -191,5 +214,5 @@ pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
         let what = format!("{}: unpacks to more than {MAX_STREAM_BYTES} bytes", path.display());
         return Err(Error::new(ErrorKind::LimitExceeded, what));
     }
-    Ok(files)
+    Ok(())
 }

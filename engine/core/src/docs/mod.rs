@@ -137,11 +137,11 @@ fn read_part(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> R
     let is_tar = name.ends_with(".tar.gz") || name.ends_with(".tgz");
     match archive::format(source)? {
         archive::Format::Zip => {
-            let files = source::unpacked(source, archive::zip(source)?)?;
+            let files = source::unpacked(source, archive::python_files(source)?)?;
             python::read(files, &options.search_paths, options, progress)
         }
         archive::Format::Gzip if is_tar => {
-            let files = source::unpacked(source, archive::tar_gz(source)?)?;
+            let files = source::unpacked(source, archive::python_files(source)?)?;
             python::read(files, &options.search_paths, options, progress)
         }
         _ if name.ends_with(".whl") || name.ends_with(".zip") => {
@@ -179,6 +179,18 @@ pub fn describe(api: &mut ApiDoc, docstring: &str) {
     api.doc = docstring::clean(docstring);
     api.description = docstring::first_sentence(&api.doc);
     api.examples = docstring::examples(&api.doc).into_iter().map(|example| example.code).collect();
+}
+
+/// Hands over the files of a wheel or sdist whose paths are `wanted`: their bytes, or why a file is passed over.
+///
+/// # Errors
+/// It is no such archive, damaged or hostile (truncated, with entries that point out of it, or beyond the limits of size).
+pub(crate) fn archive_entries(
+    archive: &Path,
+    wanted: &dyn Fn(&str) -> bool,
+    take: &mut dyn FnMut(&str, Result<Vec<u8>, String>),
+) -> Result<()> {
+    archive::entries(archive, wanted, &mut |name, bytes| take(name, bytes.map_err(|error| error.to_string())))
 }
 
 fn rows(source: &Path) -> Result<Documentation> {

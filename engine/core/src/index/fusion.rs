@@ -14,7 +14,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// The share of the vectors: with the project's retriever, recall@5 over five libraries that it was not trained on was .420 at .5, .442
 /// at .7, .452 at .75 and .8, .440 at .9 (benches/runs/2026-11-26-retriever.md).
-const DENSE_SHARE: f32 = 0.75;
+pub(super) const DENSE_SHARE: f32 = 0.75;
 /// The score of a record that answers nothing.
 pub(super) const NOT_FOUND: f32 = f32::NEG_INFINITY;
 
@@ -36,6 +36,11 @@ impl Confidence {
         Self { moments: Some(moments), slope: 0.72, offset: -4.01 }
     }
 
+    /// Of scores that need not be standardised.
+    pub fn fitted(slope: f32, offset: f32) -> Self {
+        Self { moments: None, slope, offset }
+    }
+
     /// From 0 to 1.
     pub fn of(&self, score: f32) -> f32 {
         let standard = self.moments.as_ref().map_or(score, |moments| moments.standard(score));
@@ -43,10 +48,47 @@ impl Confidence {
     }
 }
 
-/// The confidence of the BM25 `scores` of all records, by segment and doc.
-pub(super) fn confidence_of_words(corpus: &Corpus, segments: &[Segment], scores: &[Vec<f32>]) -> Confidence {
-    let moments = Moments::of(corpus.by_name(segments, |segment, doc| Some(scores[segment][doc].max(0.0))));
-    Confidence::of_words(moments)
+/// The moments over all names of the BM25 `scores` of all records, by segment and doc.
+pub(super) fn moments_of_words(corpus: &Corpus, segments: &[Segment], scores: &[Vec<f32>]) -> Moments {
+    Moments::of(corpus.by_name(segments, |segment, doc| Some(scores[segment][doc].max(0.0))))
+}
+
+/// How the scores of a search came about.
+#[derive(Debug)]
+pub(super) enum Scale {
+    /// By words alone, with these moments over all names.
+    Words(Moments),
+    /// By words and vectors.
+    Both(Fusion),
+}
+
+/// The parts of a score, each in standard deviations over all names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Parts {
+    pub words: f32,
+    /// 0 without vectors.
+    pub vectors: f32,
+}
+
+impl Scale {
+    /// What scores say of a hit.
+    pub fn confidence(self) -> Confidence {
+        match self {
+            Self::Words(moments) => Confidence::of_words(moments),
+            Self::Both(fusion) => fusion.confidence(),
+        }
+    }
+
+    /// The parts of the `score` of a record; `by_vector` where it has a vector.
+    pub fn parts(&self, score: f32, by_vector: Option<f32>) -> Parts {
+        match (self, by_vector) {
+            (Self::Words(moments), _) => Parts { words: moments.standard(score.max(0.0)), vectors: 0.0 },
+            (Self::Both(fusion), by_vector) => {
+                let vectors = by_vector.map_or(0.0, |value| fusion.vectors.standard(value));
+                Parts { words: (score - DENSE_SHARE * vectors) / (1.0 - DENSE_SHARE), vectors }
+            }
+        }
+    }
 }
 
 /// The vector of a query.
@@ -63,7 +105,7 @@ pub(super) fn add_dense(
     segments: &[Segment],
     query: &QueryCode,
     fusion: Option<Fusion>,
-) -> Result<Confidence> {
+) -> Result<Fusion> {
     let mut dense = Vec::with_capacity(segments.len());
     for segment in segments {
         dense.push(match &segment.dense {
@@ -89,7 +131,7 @@ pub(super) fn add_dense(
             };
         }
     }
-    Ok(fusion.confidence())
+    Ok(fusion)
 }
 
 /// How scores of both halves become one.
@@ -120,7 +162,7 @@ impl Fusion {
 
     /// What fused scores say of a hit.
     pub fn confidence(&self) -> Confidence {
-        Confidence { moments: None, slope: 0.99, offset: -4.22 }
+        Confidence::fitted(0.99, -4.22)
     }
 }
 
@@ -149,7 +191,7 @@ impl Moments {
     }
 
     /// How many standard deviations `value` is above the mean; 0 where all values are alike.
-    fn standard(&self, value: f32) -> f32 {
+    pub fn standard(&self, value: f32) -> f32 {
         if self.varies() { ((f64::from(value) - self.mean) / self.deviation) as f32 } else { 0.0 }
     }
 

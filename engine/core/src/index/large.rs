@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::dense::{QueryCode, ROWS_AHEAD};
-use super::fusion::{Confidence, Fusion, Moments, NOT_FOUND};
+use super::fusion::{Fusion, Moments, NOT_FOUND};
 use super::lists::List;
 use super::near::SHORT_LIST;
 use super::pruned::{Group, best_names};
@@ -178,7 +178,7 @@ pub(super) fn best_fused(
     segments: &[Segment],
     vector: &[f32],
     k: usize,
-) -> Result<(Vec<(Place, f32)>, Confidence)> {
+) -> Result<(Vec<(Place, f32)>, Fusion)> {
     let code = &QueryCode::of(vector)?;
     let nearest = nearest(segments, vector, code)?;
     let fusion = fusion(words, sample, segments, code)?;
@@ -227,7 +227,7 @@ pub(super) fn best_fused(
     };
     let left = unsure.iter().copied().filter(reaches).collect();
     add_words(words, left, &fusion, &mut fused)?;
-    Ok((fused, fusion.confidence()))
+    Ok((fused, fusion))
 }
 
 /// Scores docs by words as well, and adds them to `fused`.

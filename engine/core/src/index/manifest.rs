@@ -8,6 +8,7 @@
 //! {"generation":3,"analysis":1,"weights":{...},"segments":[{"docs":3924,"files":{"records":{...},"sparse":{...}},...}]}
 //! ```
 //!
+//! `usage` beside them names one file for the whole index, which speaks of names and not of records (`index/usage.rs`).
 //! Files of a segment are named by their role. A reader passes over roles that it does not know, so that a dense file
 //! (vectors of the same docs) can be added beside the sparse one without a new version.
 
@@ -40,6 +41,8 @@ pub(super) const SPARSE: &str = "sparse";
 pub(super) const DENSE: &str = "dense";
 /// Role of the impacts file, which a large segment has beside its sparse one. It only makes searches faster.
 pub(super) const IMPACTS: &str = "impacts";
+/// Role of the usage file, of which an index has one.
+pub(super) const USAGE: &str = "usage";
 /// Role of the near file, which a large segment has beside its dense one. It only makes searches faster.
 pub(super) const NEAR: &str = "near";
 
@@ -65,6 +68,9 @@ pub(super) struct Manifest {
     pub encoder: Option<EncoderEntry>,
     /// The segments, in order of their making.
     pub segments: Vec<SegmentEntry>,
+    /// How code uses the APIs, where that was read. A reader that does not know of it searches without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<FileEntry>,
 }
 
 /// The text encoder of the dense files.
@@ -122,6 +128,11 @@ pub(super) fn generation_of(name: &str) -> Option<u64> {
 }
 
 impl Manifest {
+    /// All files that it names.
+    pub fn entries(&self) -> impl Iterator<Item = &FileEntry> {
+        self.segments.iter().flat_map(SegmentEntry::entries).chain(&self.usage)
+    }
+
     /// Reads `dir/manifest.json`.
     ///
     /// # Errors
@@ -193,8 +204,7 @@ impl Manifest {
                 ),
             ));
         }
-        let names = manifest.segments.iter().flat_map(|segment| segment.entries());
-        if let Some(entry) = names.into_iter().find(|entry| generation_of(&entry.name).is_none()) {
+        if let Some(entry) = manifest.entries().find(|entry| generation_of(&entry.name).is_none()) {
             return Err(bad(format!("{:?} is not the name of an index file", entry.name)));
         }
         let docs: u64 = manifest.segments.iter().map(|segment| u64::from(segment.docs)).sum();

@@ -31,12 +31,14 @@ mod near;
 mod packed;
 mod postings;
 mod pruned;
+mod ranker;
 mod ranking;
 mod reader;
 mod records;
 mod section_file;
 mod segment;
 mod twins;
+mod usage;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +49,10 @@ use serde::{Deserialize, Serialize};
 pub use encoding::{IndexEncoder, document_text};
 pub use fields::FieldWeights;
 pub use manifest::{EncoderEntry, FORMAT_VERSION};
+pub use ranker::{Share, Signal};
 pub use reader::Index;
+pub use usage::{ApiUsage, DOCUMENTATION, FileUsage, PlacedExample, UsageExample, UsageLedger, UsageSummary};
+pub(crate) use usage::{UsageTerms, terms_of};
 pub use writer::{build, merge, update};
 
 use crate::ApiDoc;
@@ -64,6 +69,8 @@ pub struct BuildOptions {
     pub weights: FieldWeights,
     /// The text encoder of the dense half; `None`: the index is searched by words alone.
     pub encoder: Option<IndexEncoder>,
+    /// How code uses the APIs ([`crate::usage::read`]); `None`: the index knows nothing of it.
+    pub usage: Option<UsageLedger>,
 }
 
 /// How an index is updated. Field weights stay as it was built.
@@ -73,6 +80,8 @@ pub struct UpdateOptions {
     pub scope: UpdateScope,
     /// The text encoder that the index was built with, where it was built with one.
     pub encoder: Option<IndexEncoder>,
+    /// All usage that the index is to know from now on; `None`: what it knows stays.
+    pub usage: Option<UsageLedger>,
 }
 
 /// What the records given to [`update`] stand for.
@@ -127,6 +136,8 @@ pub struct IndexInfo {
     pub encoder: Option<EncoderEntry>,
     /// What is searched, and how much it counts.
     pub weights: FieldWeights,
+    /// Names of which it knows how code uses them; `None`: it holds no usage.
+    pub names_used: Option<usize>,
 }
 
 /// What is asked of an index.
@@ -147,6 +158,19 @@ impl From<String> for Query {
     fn from(text: String) -> Self {
         Self { text }
     }
+}
+
+/// Why a hit stands where it does: [`Index::explain`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The hit, as [`Index::search`] gives it.
+    pub hit: Hit,
+    /// What each signal adds to its score. Where it stands for another record of the same description, these are the signals of the
+    /// better of the two.
+    pub shares: Vec<Share>,
+    /// The usage that they rest on, where the index knows of any.
+    pub usage: Option<UsageSummary>,
 }
 
 /// A record's number within one open [`Index`]; another opening may number otherwise.

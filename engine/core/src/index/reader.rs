@@ -5,14 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::dense::QueryCode;
-use super::fusion::{self, Confidence};
+use super::fusion::{self, Confidence, Scale};
 use super::large::{self, Sample, Words};
 use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
+use super::ranker::{self, Asked, Share};
 use super::ranking::{Corpus, Place, Scored, found, query_terms};
 use super::records::Records;
 use super::segment::Segment;
 use super::twins::{self, Offer};
-use super::{ApiId, EncoderEntry, Hit, IndexInfo, MAX_ALSO, MAX_QUERY_BYTES, Query};
+use super::usage::Usage;
+use super::{
+    ApiId, EncoderEntry, Explanation, Hit, IndexInfo, MAX_ALSO, MAX_QUERY_BYTES, Query, UsageLedger,
+    UsageSummary,
+};
 use crate::encode::TextEncoder;
 use crate::{ApiDoc, Error, ErrorKind, Result};
 
@@ -27,6 +32,7 @@ pub struct Index {
     libraries: BTreeMap<String, usize>,
     live: usize,
     encoder: Option<Arc<dyn TextEncoder>>,
+    usage: Option<Usage>,
 }
 
 impl std::fmt::Debug for Index {
@@ -99,7 +105,9 @@ impl Index {
             }
         }
         let live = libraries.values().sum();
-        Ok(Self { dir: dir.to_owned(), manifest, segments, corpus, sample, libraries, live, encoder: None })
+        let usage = manifest.usage.as_ref().map(|entry| Usage::open(dir, entry)).transpose()?;
+        let dir = dir.to_owned();
+        Ok(Self { dir, manifest, segments, corpus, sample, libraries, live, encoder: None, usage })
     }
 
     /// The index as it is in the folder now; `None` where it has not changed since this one was opened.
@@ -157,7 +165,6 @@ impl Index {
 
     /// Facts about it.
     pub fn info(&self) -> IndexInfo {
-        let files = self.manifest.segments.iter().flat_map(|segment| segment.entries());
         IndexInfo {
             path: self.dir.clone(),
             format_version: FORMAT_VERSION,
@@ -167,11 +174,29 @@ impl Index {
             libraries: self.libraries.clone(),
             segments: self.segments.len(),
             deleted: self.segments.iter().map(|segment| segment.deleted.len()).sum(),
-            bytes: files.map(|entry| entry.bytes).sum::<u64>()
+            bytes: self.manifest.entries().map(|entry| entry.bytes).sum::<u64>()
                 + std::fs::metadata(self.dir.join(MANIFEST)).map_or(0, |meta| meta.len()),
             encoder: self.manifest.encoder.clone(),
             weights: self.manifest.weights,
+            names_used: self.usage.as_ref().map(Usage::n_names),
         }
+    }
+
+    /// How code uses the APIs of a bare name; `None` where the index does not know of any use.
+    ///
+    /// # Errors
+    /// A part of the file that is read for the first time turns out to be corrupted.
+    pub fn usage_of(&self, name: &str) -> Result<Option<UsageSummary>> {
+        let Some(usage) = &self.usage else { return Ok(None) };
+        usage.find(name)?.map(|i| usage.summary(i)).transpose()
+    }
+
+    /// All usage that the index knows, by file of code: what [`crate::usage::read`] goes on from.
+    ///
+    /// # Errors
+    /// As [`Index::usage_of`].
+    pub fn usage_ledger(&self) -> Result<Option<UsageLedger>> {
+        self.usage.as_ref().map(Usage::ledger).transpose()
     }
 
     /// Number of records.
@@ -193,6 +218,28 @@ impl Index {
     /// The query is empty or longer than [`MAX_QUERY_BYTES`], `k` is 0, or a part of a file that is read for the first
     /// time turns out to be corrupted.
     pub fn search(&self, query: &Query, k: usize) -> Result<Vec<Hit>> {
+        let (offers, _, confidence) = self.offers(query, k)?;
+        (1..).zip(offers).map(|(rank, offer)| self.hit(rank, offer, &confidence)).collect()
+    }
+
+    /// What [`Index::search`] finds, with what each signal adds to the score of a hit, and the usage that it rests on.
+    ///
+    /// # Errors
+    /// As [`Index::search`].
+    pub fn explain(&self, query: &Query, k: usize) -> Result<Vec<Explanation>> {
+        let (offers, shares, confidence) = self.offers(query, k)?;
+        let explained = |(rank, offer): (usize, Offer)| {
+            let of_score = |(score, _): &&(f32, Vec<Share>)| *score == offer.scored.score;
+            let shares = shares.iter().find(of_score).map(|(_, shares)| shares.clone()).unwrap_or_default();
+            let usage = self.usage_of(&offer.api.name)?;
+            Ok(Explanation { hit: self.hit(rank, offer, &confidence)?, shares, usage })
+        };
+        (1..).zip(offers).map(explained).collect()
+    }
+
+    /// What is offered for a query, best first, the shares behind each score, and what scores say.
+    #[expect(clippy::type_complexity, reason = "the parts of one answer, for two callers")]
+    fn offers(&self, query: &Query, k: usize) -> Result<(Vec<Offer>, Vec<(f32, Vec<Share>)>, Confidence)> {
         if query.text.trim().is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "the query is empty"));
         }
@@ -207,12 +254,52 @@ impl Index {
         let vector = self.encoder.as_ref().map(|encoder| fusion::vector_of(encoder.as_ref(), &query.text));
         let vector = vector.transpose()?;
         let names = twins::names_to_rank(k);
-        let (ranked, confidence) = match k <= MOST_OF_LARGE && self.is_large(vector.is_some()) {
-            true => self.search_large(&terms, vector.as_deref(), names)?,
-            false => self.search_all(&terms, vector.as_deref(), names)?,
+        let pool = if self.usage.is_some() { names.max(ranker::POOL) } else { names };
+        let (found, scale) = match k <= MOST_OF_LARGE && self.is_large(vector.is_some()) {
+            true => self.search_large(&terms, vector.as_deref(), pool)?,
+            false => self.search_all(&terms, vector.as_deref(), pool)?,
         };
-        let offers = twins::offers(&self.segments, ranked, k)?;
-        (1..).zip(offers).map(|(rank, offer)| self.hit(rank, offer, &confidence)).collect()
+        let (mut ranked, shares) = self.rank(query, &terms, vector.as_deref(), found, &scale)?;
+        ranked.truncate(names);
+        let confidence = if self.usage.is_some() { ranker::confidence()? } else { scale.confidence() };
+        Ok((twins::offers(&self.segments, ranked, k)?, shares, confidence))
+    }
+
+    /// The order of what was found by all that is known, with the shares behind each score; without usage it stays as it is.
+    #[expect(clippy::type_complexity, reason = "the parts of one answer")]
+    fn rank(
+        &self,
+        query: &Query,
+        terms: &BTreeMap<String, f32>,
+        vector: Option<&[f32]>,
+        found: Vec<Scored>,
+        scale: &Scale,
+    ) -> Result<(Vec<Scored>, Vec<(f32, Vec<Share>)>)> {
+        let code = vector.map(QueryCode::of).transpose()?;
+        let parts = |scored: &Scored| -> Result<_> {
+            let dense = self.segments[scored.place.segment].dense.as_ref();
+            let by_vector = match (dense, &code) {
+                (Some(dense), Some(code)) => Some(dense.score(code, scored.place.doc)?),
+                _ => None,
+            };
+            Ok(scale.parts(scored.score, by_vector))
+        };
+        let Some(usage) = &self.usage else {
+            let shares =
+                |scored: &Scored| Ok((scored.score, ranker::of_parts(&parts(scored)?, code.is_some())));
+            let shares = found.iter().map(shares).collect::<Result<_>>()?;
+            return Ok((found, shares));
+        };
+        let asked = Asked::new(usage, &query.text, terms)?;
+        let mut ranked = Vec::with_capacity(found.len());
+        for scored in found {
+            let shares = asked.shares(&self.segments, &scored, &parts(&scored)?)?;
+            ranked.push((Scored { score: ranker::score(&shares), ..scored }, shares));
+        }
+        // Stable: equal ones stay in the order of words and vectors, and then of names.
+        ranked.sort_by(|(a, _), (b, _)| b.score.total_cmp(&a.score));
+        let shares = ranked.iter().map(|(scored, shares)| (scored.score, shares.clone())).collect();
+        Ok((ranked.into_iter().map(|(scored, _)| scored).collect(), shares))
     }
 
     /// Whether it holds a segment of which a search, with a vector or without, need not look at every record.
@@ -230,23 +317,23 @@ impl Index {
         terms: &BTreeMap<String, f32>,
         vector: Option<&[f32]>,
         k: usize,
-    ) -> Result<(Vec<Scored>, Confidence)> {
+    ) -> Result<(Vec<Scored>, Scale)> {
         let (corpus, segments) = (&self.corpus, &self.segments);
         let mut scores = corpus.sparse_scores(segments, terms)?;
         let words = match self.is_large(vector.is_some()) {
             true => Some(Words::open(corpus, segments, terms)?),
             false => None,
         };
-        let confidence = match (vector.map(QueryCode::of).transpose()?, words) {
+        let scale = match (vector.map(QueryCode::of).transpose()?, words) {
             (Some(code), words) => {
                 let fusion =
                     words.map(|words| large::fusion(&words, &self.sample, segments, &code)).transpose()?;
-                fusion::add_dense(&mut scores, corpus, segments, &code, fusion)?
+                Scale::Both(fusion::add_dense(&mut scores, corpus, segments, &code, fusion)?)
             }
-            (None, Some(words)) => Confidence::of_words(words.moments),
-            (None, None) => fusion::confidence_of_words(corpus, segments, &scores),
+            (None, Some(words)) => Scale::Words(words.moments),
+            (None, None) => Scale::Words(fusion::moments_of_words(corpus, segments, &scores)),
         };
-        Ok((corpus.best(segments, found(&scores), k)?, confidence))
+        Ok((corpus.best(segments, found(&scores), k)?, scale))
     }
 
     /// Looks at the records that may be among the best. By words the hits are those of [`Self::search_all`]; by vectors they
@@ -256,14 +343,18 @@ impl Index {
         terms: &BTreeMap<String, f32>,
         vector: Option<&[f32]>,
         k: usize,
-    ) -> Result<(Vec<Scored>, Confidence)> {
+    ) -> Result<(Vec<Scored>, Scale)> {
         let (corpus, segments) = (&self.corpus, &self.segments);
         let mut words = Words::open(corpus, segments, terms)?;
-        let (docs, confidence) = match vector {
-            Some(vector) => large::best_fused(&mut words, corpus, &self.sample, segments, vector, k)?,
-            None => (words.best_docs(segments, k)?, Confidence::of_words(words.moments)),
+        let (docs, scale) = match vector {
+            Some(vector) => {
+                let (docs, fusion) =
+                    large::best_fused(&mut words, corpus, &self.sample, segments, vector, k)?;
+                (docs, Scale::Both(fusion))
+            }
+            None => (words.best_docs(segments, k)?, Scale::Words(words.moments)),
         };
-        Ok((corpus.best(segments, docs.into_iter(), k)?, confidence))
+        Ok((corpus.best(segments, docs.into_iter(), k)?, scale))
     }
 
     fn hit(&self, rank: usize, offer: Offer, confidence: &Confidence) -> Result<Hit> {

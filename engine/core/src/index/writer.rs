@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::manifest::{MANIFEST, Manifest, file_name, generation_of};
+use super::manifest::{MANIFEST, Manifest, USAGE, file_name, generation_of};
 use super::reader::Index;
 use super::records::encode;
+use super::section_file::FileEntry;
 use super::segment::{DocSet, Row, Segment};
 use super::{
-    BuildOptions, IndexEncoder, IndexInfo, UpdateOptions, UpdateReport, UpdateScope, analysis::Analyzer,
+    BuildOptions, IndexEncoder, IndexInfo, UpdateOptions, UpdateReport, UpdateScope, UsageLedger,
+    analysis::Analyzer,
 };
 use crate::{ApiDoc, Error, ErrorKind, Progress, Result};
 
@@ -54,6 +56,7 @@ pub fn build(
         weights: options.weights,
         encoder,
         segments: vec![segment],
+        usage: write_usage(dir, generation, options.usage.as_ref())?,
     };
     progress.check()?;
     commit(dir, &manifest)?;
@@ -89,10 +92,17 @@ pub fn update(
     progress.start("index", Some(apis.len() as u64));
     let change = Change::find(&index, apis, &options.scope)?;
     let report = change.report;
-    if change.added.is_empty() && change.removed.is_empty() {
+    let usage = match &options.usage {
+        Some(usage) if index.usage_ledger()?.as_ref() != Some(usage) => Some(usage),
+        _ => None,
+    };
+    if change.added.is_empty() && change.removed.is_empty() && usage.is_none() {
         progress.advance(apis.len() as u64);
     } else {
-        let (manifest, left) = change.write(dir, &index, encoder, progress)?;
+        let (mut manifest, left) = change.write(dir, &index, encoder, progress)?;
+        if let Some(entry) = write_usage(dir, manifest.generation, usage)? {
+            manifest.usage = Some(entry);
+        }
         progress.check()?;
         commit(dir, &manifest)?;
         progress.finish();
@@ -109,6 +119,10 @@ pub fn update(
     progress.finish();
     drop(folder);
     Ok(report)
+}
+
+fn write_usage(dir: &Path, generation: u64, usage: Option<&UsageLedger>) -> Result<Option<FileEntry>> {
+    usage.map(|ledger| super::usage::write(dir, &file_name(generation, USAGE), ledger)).transpose()
 }
 
 /// The encoder to update `index` with: the one that it was built with.
@@ -201,12 +215,7 @@ fn commit(dir: &Path, manifest: &Manifest) -> Result<()> {
 /// open keep them; a reader between manifest and files starts over (see [`Index::open`]).
 fn remove_unnamed(dir: &Path, manifest: Option<&Manifest>) -> Result<()> {
     let Some(manifest) = manifest else { return Ok(()) };
-    let named: BTreeSet<&str> = manifest
-        .segments
-        .iter()
-        .flat_map(|segment| segment.entries())
-        .map(|entry| entry.name.as_str())
-        .collect();
+    let named: BTreeSet<&str> = manifest.entries().map(|entry| entry.name.as_str()).collect();
     for name in names_in(dir)? {
         let ours = name.starts_with(TEMPORARY) || generation_of(&name).is_some();
         if ours && !named.contains(name.as_str()) {

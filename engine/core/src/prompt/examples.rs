@@ -52,7 +52,8 @@ impl Found<'_> {
         let mut uses = Uses { name: self.name, called: self.called, shortest: None };
         within(&mut uses);
         let Some(call) = uses.shortest else { return };
-        let line = one_line(self.code, statement).or_else(|| one_line(self.code, call));
+        let text = |range: TextRange| self.code.get(range.start().to_usize()..range.end().to_usize());
+        let line = text(statement).and_then(one_line).or_else(|| text(call).and_then(one_line));
         if let Some(line) = line.filter(|line| !self.lines.contains(line)) {
             self.lines.push(line);
         }
@@ -117,8 +118,8 @@ impl<'a> Visitor<'a> for Uses<'_> {
 
 /// A part of code with its line breaks folded; `None` where it is too long, or where folding may change what it means
 /// (comments, strings over lines).
-fn one_line(code: &str, range: TextRange) -> Option<String> {
-    let text = code.get(range.start().to_usize()..range.end().to_usize())?.trim();
+pub(crate) fn one_line(text: &str) -> Option<String> {
+    let text = text.trim();
     if text.is_empty() || text.len() > 4 * MAX_BYTES {
         return None;
     }

@@ -50,6 +50,8 @@ pub(super) struct Header {
     constrain: bool,
     #[serde(default)]
     chat: Option<String>,
+    #[serde(default)]
+    examples: usize,
     /// Files and scale of each adapter.
     #[serde(default)]
     adapters: Vec<(Vec<(String, u64, u64)>, f32)>,
@@ -88,6 +90,7 @@ impl Header {
             max_tokens: options.max_tokens,
             seed: options.seed,
             constrain: options.constrain,
+            examples: options.examples,
             chat: match &options.chat {
                 Chat::Template(source) => Some(source.clone()),
                 Chat::Auto => Some("auto".to_owned()),

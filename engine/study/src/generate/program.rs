@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use inhouse::{ApiChoice, ApiDoc, CancelToken, Engine, Error, ErrorKind, Progress, Result};
 use inhouse_core::files;
-use inhouse_core::prompt::{self, Draft};
+use inhouse_core::prompt::{self, Block, Draft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -126,7 +126,7 @@ fn ask(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Result<
         return refuse("names cannot be constrained");
     }
     let request = prepare(engine, problem, options)?;
-    let apis = match request.apis {
+    let mut apis = match request.apis {
         ApiChoice::Given(apis) => apis,
         ApiChoice::Top(n) => {
             let hits = engine.propose(&request.context, request.query.as_deref(), n)?;
@@ -134,8 +134,12 @@ fn ask(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Result<
         }
         _ => Vec::new(),
     };
+    if request.examples > 0 {
+        engine.add_examples(&mut apis)?;
+    }
     let draft = Draft::from(request.context.as_str());
-    let prompt = prompt::assemble(&apis, draft, None, &|_, _| Ok(0))?;
+    let block = Block { apis: &apis, examples: options.examples };
+    let prompt = prompt::assemble(block, draft, None, &|_, _| Ok(0))?;
     Ok((apis, prompt.text, request.seed))
 }
 

@@ -64,13 +64,13 @@ fn record(api: &ApiDoc, speech: &Speech) -> Converted {
     Converted { api: converted, texts }
 }
 
-fn private_name(speech: &Speech, name: &str) -> String {
+pub fn private_name(speech: &Speech, name: &str) -> String {
     speech
         .name(name)
         .map_or_else(|| if name.starts_with('_') { name.into() } else { speech.identifier(name) }, Into::into)
 }
 
-fn private_path(speech: &Speech, path: &str) -> String {
+pub fn private_path(speech: &Speech, path: &str) -> String {
     path.split('.').map(|part| private_name(speech, part)).collect::<Vec<_>>().join(".")
 }
 

@@ -352,7 +352,7 @@ fn fit_article(text: &mut String, word: &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     pub fn speech() -> Speech {

@@ -9,7 +9,7 @@ use inhouse_core::decode::PAPER_STOPS;
 use inhouse_core::files;
 use serde::{Deserialize, Serialize};
 
-use crate::generate::{ApiSetting, Program};
+use crate::generate::{ApiSetting, Program, PromptSetting};
 
 /// What is published and what is sound differ; a study says which it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,7 +245,7 @@ impl Config {
         for set in &self.problems {
             set.env.parse::<EnvSpec>().map_err(|what| format!("problems `{}`: env: {what}", set.name))?;
             for setting in self.settings_of(set).iter().chain(set.prompts.keys()) {
-                match setting.parse::<ApiSetting>() {
+                match setting.parse::<PromptSetting>().map(|setting| setting.apis) {
                     Ok(ApiSetting::AsIs) if !set.prompts.contains_key(setting) => {
                         let what =
                             "`as-is` is what a set's `prompts` are; name the file there by its setting";
@@ -326,6 +326,12 @@ fn distinct<'n>(list: &str, names: impl Iterator<Item = &'n String>) -> Result<(
 
 /// What a setting is called in tables, as the paper calls it.
 pub fn setting_title(setting: &str) -> String {
+    if let (Some((apis, _)), Ok(PromptSetting { examples, .. })) =
+        (setting.split_once("+examples"), setting.parse::<PromptSetting>())
+    {
+        let plural = if examples == 1 { "" } else { "s" };
+        return format!("{} + {examples} example{plural}", setting_title(apis));
+    }
     match setting.parse() {
         Ok(ApiSetting::None) => "No API".into(),
         Ok(ApiSetting::Perfect) => "Perfect".into(),
@@ -365,6 +371,8 @@ mod tests {
         assert_eq!((published.drawn(), published.repeats()), (25, 8));
         assert_eq!(read(&format!("n = 5\n{SMALL}")).unwrap().ks(), [1]);
         assert_eq!(setting_title("top:3"), "Top-3");
+        assert_eq!(setting_title("perfect+examples"), "Perfect + 1 example");
+        assert_eq!(setting_title("top:2+examples:3"), "Top-2 + 3 examples");
     }
 
     #[test]
@@ -375,6 +383,8 @@ mod tests {
             (format!("protocol = \"as-published\"\nn = 20\n{SMALL}"), "multiple of 8 repeats"),
             (format!("k = [7]\nn = 2\n{SMALL}"), "at most n"),
             (format!("settings = [\"top:0\"]\n{SMALL}"), "setting `top:0`"),
+            (format!("settings = [\"none+examples\"]\n{SMALL}"), "no API into the prompt"),
+            (format!("settings = [\"top:1+examples:0\"]\n{SMALL}"), "N from 1"),
             (format!("settings = [\"as-is\"]\n{SMALL}"), "`prompts`"),
             (format!("temperatures = [-1.0]\n{SMALL}"), "`temperatures`"),
             (format!("{SMALL}[[models]]\nname = \"m\"\npath = \"x\"\n"), "two are called `m`"),

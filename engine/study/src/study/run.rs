@@ -421,7 +421,7 @@ impl Worker<'_> {
         };
         // The results hold every sample.
         std::fs::remove_file(&samples).ok();
-        let counts = Counter::new(engine).count(problems, setting, &rows)?;
+        let counts = Counter::new(engine).count(problems, setting.apis, &rows)?;
         write_json(&tally, &counts)?;
         Ok(Outcome::Done)
     }
@@ -430,11 +430,12 @@ impl Worker<'_> {
         &self,
         model: &ModelConfig,
         unit: &Unit,
-        setting: generate::ApiSetting,
+        setting: generate::PromptSetting,
     ) -> Result<GenerateOptions> {
         let config = self.config;
         Ok(GenerateOptions {
-            setting,
+            setting: setting.apis,
+            examples: setting.examples,
             n: config.drawn(),
             params: SamplingParams {
                 temperature: unit.cell.temperature,

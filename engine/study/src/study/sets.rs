@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{ProblemSet, Protocol, lacks};
 use crate::evaluate::EnvSpec;
-use crate::generate::ApiSetting;
+use crate::generate::{ApiSetting, PromptSetting};
 use crate::naming::Naming;
 use crate::problems::{self, Problem, RetrievalQuery};
 use crate::recall::bare;
@@ -84,13 +84,16 @@ impl Set {
     ///
     /// # Errors
     /// The set has not what the setting needs.
-    pub fn asked(&self, setting: &str) -> Result<(&[Problem], ApiSetting)> {
+    pub fn asked(&self, setting: &str) -> Result<(&[Problem], PromptSetting)> {
         if let Some(published) = self.prompts.get(setting) {
-            return Ok((published, ApiSetting::AsIs));
+            return Ok((published, PromptSetting { apis: ApiSetting::AsIs, examples: 0 }));
         }
         let name = &self.config.name;
-        let parsed: ApiSetting = setting.parse().map_err(|what: String| lacks(name, setting, &what))?;
-        let lacking = match parsed {
+        let parsed: PromptSetting = setting.parse().map_err(|what: String| lacks(name, setting, &what))?;
+        let lacking = match parsed.apis {
+            _ if parsed.examples > 0 && self.config.index.is_none() => {
+                Some("no examples to show; name the `index` that keeps them")
+            }
             ApiSetting::Top(_) if self.config.index.is_none() => {
                 Some("nothing to retrieve from; name an `index`, or published `prompts`")
             }
