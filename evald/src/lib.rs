@@ -20,6 +20,8 @@
 #![deny(unsafe_code)]
 
 pub mod activation;
+#[allow(unsafe_code, reason = "seccomp_unotify(2)")]
+mod broker;
 pub mod cgroup;
 pub mod check;
 pub mod connections;
@@ -27,7 +29,10 @@ pub mod cpython;
 pub mod delegation;
 pub mod environment;
 pub mod error;
+mod family;
 pub mod frame;
+#[allow(unsafe_code, reason = "a process that shares our memory")]
+mod init;
 pub mod interpreter;
 #[allow(unsafe_code, reason = "landlock_create_ruleset(2) is asked for its version")]
 pub mod landlock;
@@ -35,6 +40,8 @@ pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod mounts;
+#[allow(unsafe_code, reason = "one ioctl(2)")]
+mod network;
 mod permits;
 #[allow(unsafe_code, reason = "CPython's C API")]
 pub mod python;
@@ -44,6 +51,7 @@ mod sample;
 pub mod sandbox;
 pub mod scheduler;
 pub mod scratch;
+#[allow(unsafe_code, reason = "seccomp(2) with a listener")]
 pub mod seccomp;
 pub mod server;
 pub mod slot;
@@ -51,6 +59,7 @@ mod supervise;
 #[allow(unsafe_code, reason = "system calls")]
 pub mod sys;
 pub mod tier;
+pub mod tree;
 pub mod wasi;
 pub mod wire_line;
 #[allow(unsafe_code, reason = "called by CPython, on descriptors it was started with")]

@@ -1,14 +1,17 @@
 //! The sample's side: from the fork to the record. Runs in the warm interpreter's copy; nothing untrusted has run yet
 //! when [`run`] is entered, and nothing of it returns.
 
-use std::io::Read;
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{IoSlice, Read};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::cgroup::Membership;
 use crate::cpython::{CODE_FILE, Cpython, Raised, RaisedKind, TEST_FILE};
@@ -17,7 +20,7 @@ use crate::limits;
 use crate::message::SlotJob;
 use crate::mounts;
 use crate::record::{self, Kind, Nonce};
-use crate::seccomp::Filters;
+use crate::seccomp::{Filters, Policy, REFUSED};
 use crate::sys;
 use crate::tier::Tier;
 use crate::zygote::Plan;
@@ -51,10 +54,15 @@ pub struct Sample<'a> {
     pub record: RawFd,
     /// Write end of the output's pipe.
     pub output: RawFd,
+    /// Where the slot waits for the end at which it answers asked calls.
+    pub handover: RawFd,
 }
 
-/// Where the record's pipe ends up. Low on purpose: a candidate that writes to descriptors blindly hits it, and shows.
-const RECORD_FD: RawFd = 3;
+/// A second end of the record's pipe. Low on purpose: a candidate that writes to descriptors blindly hits it, and shows.
+/// One that closes them closes no more than this.
+const BAIT_FD: RawFd = 3;
+/// Beyond all that a sample may open, so that nobody who closes what he may have opened closes it.
+const RECORD_FD: RawFd = 4096 + 64;
 
 /// Raises the walls, runs code and test, writes the record and ends the process.
 pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
@@ -62,16 +70,19 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     // Before the texts, so that all of its memory is its group's; told below, where there is a way to.
     let joined = sample.walls.membership.map_or(Ok(()), Membership::join);
     let Ok((code, test)) = read_texts(sample) else { sys::exit_now(70) };
-    if arrange_descriptors(sample).is_err() {
-        sys::exit_now(70);
-    }
+    let Ok((record, handover)) = arrange_descriptors(sample) else { sys::exit_now(70) };
+    let myself = std::process::id();
     let report = |kind, value, text: &str| {
+        // What a candidate has forked comes this way too, where it does not end by itself: it has nothing to say.
+        if std::process::id() != myself {
+            sys::exit_now(0);
+        }
         let bytes = record::encode(&sample.nonce, kind, value, text);
         // SAFETY: pointer and length describe a live buffer. One write below PIPE_BUF is whole or absent.
-        unsafe { libc::write(RECORD_FD, bytes.as_ptr().cast(), bytes.len()) };
+        unsafe { libc::write(record, bytes.as_ptr().cast(), bytes.len()) };
     };
     let joined = joined.map_err(|error| format!("cannot join the sample's cgroup: {error}"));
-    if let Err(reason) = joined.and_then(|()| raise_walls(sample)) {
+    if let Err(reason) = joined.and_then(|()| raise_walls(sample, handover)) {
         report(Kind::Broken, 0, &reason);
         sys::exit_now(71);
     }
@@ -101,56 +112,87 @@ fn read_texts(sample: &Sample<'_>) -> std::io::Result<(String, String)> {
     Ok((read(sample.job.code_bytes)?, read(sample.job.test_bytes)?))
 }
 
-fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<()> {
+/// Leaves the standard three, the bait and two more, which are returned: the record's pipe and the way to the slot.
+fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<(RawFd, OwnedFd)> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    // The limit of the host may be lower than what is asked for; the sample's own is set later.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let record = RECORD_FD.min(i32::try_from(most).unwrap_or(i32::MAX) - 2);
+    let handover = record + 1;
+    // Neither goes to a program that the sample becomes or starts.
+    sys::dup_away(sample.record, record)?;
+    sys::dup_away(sample.handover, handover)?;
     sys::dup2(null.as_raw_fd(), 0)?;
     sys::dup2(sample.output, 1)?;
     sys::dup2(sample.output, 2)?;
-    sys::dup2(sample.record, RECORD_FD)?;
+    sys::dup2(record, BAIT_FD)?;
     // `null` goes with the rest; it must not be closed a second time.
     std::mem::forget(null);
-    sys::close_range(RECORD_FD + 1, u32::MAX)
+    sys::close_range(BAIT_FD + 1, record as u32 - 1)?;
+    sys::close_range(handover + 1, u32::MAX)?;
+    Ok((record, sys::adopt(handover)?))
 }
 
-fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
+fn raise_walls(sample: &Sample<'_>, handover: OwnedFd) -> Result<(), String> {
     let named = |step: &'static str| move |error: std::io::Error| format!("cannot {step}: {error}");
     nix::unistd::setsid().map_err(|error| format!("cannot start a session: {error}"))?;
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| format!("cannot set the parent-death signal: {error}"))?;
+    let plan = sample.walls.plan;
     // The slot may have died before that. In a pid namespace, which has no parent to see, the kernel ends us with it.
-    if !sample.walls.plan.tier.has_namespaces() && std::os::unix::process::parent_id() != sample.slot {
+    if !plan.tier.has_namespaces() && std::os::unix::process::parent_id() != sample.slot {
         sys::exit_now(70);
     }
     let limits = &sample.job.limits;
     // T4 has none: its programs see no file of this process's.
-    let scratch = (sample.walls.plan.tier != Tier::T4).then_some(sample.scratch);
-    if sample.walls.plan.tier.has_namespaces() {
+    let scratch = (plan.tier != Tier::T4).then_some(sample.scratch);
+    let mut device = 0;
+    if plan.tier.has_namespaces() {
         unshare(sample_namespaces(sample.walls.membership.is_some()))
             .map_err(|error| format!("cannot make the sample's namespaces: {error}"))?;
-        mounts::mount_scratch(limits.disk_bytes, limits.inodes, &sample.walls.plan.kept)
+        mounts::mount_scratch(limits.disk_bytes, limits.inodes, &plan.kept)
             .map_err(named("mount the private folder"))?;
+        device = std::fs::metadata(".").map_err(named("look at the private folder"))?.dev();
         // A user namespace of its own, with no user mapped: the kernel counts its threads apart from everybody's.
         unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|error| format!("cannot make a user namespace: {error}"))?;
     } else if let Some(scratch) = scratch {
         std::env::set_current_dir(scratch).map_err(named("enter the private folder"))?;
     }
-    limits::apply(limits, &sample.job.baseline, sample.walls.plan.tier).map_err(named("set the limits"))?;
-    sys::drop_capabilities().map_err(named("drop capabilities"))?;
+    limits::apply(limits, &sample.job.baseline, plan.tier).map_err(named("set the limits"))?;
+    sys::drop_capabilities(plan.reads_all).map_err(named("drop capabilities"))?;
     prctl::set_no_new_privs().map_err(|error| format!("cannot set no_new_privs: {error}"))?;
-    if sample.walls.plan.landlock {
-        let required = sample.walls.plan.tier == Tier::T3;
-        crate::landlock::restrict(&sample.walls.plan.readable, scratch, required)
+    if plan.landlock.is_some() {
+        let access = crate::landlock::Access {
+            readable: &plan.readable,
+            execute: limits.allow_processes,
+            scratch,
+            required: plan.tier == Tier::T3,
+            own_network: plan.tier.has_namespaces(),
+        };
+        crate::landlock::restrict(access)
             .map_err(|error| format!("cannot confine files by Landlock: {error}"))?;
     }
-    if !sample.walls.plan.seccomp {
+    if !plan.seccomp {
         return Ok(());
     }
     let filters = match sample.walls.filters {
         Some(filters) => filters,
-        None => &Filters::compile(sample.walls.plan.tier, std::process::id() as i32)?,
+        None => {
+            let signals = plan.names_signals().then_some(std::process::id() as i32);
+            &Filters::compile(Policy { tier: plan.tier, processes: limits.allow_processes, signals })?
+        }
     };
-    filters.apply().map_err(|error| format!("cannot install the system-call filter: {error}"))
+    let hand_over = |listener: OwnedFd| {
+        let rights = [listener.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&rights)];
+        let device = device.to_le_bytes();
+        sendmsg::<()>(handover.as_raw_fd(), &[IoSlice::new(&device)], &rights, MsgFlags::MSG_NOSIGNAL, None)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    filters.apply(hand_over).map_err(|error| format!("cannot install the system-call filters: {error}"))
 }
 
 /// How a sample comes to an end that is no pass.
@@ -185,6 +227,11 @@ fn judge<C: Cpython>(python: &mut C, code: &str, test: &str) -> Result<(), End> 
     python.run(code, namespace).and_then(|()| python.run(test, namespace)).map_err(classify)
 }
 
+/// Whether this process can start no thread now.
+fn no_more_threads() -> bool {
+    std::thread::Builder::new().stack_size(64 << 10).spawn(|| ()).is_err()
+}
+
 fn classify(raised: Raised) -> End {
     let kind = match raised.kind {
         RaisedKind::SystemExit => Kind::Exited,
@@ -192,8 +239,9 @@ fn classify(raised: Raised) -> End {
         RaisedKind::Os(number) => match number as i32 {
             libc::ENOMEM => Kind::Memory,
             libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Kind::Disk,
-            // Fork's answer (see seccomp.rs); a plain non-blocking read that gives up is a failure too.
-            libc::EAGAIN => Kind::Processes,
+            REFUSED => Kind::Processes,
+            // A read that would block says that too. Where it was the limit, it is still reached, or is no more to blame.
+            libc::EAGAIN if no_more_threads() => Kind::Processes,
             _ => Kind::Failed,
         },
         RaisedKind::Runtime if raised.text.contains("can't start new thread") => Kind::Processes,

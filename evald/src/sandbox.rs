@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::message::{SlotJob, SlotReport};
 use crate::metrics::Metrics;
 use crate::scheduler::Scheduler;
+use crate::scratch::Sweeper;
 use crate::slot::Slot;
 use crate::tier::Tier;
 
@@ -38,12 +39,27 @@ pub struct Warm {
     keeper: Keeper,
     slots: HashMap<usize, Slot>,
     metrics: Arc<Metrics>,
+    /// T3: told when a sample has left its folder.
+    sweeper: Option<Sweeper>,
+    /// Processes that the host had killed for want of memory, as far as is known.
+    host_kills: u64,
 }
 
 impl Warm {
     /// A sandbox without slots yet.
-    pub fn new(tier: Tier, keeper: Keeper, metrics: Arc<Metrics>) -> Self {
-        Self { tier, keeper, slots: HashMap::new(), metrics }
+    pub fn new(tier: Tier, keeper: Keeper, metrics: Arc<Metrics>, sweeper: Option<Sweeper>) -> Self {
+        Self { tier, keeper, slots: HashMap::new(), metrics, sweeper, host_kills: host_kills() }
+    }
+
+    /// A sample that was killed may have done that itself, and the host may have, which ran out of memory.
+    fn was_it_the_host(&mut self, report: &mut SlotReport) {
+        if report.verdict == Some(Verdict::Signaled) && report.signal == Some(libc::SIGKILL) {
+            let before = std::mem::replace(&mut self.host_kills, host_kills());
+            if self.host_kills > before {
+                report.verdict = Some(Verdict::InfraError);
+                report.detail = "killed by a host that is out of memory".into();
+            }
+        }
     }
 
     fn attempt(
@@ -71,7 +87,13 @@ impl Warm {
             baseline,
             keep_output: job.keep_output,
         };
-        let report = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled)?;
+        let ran = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled);
+        if let Some(sweeper) = &self.sweeper {
+            // Its thread lives as long as the daemon.
+            sweeper.send(()).ok();
+        }
+        let mut report = ran?;
+        self.was_it_the_host(&mut report);
         if let Some(us) = report.setup_us {
             self.metrics.fork.observe(Duration::from_micros(us));
         }
@@ -139,6 +161,13 @@ impl Sandbox for Warm {
             output,
         })
     }
+}
+
+/// Processes that the host has killed for want of memory since it started.
+fn host_kills() -> u64 {
+    let counters = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let count = counters.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Output as text, where it fits into a line of the protocol with its escapes.
