@@ -54,6 +54,8 @@ pub mod scratch;
 #[allow(unsafe_code, reason = "seccomp(2) with a listener")]
 pub mod seccomp;
 pub mod server;
+#[allow(unsafe_code, reason = "functions of the C library")]
+pub mod shim;
 pub mod slot;
 mod supervise;
 #[allow(unsafe_code, reason = "system calls")]
