@@ -22,6 +22,7 @@
 pub mod activation;
 #[allow(unsafe_code, reason = "seccomp_unotify(2)")]
 mod broker;
+pub mod budget;
 pub mod cgroup;
 pub mod check;
 pub mod connections;
