@@ -273,7 +273,9 @@ fn what_a_sample_builds_goes_with_it() {
 fn scratch_of(daemon: &Daemon) -> Vec<PathBuf> {
     let fds = std::fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).expect("fds").flatten();
     let paths = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
-    let found: Vec<PathBuf> = paths.filter(|path| path.to_string_lossy().contains("evald-scratch-")).collect();
+    let found: Vec<PathBuf> = paths
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("evald-scratch-")))
+        .collect();
     assert!(!found.is_empty(), "a T3 daemon has a folder");
     found
 }
