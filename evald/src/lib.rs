@@ -8,6 +8,7 @@
 //!     └ master zygote: CPython with the libraries imported (libevald.so)   zygote, python
 //!        └ slot zygote, one per core                                       zygote, supervise
 //!           └ sample: one fork in namespaces of its own                    sample, limits, landlock, seccomp, record
+//!              └ a candidate, a test, or both                             judging, testing
 //! ```
 //!
 //! In T4 the master is a machine with CPython as WebAssembly in it ([`wasi`]); everything else is the same.
@@ -29,12 +30,14 @@ pub mod environment;
 pub mod error;
 pub mod frame;
 pub mod interpreter;
+mod judging;
 #[allow(unsafe_code, reason = "landlock_create_ruleset(2) is asked for its version")]
 pub mod landlock;
 pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod mounts;
+mod pair;
 mod permits;
 #[allow(unsafe_code, reason = "CPython's C API")]
 pub mod python;
@@ -50,6 +53,7 @@ pub mod slot;
 mod supervise;
 #[allow(unsafe_code, reason = "system calls")]
 pub mod sys;
+pub mod testing;
 pub mod tier;
 pub mod wasi;
 pub mod wire_line;

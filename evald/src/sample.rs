@@ -11,8 +11,9 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::cgroup::Membership;
-use crate::cpython::{CODE_FILE, Cpython, Raised, RaisedKind, TEST_FILE};
+use crate::cpython::Cpython;
 use crate::frame::sample_namespaces;
+use crate::judging::{self, End, Texts};
 use crate::limits;
 use crate::message::SlotJob;
 use crate::mounts;
@@ -51,17 +52,21 @@ pub struct Sample<'a> {
     pub record: RawFd,
     /// Write end of the output's pipe.
     pub output: RawFd,
+    /// The line to the candidate's or the judge's sample.
+    pub line: Option<RawFd>,
 }
 
 /// Where the record's pipe ends up. Low on purpose: a candidate that writes to descriptors blindly hits it, and shows.
 const RECORD_FD: RawFd = 3;
+/// Where the line ends up: beyond what a sample may open.
+const LINE_FD: RawFd = 4096 + 128;
 
 /// Raises the walls, runs code and test, writes the record and ends the process.
 pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     // Until the descriptors are in place, a failure can only be told by ending without a record.
     // Before the texts, so that all of its memory is its group's; told below, where there is a way to.
     let joined = sample.walls.membership.map_or(Ok(()), Membership::join);
-    let Ok((code, test)) = read_texts(sample) else { sys::exit_now(70) };
+    let Ok(texts) = read_texts(sample) else { sys::exit_now(70) };
     if arrange_descriptors(sample).is_err() {
         sys::exit_now(70);
     }
@@ -82,8 +87,9 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     python.limit(&sample.job.limits);
     let used = sys::process_cpu_time(0).unwrap_or_default();
     report(Kind::Start, used.as_nanos() as u64, "");
-    match judge(python, &code, &test) {
-        Ok(()) => report(Kind::Passed, 0, ""),
+    let ready = || report(Kind::Ready, 0, "");
+    match judging::run(python, sample.job, &texts, LINE_FD, ready) {
+        Ok(text) => report(Kind::Passed, 0, &text),
         // As if it had been a process: there is no record.
         Err(End::Exit(status)) => sys::exit_now(status),
         Err(End::Told(kind, text)) => report(kind, 0, &text),
@@ -92,13 +98,13 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     sys::exit_now(0)
 }
 
-fn read_texts(sample: &Sample<'_>) -> std::io::Result<(String, String)> {
+fn read_texts(sample: &Sample<'_>) -> std::io::Result<Texts> {
     let read = |bytes: u64| -> std::io::Result<String> {
         let mut text = String::new();
         let got = sample.control.take(bytes).read_to_string(&mut text)?;
         if got as u64 == bytes { Ok(text) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
     };
-    Ok((read(sample.job.code_bytes)?, read(sample.job.test_bytes)?))
+    Ok(Texts { code: read(sample.job.code_bytes)?, test: read(sample.job.test_bytes)? })
 }
 
 fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<()> {
@@ -109,7 +115,10 @@ fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<()> {
     sys::dup2(sample.record, RECORD_FD)?;
     // `null` goes with the rest; it must not be closed a second time.
     std::mem::forget(null);
-    sys::close_range(RECORD_FD + 1, u32::MAX)
+    let Some(line) = sample.line else { return sys::close_range(RECORD_FD + 1, u32::MAX) };
+    sys::dup2(line, LINE_FD)?;
+    sys::close_range(RECORD_FD + 1, LINE_FD as u32 - 1)?;
+    sys::close_range(LINE_FD + 1, u32::MAX)
 }
 
 fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
@@ -151,55 +160,4 @@ fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
         None => &Filters::compile(sample.walls.plan.tier, std::process::id() as i32)?,
     };
     filters.apply().map_err(|error| format!("cannot install the system-call filter: {error}"))
-}
-
-/// How a sample comes to an end that is no pass.
-enum End {
-    /// Told by a record.
-    Told(Kind, String),
-    /// By an end of its (emulated) process.
-    Exit(i32),
-}
-
-/// Compiles code and test and runs both in one namespace.
-fn judge<C: Cpython>(python: &mut C, code: &str, test: &str) -> Result<(), End> {
-    let code = match python.compile(code, CODE_FILE) {
-        Ok(code) => code,
-        Err(raised) => {
-            return Err(match raised.kind {
-                RaisedKind::Memory | RaisedKind::Ended(_) | RaisedKind::Trapped => classify(raised),
-                _ => End::Told(Kind::CompileError, raised.text),
-            });
-        }
-    };
-    // Before the candidate runs, so that it cannot have a hand in how its test is read.
-    let test = match python.compile(test, TEST_FILE) {
-        Ok(test) => test,
-        Err(raised) => {
-            let text = format!("the test does not compile: {}", raised.text);
-            return Err(End::Told(Kind::Failed, text));
-        }
-    };
-    let namespace = python.namespace();
-    let namespace = namespace.ok_or_else(|| End::Told(Kind::Memory, "no memory for a namespace".into()))?;
-    python.run(code, namespace).and_then(|()| python.run(test, namespace)).map_err(classify)
-}
-
-fn classify(raised: Raised) -> End {
-    let kind = match raised.kind {
-        RaisedKind::SystemExit => Kind::Exited,
-        RaisedKind::Memory => Kind::Memory,
-        RaisedKind::Os(number) => match number as i32 {
-            libc::ENOMEM => Kind::Memory,
-            libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Kind::Disk,
-            // Fork's answer (see seccomp.rs); a plain non-blocking read that gives up is a failure too.
-            libc::EAGAIN => Kind::Processes,
-            _ => Kind::Failed,
-        },
-        RaisedKind::Runtime if raised.text.contains("can't start new thread") => Kind::Processes,
-        RaisedKind::Runtime | RaisedKind::Other => Kind::Failed,
-        RaisedKind::Trapped => Kind::Crashed,
-        RaisedKind::Ended(status) => return End::Exit(status),
-    };
-    End::Told(kind, raised.text)
 }

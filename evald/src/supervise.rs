@@ -73,6 +73,7 @@ pub fn watch(watched: Watched<'_>, control: &UnixStream) -> std::io::Result<Opti
         started: None,
         waited: Duration::ZERO,
         asked: None,
+        ready: false,
         killed: None,
         at_kill: None,
     };
@@ -113,6 +114,8 @@ struct Watch<'a> {
     /// How long it had lived when that was asked, while the daemon owes the answer. Counted until then and not until the
     /// answer comes: on a loaded machine that takes its time, and the sample waits through it unseen.
     asked: Option<Duration>,
+    /// Whether it is a candidate that waits for its judge.
+    ready: bool,
     killed: Option<Killed>,
     /// What a clock showed as it killed.
     at_kill: Option<AtKill>,
@@ -153,7 +156,11 @@ impl Watch<'_> {
             let mut ready = keep.map(|keep| keep && answers.next().unwrap_or(false));
             drop(live);
             if std::mem::take(&mut ready[1]) {
+                let was_ready = self.ready;
                 record_open = self.read_record()?;
+                if self.ready && !was_ready && write_frame(control, &SlotSays::Ready).is_err() {
+                    self.kill(Killed::Abandoned)?;
+                }
             }
             if std::mem::take(&mut ready[2]) {
                 output_open = self.read_output()?;
@@ -261,6 +268,7 @@ impl Watch<'_> {
         {
             self.started = Some((Instant::now(), Duration::from_nanos(nanos)));
         }
+        self.ready |= stream.as_ref().is_some_and(|stream| stream.ready);
         if let Some(Stream { last: Some(_), .. }) = stream {
             // It has said its last word; threads that it started end with it, now.
             sys::pidfd_kill(self.pidfd)?;
@@ -294,12 +302,14 @@ impl Watch<'_> {
         let used = ended.cpu.max(counted.cpu);
         let cpu = base.map_or(Duration::ZERO, |base| used.saturating_sub(base));
         let stream = record::decode(&self.watched.nonce, &self.stream);
+        let last = stream.as_ref().and_then(|stream| stream.last.as_ref()).map(|(kind, _)| *kind);
         let facts = Facts { stream, killed: self.killed, status: ended.status, cpu, counted };
         let facts = Facts { killed: self.over_output().or(facts.killed), ..facts };
         let (verdict, trust, detail) = decide(&facts, self.watched.limits, self.watched.tier);
         SlotReport {
             verdict,
             trust,
+            last,
             cpu_us: cpu.as_micros() as u64,
             wall_us: wall.as_micros() as u64,
             setup_cpu_us: base.unwrap_or_default().as_micros() as u64,
@@ -359,7 +369,11 @@ fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust
     if let Some((kind, text)) = &stream.last {
         let (verdict, trust) = match kind {
             Kind::Passed => (Verdict::Passed, Trust::InProcess),
-            Kind::Failed | Kind::Start => (Verdict::Failed, Trust::InProcess),
+            Kind::Failed | Kind::Start | Kind::Ready => (Verdict::Failed, Trust::InProcess),
+            Kind::NoTest | Kind::Needs => (Verdict::NoTest, Trust::InProcess),
+            // What became of it, its judge says.
+            Kind::Served => (Verdict::NoVerdict, Trust::InProcess),
+            Kind::Gone => (Verdict::NoVerdict, Trust::Outside),
             Kind::CompileError => (Verdict::CompileError, Trust::Outside),
             Kind::Exited => (Verdict::NoVerdict, Trust::InProcess),
             Kind::Memory => (Verdict::Oom, Trust::InProcess),
@@ -416,7 +430,7 @@ fn by_counts(facts: &Facts, stream: &Stream, limits: &Limits) -> Option<(Option<
     let last = stream.last.as_ref().map(|(kind, _)| *kind);
     let out_of_memory = facts.counted.oom > 0;
     match last {
-        Some(Kind::Passed | Kind::CompileError | Kind::Broken) => return None,
+        Some(Kind::Passed | Kind::CompileError | Kind::Broken | Kind::Served) => return None,
         // Killed for its memory, it may look as if a clock had been late.
         None if out_of_memory => {}
         None if facts.killed.is_some() || stream.start.is_none() => return None,
@@ -481,7 +495,7 @@ mod tests {
     }
 
     fn started(last: Option<(Kind, String)>) -> Option<Stream> {
-        Some(Stream { start: Some(1), last })
+        Some(Stream { start: Some(1), ready: false, last })
     }
 
     #[test]

@@ -23,7 +23,7 @@ use evald_proto::Verdict;
 use crate::cgroup::Membership;
 use crate::cpython::Cpython;
 use crate::message::{
-    MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, read_frame, write_frame,
+    MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, receive_job, write_frame,
 };
 use crate::mounts::{self, Entry};
 use crate::python::{Python, Warm};
@@ -178,11 +178,11 @@ fn slot(
     };
     write_frame(&control, &Ready::default()).map_err(text)?;
     let mut count = 0u64;
-    while let Some(job) = read_frame::<SlotJob>(&control).map_err(text)? {
+    while let Some((job, line)) = receive_job(&control).map_err(text)? {
         count += 1;
         let scratch = scratch_folder(plan, count).map_err(text)?;
         let walls = Walls { plan, filters: filters.as_ref(), membership: membership.as_ref() };
-        let report = one_sample(python, walls, &job, &scratch, &control).map_err(text);
+        let report = one_sample(python, walls, &job, line, &scratch, &control).map_err(text);
         if plan.tier == Tier::T3 {
             remove_tree(&scratch);
         }
@@ -210,6 +210,7 @@ fn one_sample(
     python: &mut impl Cpython,
     walls: Walls<'_>,
     job: &SlotJob,
+    line: Option<OwnedFd>,
     scratch: &Path,
     control: &UnixStream,
 ) -> std::io::Result<Option<crate::message::SlotReport>> {
@@ -227,10 +228,12 @@ fn one_sample(
     match python.fork()? {
         None => {
             let (record, output) = (record_end.as_raw_fd(), output_end.as_raw_fd());
-            sample::run(python, &Sample { walls, job, control, scratch, nonce, slot, record, output })
+            let line = line.as_ref().map(AsRawFd::as_raw_fd);
+            sample::run(python, &Sample { walls, job, control, scratch, nonce, slot, record, output, line })
         }
         Some(pid) => {
-            drop((record_end, output_end));
+            // The line, too: each end hears when the other has gone.
+            drop((record_end, output_end, line));
             let tier = walls.plan.tier;
             let (limits, keep_output) = (&job.limits, job.keep_output);
             let watched = Watched { pid, record, output, nonce, limits, keep_output, tier, group, begun };
