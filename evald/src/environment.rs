@@ -30,8 +30,8 @@ use crate::wasi::Machine;
 pub struct Common {
     /// The walls.
     pub tier: Tier,
-    /// Whether this kernel has Landlock.
-    pub landlock: bool,
+    /// Version of this kernel's Landlock, where it has one.
+    pub landlock: Option<i64>,
     /// The `evald` executable, which is also the frame's.
     pub executable: PathBuf,
     /// `libevald.so` of the same build.
@@ -42,6 +42,8 @@ pub struct Common {
     pub scratch: PathBuf,
     /// Where T0 and T1 samples get their cgroups.
     pub group: Option<Arc<Group>>,
+    /// Whether samples may be allowed further processes, and so must see programs to run.
+    pub processes: bool,
     /// Whether this kernel filters system calls; only T4 does without.
     pub seccomp: bool,
     /// In T4, what the machines are made of; their environments' libraries are added.
@@ -78,7 +80,7 @@ impl Environment {
         // In T4 nothing of the host is shown.
         let root = match common.tier {
             Tier::T4 => Vec::new(),
-            _ => interpreter.root(&env.name, &common.paths)?,
+            _ => interpreter.root(&env.name, &common.paths, common.processes)?,
         };
         let (name, preload) = (env.name.clone(), env.spec.preload.clone());
         Ok(Self { name, preload, interpreter, root, master: None })
@@ -90,7 +92,13 @@ impl Environment {
 
     /// Starts the warm interpreter and waits for its imports.
     fn start(&mut self, common: &Common) -> Result<()> {
+        let reads_all = common.tier == Tier::T3 && nix::unistd::geteuid().is_root() && {
+            let shown = self.root.iter().map(|entry| entry.path());
+            let ours = [common.library.as_path(), &self.interpreter.path];
+            !shown.chain(ours).all(is_open_to_all)
+        };
         let config = frame::Config {
+            reads_all,
             daemon: std::process::id(),
             tier: common.tier,
             python: self.interpreter.path.clone(),
@@ -123,6 +131,7 @@ impl Environment {
             readable: self.readable(common),
             kept: mounts::kept(&self.root),
             scratch: common.scratch.clone(),
+            reads_all,
             landlock: common.landlock,
             seccomp: common.seccomp,
         };
@@ -193,6 +202,16 @@ impl Environment {
         drop(theirs);
         Slot::greet(ours, leaf)
     }
+}
+
+/// Whether a file, and what leads to it, can be read by everybody. What is in a folder is not looked at.
+fn is_open_to_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(real) = path.canonicalize() else { return false };
+    real.ancestors().all(|part| {
+        let bits = if part == real { 0o004 } else { 0o001 };
+        std::fs::metadata(part).is_ok_and(|meta| meta.permissions().mode() & bits == bits)
+    })
 }
 
 fn send(control: &OwnedFd, bytes: &[u8], fds: &[RawFd]) -> Result<()> {

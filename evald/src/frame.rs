@@ -49,6 +49,9 @@ pub struct Config {
     pub library: PathBuf,
     /// Folders for PYTHONPATH.
     pub paths: Vec<PathBuf>,
+    /// T3 as root: whether some of that can be read by root alone, so that the sandbox's user must be able to as well. What
+    /// samples read of it is the business of Landlock.
+    pub reads_all: bool,
     /// In T4, what the machine is made of.
     pub machine: Option<Machine>,
 }
@@ -66,7 +69,15 @@ pub fn run(config: &Config) -> Result<Infallible> {
     // Out of the terminal's process group: Ctrl-C is for the daemon, which then ends this in order.
     nix::unistd::setsid().step("start a session")?;
     match config.tier {
-        Tier::T3 => exec_python(config),
+        Tier::T3 => {
+            if nix::unistd::geteuid().is_root() {
+                let become_user =
+                    if config.reads_all { sys::become_user_who_reads } else { sys::become_user };
+                become_user(SANDBOX_USER).step("become the sandbox's user")?;
+                die_with_the_daemon(config.daemon)?;
+            }
+            exec_python(config)
+        }
         Tier::T4 => match &config.machine {
             Some(machine) => wasi::run(machine, &config.paths, config.daemon),
             None => Err(Error::Host("T4 without a machine".into())),

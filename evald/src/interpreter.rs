@@ -50,6 +50,9 @@ const SYSTEM: &[&str] = &[
     "/usr/share/python-wheels",
 ];
 
+/// Where the host's programs are.
+const PROGRAMS: &[&str] = &["/bin", "/usr/bin", "/sbin", "/usr/sbin"];
+
 impl Interpreter {
     /// Looks at the interpreter `python` (a path, or a name on PATH).
     ///
@@ -96,12 +99,14 @@ impl Interpreter {
         Ok(Self { path, needs, sites, version })
     }
 
-    /// The entries of the sandbox's root, with `extra` folders beside the interpreter's own.
+    /// The entries of the sandbox's root, with `extra` folders beside the interpreter's own, and with the host's `programs`
+    /// where samples may run some.
     ///
     /// # Errors
     /// A file or folder cannot be reached by this user.
-    pub fn root(&self, name: &str, extra: &[PathBuf]) -> Result<Vec<mounts::Entry>> {
-        let paths: Vec<PathBuf> = self.needs.iter().chain(extra).cloned().collect();
+    pub fn root(&self, name: &str, extra: &[PathBuf], programs: bool) -> Result<Vec<mounts::Entry>> {
+        let programs = PROGRAMS.iter().filter(|_| programs).map(PathBuf::from).filter(|path| path.exists());
+        let paths: Vec<PathBuf> = self.needs.iter().chain(extra).cloned().chain(programs).collect();
         mounts::plan(&paths).map_err(|reason| Error::Environment { name: name.into(), reason })
     }
 }

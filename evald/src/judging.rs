@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use crate::cpython::{CODE_FILE, Cpython, HARNESS_FILE, Raised, RaisedKind, TEST_FILE};
 use crate::message::{Role, SlotJob};
 use crate::record::Kind;
+use crate::seccomp::REFUSED;
 use crate::testing;
 
 /// How a sample comes to an end that is no pass.
@@ -136,6 +137,11 @@ fn literal(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// Whether this process can start no thread now.
+fn no_more_threads() -> bool {
+    std::thread::Builder::new().stack_size(64 << 10).spawn(|| ()).is_err()
+}
+
 /// Which end an exception is.
 pub fn classify(raised: Raised) -> End {
     let kind = match raised.kind {
@@ -144,8 +150,9 @@ pub fn classify(raised: Raised) -> End {
         RaisedKind::Os(number) => match number as i32 {
             libc::ENOMEM => Kind::Memory,
             libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Kind::Disk,
-            // Fork's answer (see seccomp.rs); a plain non-blocking read that gives up is a failure too.
-            libc::EAGAIN => Kind::Processes,
+            REFUSED => Kind::Processes,
+            // A read that would block says that too. Where it was the limit, it is still reached, or is no more to blame.
+            libc::EAGAIN if no_more_threads() => Kind::Processes,
             _ => Kind::Failed,
         },
         RaisedKind::Runtime if raised.text.contains("can't start new thread") => Kind::Processes,

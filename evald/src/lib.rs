@@ -21,6 +21,8 @@
 #![deny(unsafe_code)]
 
 pub mod activation;
+#[allow(unsafe_code, reason = "seccomp_unotify(2)")]
+mod broker;
 pub mod cgroup;
 pub mod check;
 pub mod connections;
@@ -28,7 +30,10 @@ pub mod cpython;
 pub mod delegation;
 pub mod environment;
 pub mod error;
+mod family;
 pub mod frame;
+#[allow(unsafe_code, reason = "a process that shares our memory")]
+mod init;
 pub mod interpreter;
 mod judging;
 #[allow(unsafe_code, reason = "landlock_create_ruleset(2) is asked for its version")]
@@ -38,6 +43,8 @@ pub mod message;
 pub mod metrics;
 pub mod mounts;
 mod pair;
+#[allow(unsafe_code, reason = "one ioctl(2)")]
+mod network;
 mod permits;
 #[allow(unsafe_code, reason = "CPython's C API")]
 pub mod python;
@@ -47,6 +54,7 @@ mod sample;
 pub mod sandbox;
 pub mod scheduler;
 pub mod scratch;
+#[allow(unsafe_code, reason = "seccomp(2) with a listener")]
 pub mod seccomp;
 pub mod server;
 pub mod slot;
@@ -55,6 +63,7 @@ mod supervise;
 pub mod sys;
 pub mod testing;
 pub mod tier;
+pub mod tree;
 pub mod wasi;
 pub mod wire_line;
 #[allow(unsafe_code, reason = "called by CPython, on descriptors it was started with")]

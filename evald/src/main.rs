@@ -19,16 +19,16 @@ use evald::check::Host;
 use evald::connections::Connections;
 use evald::environment::{Common, Keeper, find_library};
 use evald::interpreter::Interpreter;
-use evald::limits::Limits;
+use evald::limits::Terms;
 use evald::metrics::Metrics;
 use evald::sandbox::{Warm, work};
 use evald::scheduler::Scheduler;
-use evald::scratch::Scratch;
+use evald::scratch::{self, Scratch};
 use evald::server::{Server, listen};
 use evald::tier::{Tier, Wish};
 use evald::wasi::{self, Machine};
 use evald::{frame, landlock, sys};
-use evald_proto::{Client, NamedEnv};
+use evald_proto::{Client, Limits, NamedEnv};
 use logging::Logging;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
@@ -108,11 +108,27 @@ struct Serve {
     /// Jobs to run side by side; default: one per core
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     slots: Option<u16>,
+    /// What samples may use where a job says nothing: cpu, wall, memory, output, disk, inodes, processes (threads count), files
+    #[arg(long = "limit", value_name = "NAME=VALUE[,...]", default_value = "")]
+    limits: Limits,
+    /// What no job may exceed, with the same names
+    #[arg(long, value_name = "NAME=VALUE[,...]", default_value = "")]
+    ceiling: Limits,
+    /// Let samples start processes (subprocess, multiprocessing), with the host's programs in /bin and /usr/bin to be run
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    allow: Vec<Allow>,
     /// On SIGTERM, SIGINT or SIGHUP, let jobs that run end, for at most so many seconds; a second signal ends at once
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     drain: u64,
     #[command(flatten)]
     logging: Logging,
+}
+
+/// What samples may have only where the daemon is told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Allow {
+    /// Further processes, up to the limit on them.
+    Processes,
 }
 
 fn main() -> ExitCode {
@@ -265,11 +281,16 @@ fn run(
         .iter()
         .map(|path| path.canonicalize().with_context(|| format!("cannot use --path {}", path.display())))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let processes = serve.allow.contains(&Allow::Processes);
+    let allowed = |limits: &Limits| Limits { allow_processes: Some(processes), ..limits.clone() };
+    let terms = Terms::new(&allowed(&serve.limits), &allowed(&serve.ceiling)).map_err(anyhow::Error::msg)?;
     let Chosen { tier, group, machine, seccomp } = chosen;
     let scratch = if tier == Tier::T3 { Some(Scratch::create(&std::env::temp_dir())?) } else { None };
+    let sweeper = scratch.as_ref().map(|scratch| scratch::sweeper(scratch.path().to_path_buf())).transpose()?;
     let common = Common {
         tier,
-        landlock: landlock::version().is_some(),
+        landlock: landlock::version(),
+        processes,
         library: find_library(&executable)?,
         executable,
         paths,
@@ -288,16 +309,17 @@ fn run(
     let metrics = Arc::new(Metrics::default());
     for _ in 0..slots {
         let (scheduler, keeper, metrics) = (Arc::clone(&scheduler), keeper.clone(), Arc::clone(&metrics));
+        let mut warm = Warm::new(tier, keeper, Arc::clone(&metrics), sweeper.clone());
         std::thread::Builder::new()
             .name("worker".into())
-            .spawn(move || work(&scheduler, &mut Warm::new(tier, keeper, Arc::clone(&metrics)), &metrics))
+            .spawn(move || work(&scheduler, &mut warm, &metrics))
             .context("cannot start a worker")?;
     }
     let server = Arc::new(Server {
         environments: serve.environments.iter().map(|spec| spec.name.clone()).collect(),
         tier: tier.to_string(),
         slots,
-        limits: Limits::default(),
+        terms,
         scheduler,
         metrics,
         connections: Arc::new(Connections::default()),

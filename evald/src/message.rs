@@ -35,8 +35,10 @@ pub struct Setup {
     pub kept: Vec<Entry>,
     /// Where T3 samples get their private folders.
     pub scratch: PathBuf,
-    /// Whether to confine samples by Landlock.
-    pub landlock: bool,
+    /// See [`crate::frame::Config::reads_all`].
+    pub reads_all: bool,
+    /// Version of Landlock that confines samples, where there is one.
+    pub landlock: Option<i64>,
     /// Whether to filter their system calls; always, but in T4 on a kernel without seccomp.
     pub seccomp: bool,
 }
@@ -89,6 +91,8 @@ pub enum SlotSays {
     HowLongDidItWait,
     /// A candidate has run, and waits for its judge.
     Ready,
+    /// How much CPU time did all processes of the sample use? Answered by [`USED`].
+    HowMuchCpu,
     /// It ended.
     Ended(SlotReport),
 }
@@ -114,6 +118,10 @@ pub struct SlotReport {
     pub kill: Option<KillFigures>,
     /// One line for people.
     pub detail: String,
+    /// What ended it, where that was a signal.
+    pub signal: Option<i32>,
+    /// Whether it made an internet socket.
+    pub used_network: bool,
     /// Bytes of output that follow the report on the stream.
     pub output_bytes: u64,
     /// Those bytes.
@@ -134,6 +142,8 @@ impl SlotReport {
             setup_us: None,
             kill: None,
             detail,
+            signal: None,
+            used_network: false,
             output_bytes: 0,
             output: Vec::new(),
         }
@@ -154,6 +164,8 @@ pub struct KillFigures {
 pub const CANCEL: u8 = b'C';
 /// Sent to a slot, with nanoseconds (u64 LE), when it asks [`SlotSays::HowLongDidItWait`].
 pub const WAITED: u8 = b'W';
+/// Sent to a slot, with nanoseconds (u64 LE), when it asks [`SlotSays::HowMuchCpu`].
+pub const USED: u8 = b'U';
 /// Frames carry limits and figures, no programs.
 const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// Largest packet to or from a master.

@@ -158,6 +158,8 @@ mod tests {
             setup_us: Some(1),
             kill: None,
             detail: String::new(),
+            signal: None,
+            used_network: false,
             output_bytes: 0,
             output: Vec::new(),
         }

@@ -370,8 +370,13 @@ gc.collect()
 gc.freeze()
 ";
 
-/// `random` reseeds itself after a fork; numpy's and torch's global generators do not.
+/// `random` reseeds itself after a fork; numpy's and torch's global generators do not. A sample is at home in its private
+/// folder, where it is by now.
 const RESEED: &str = "import os, sys
+os.environ['HOME'] = os.environ['TMPDIR'] = os.getcwd()
+tempfile = sys.modules.get('tempfile')
+if tempfile is not None:
+    tempfile.tempdir = None
 seed = int.from_bytes(os.urandom(4), 'little')
 numpy_random = sys.modules.get('numpy.random')
 if numpy_random is not None:

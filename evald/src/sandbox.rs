@@ -14,6 +14,7 @@ use crate::message::{Role, SlotJob, SlotReport};
 use crate::metrics::Metrics;
 use crate::pair::{self, Half, Outcome};
 use crate::scheduler::Scheduler;
+use crate::scratch::Sweeper;
 use crate::slot::Slot;
 use crate::testing;
 use crate::tier::Tier;
@@ -41,12 +42,27 @@ pub struct Warm {
     /// By environment, and whether they run tests alone: what a candidate did cannot be in their memory.
     slots: HashMap<(usize, bool), Slot>,
     metrics: Arc<Metrics>,
+    /// T3: told when a sample has left its folder.
+    sweeper: Option<Sweeper>,
+    /// Processes that the host had killed for want of memory, as far as is known.
+    host_kills: u64,
 }
 
 impl Warm {
     /// A sandbox without slots yet.
-    pub fn new(tier: Tier, keeper: Keeper, metrics: Arc<Metrics>) -> Self {
-        Self { tier, keeper, slots: HashMap::new(), metrics }
+    pub fn new(tier: Tier, keeper: Keeper, metrics: Arc<Metrics>, sweeper: Option<Sweeper>) -> Self {
+        Self { tier, keeper, slots: HashMap::new(), metrics, sweeper, host_kills: host_kills() }
+    }
+
+    /// A sample that was killed may have done that itself, and the host may have, which ran out of memory.
+    fn was_it_the_host(&mut self, report: &mut SlotReport) {
+        if report.verdict == Some(Verdict::Signaled) && report.signal == Some(libc::SIGKILL) {
+            let before = std::mem::replace(&mut self.host_kills, host_kills());
+            if self.host_kills > before {
+                report.verdict = Some(Verdict::InfraError);
+                report.detail = "killed by a host that is out of memory".into();
+            }
+        }
     }
 
     /// A slot that is ready for a sample, and what its address space holds.
@@ -73,7 +89,10 @@ impl Warm {
     ) -> Result<SlotReport> {
         let (mut slot, baseline) = self.ready(environment, false, limits)?;
         let head = head(Role::Whole, job, [&job.code, &job.test], limits, baseline);
-        let report = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled)?;
+        let ran = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled);
+        self.sweep();
+        let mut report = ran?;
+        self.was_it_the_host(&mut report);
         self.observe(&report);
         // Only a slot that has answered well is used again.
         if report.verdict != Some(Verdict::InfraError) {
@@ -107,9 +126,12 @@ impl Warm {
                 texts: [job.prompt.as_bytes(), job.test.as_bytes()],
             },
             cancelled,
-        )?;
-        let well = match &outcome {
+        );
+        self.sweep();
+        let mut outcome = outcome?;
+        let well = match &mut outcome {
             Outcome::Decided(report) => {
+                self.was_it_the_host(report);
                 self.observe(report);
                 report.verdict != Some(Verdict::InfraError)
             }
@@ -120,6 +142,13 @@ impl Warm {
             self.slots.insert((environment, true), judge);
         }
         Ok(outcome)
+    }
+
+    fn sweep(&self) {
+        if let Some(sweeper) = &self.sweeper {
+            // Its thread lives as long as the daemon.
+            sweeper.send(()).ok();
+        }
     }
 
     fn observe(&self, report: &SlotReport) {
@@ -232,6 +261,13 @@ fn in_old_words(mut result: JobResult) -> JobResult {
         result.detail = format!("no test: {}", result.detail);
     }
     result
+}
+
+/// Processes that the host has killed for want of memory since it started.
+fn host_kills() -> u64 {
+    let counters = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let count = counters.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Output as text, where it fits into a line of the protocol with its escapes.

@@ -16,7 +16,7 @@ use nix::sys::socket::{MsgFlags, UnixCredentials, getsockopt, send, sockopt};
 
 use crate::connections::{Connections, MAX_CONNECTIONS};
 use crate::error::{Error, Result, Step};
-use crate::limits::Limits;
+use crate::limits::Terms;
 use crate::metrics::Metrics;
 use crate::permits::{Broken, MAX_IN_FLIGHT, Permits};
 use crate::scheduler::{Answer, Scheduler, Task};
@@ -33,8 +33,8 @@ pub struct Server {
     pub tier: String,
     /// Jobs that run side by side.
     pub slots: usize,
-    /// Limits that jobs leave open.
-    pub limits: Limits,
+    /// Limits that jobs leave open, and those that they cannot exceed.
+    pub terms: Terms,
     /// Where jobs go.
     pub scheduler: Arc<Scheduler>,
     /// What is counted.
@@ -335,7 +335,7 @@ impl Conversation<'_> {
             self.complain(Some(job.id), ErrorCode::UnknownEnv, message);
             return Ok(());
         };
-        let limits = match self.server.limits.resolve(&job.limits) {
+        let limits = match self.server.terms.resolve(&job.limits) {
             Ok(limits) => limits,
             Err(reason) => {
                 self.complain(Some(job.id), ErrorCode::BadLimits, reason);
@@ -391,7 +391,7 @@ mod tests {
             environments: vec!["py".into()],
             tier: "T2".into(),
             slots: 1,
-            limits: Limits::default(),
+            terms: Terms::default(),
             scheduler: Arc::default(),
             metrics: Arc::default(),
             connections: Arc::default(),

@@ -13,8 +13,10 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, 
 use crate::cgroup::Leaf;
 use crate::error::{Error, Result, Step};
 use crate::limits::{Baseline, Limits};
-use crate::message::{CANCEL, SlotJob, SlotReport, SlotSays, WAITED, read_frame, send_job};
-use crate::sys;
+use crate::message::{
+    CANCEL, SlotJob, SlotReport, SlotSays, USED, WAITED, read_frame, send_job,
+};
+use crate::{family, sys};
 
 /// A running slot; dropping it kills it and its sample.
 pub struct Slot {
@@ -110,7 +112,9 @@ impl Slot {
             .step(format!("read /proc/{}/status", self.pid))
     }
 
-    /// How long the sample has been ready to run without a processor to run on: the most of any of its threads.
+    /// How long the sample has been ready to run without a processor to run on, all its threads together: they may wait in
+    /// turn, as those of Python do, of which one runs at a time. Where they wait side by side that is too much; then their
+    /// CPU time ends them.
     ///
     /// The kernel adds a wait when it ends. One that is still going on is waited for, so that no sample pays for it.
     fn longest_wait(&self, cancelled: &AtomicBool) -> Duration {
@@ -123,18 +127,16 @@ impl Slot {
                 thread.runnable && before.is_some_and(|before| before.runnable && before.ran == thread.ran)
             };
             if !now.iter().any(waits) || cancelled.load(Ordering::Relaxed) || Instant::now() > deadline {
-                return now.iter().map(|thread| thread.waited).max().unwrap_or_default();
+                return now.iter().map(|thread| thread.waited).sum();
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// The threads of the sample.
+    /// The threads of the sample, and of all that it has started.
     fn threads(&self) -> Vec<Thread> {
-        let children =
-            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
-        let tasks = children.split_whitespace().flat_map(|child| {
-            std::fs::read_dir(format!("/proc/{child}/task")).into_iter().flatten().flatten()
+        let tasks = family::below(self.pid as u32).into_iter().flat_map(|process| {
+            std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten()
         });
         tasks.filter_map(|task| Thread::read(task.path())).collect()
     }
@@ -197,6 +199,12 @@ impl Slot {
                     answer.extend_from_slice(&waited.to_le_bytes());
                     (&self.stream).write_all(&answer).map_err(failed)?;
                     running.deadline = Instant::now() + running.patience;
+                }
+                Some(SlotSays::HowMuchCpu) => {
+                    let used = family::cpu_time(self.pid as u32).as_nanos() as u64;
+                    let mut answer = vec![USED];
+                    answer.extend_from_slice(&used.to_le_bytes());
+                    (&self.stream).write_all(&answer).map_err(failed)?;
                 }
                 Some(SlotSays::Ready) => return Ok(Some(Said::Ready)),
                 Some(SlotSays::Ended(mut report)) => {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Limits;
+
 /// Version of the protocol, sent in [`Reply::Hello`].
 pub const PROTOCOL_VERSION: u32 = 1;
 
@@ -90,32 +92,6 @@ impl std::str::FromStr for TrustWish {
             .find(|wish| wish.as_str() == text)
             .ok_or_else(|| format!("no trust {text:?}: expected isolated, in_process or auto"))
     }
-}
-
-/// Limits of one job. `None` means the daemon's default.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
-    /// CPU time, user and system, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_ms: Option<u64>,
-    /// Wall-clock time from the moment the candidate starts, in milliseconds; default: three times the CPU time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wall_ms: Option<u64>,
-    /// Memory above what the interpreter holds at the start, in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_bytes: Option<u64>,
-    /// Bytes written to standard output and error together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output_bytes: Option<u64>,
-    /// Bytes of all files in the sample's private folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_bytes: Option<u64>,
-    /// Processes and threads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub processes: Option<u64>,
-    /// Open file descriptors.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files: Option<u64>,
 }
 
 /// What the daemon answers.

@@ -2,6 +2,7 @@
 //!
 //! Every test says why it skips where the host lacks something (user namespaces, root, a Python).
 
+mod cases;
 mod client;
 mod daemon;
 mod escapes;
