@@ -298,6 +298,17 @@ pub enum Trust {
     Isolated,
 }
 
+impl Trust {
+    /// The name on the wire: `in_process`, ...
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InProcess => "in_process",
+            Self::Outside => "outside",
+            Self::Isolated => "isolated",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
