@@ -223,9 +223,10 @@ def zone(value):
     """Time zones by name or by their distance."""
     if value is None:
         return None
-    key = getattr(value, "key", None) or getattr(value, "zone", None)
-    if isinstance(key, str):
-        return key
+    if isinstance(getattr(value, "key", None), str):
+        return value.key
+    if isinstance(getattr(value, "zone", None), str):
+        return "pytz:" + value.zone
     if type(value) is datetime.timezone:
         return value.utcoffset(None)
     raise CannotCross("a time zone that has no name")
@@ -236,11 +237,8 @@ def zone_of(value):
         return None
     if isinstance(value, datetime.timedelta):
         return datetime.timezone(value)
-    if loaded("pytz") is not None and loaded("zoneinfo") is None:
-        return loaded("pytz").timezone(value)
-    import zoneinfo
-
-    return zoneinfo.ZoneInfo(value)
+    kind, _, name = value.rpartition(":")
+    return module("pytz").timezone(name) if kind else module("zoneinfo").ZoneInfo(name)
 
 
 def write_type(writer, value):

@@ -610,3 +610,6 @@ def python_own(name):
         return name in own
     where = getattr(loaded(name), "__file__", None)
     return where is None or "-packages" not in where
+
+
+prepare()

@@ -228,18 +228,25 @@ def read_multi_index(levels, codes, names):
 def write_frame(writer, value):
     if writer.number(value):
         return
-    np = sys.modules["numpy"]
     write_tagged(writer, b"df", [value.columns, value.index])
     blocks = getattr(getattr(value, "_mgr", None), "blocks", None)
-    if blocks is not None and len(blocks) == 1 and type(blocks[0].values) is np.ndarray and value.shape[1]:
-        # One block has all columns, in their order.
-        values = value.to_numpy()
-        writer.out.append(b"2")
-        write_values(writer, values.ravel(order="F"))
+    if blocks is None or BLOCKS is None:
+        writer.out.append(b"1")
+        for index in range(value.shape[1]):
+            write_values(writer, column_values(value.iloc[:, index]))
         return
-    writer.out.append(b"1")
-    for index in range(value.shape[1]):
-        write_values(writer, column_values(value.iloc[:, index]))
+    # As they are kept: columns of one type lie together.
+    writer.out.append(b"2")
+    writer.size(len(blocks))
+    for block in blocks:
+        values = block.values
+        writer.blob(block.mgr_locs.as_array.astype("i8").tobytes())
+        if not isinstance(block.dtype, sys.modules["numpy"].dtype):
+            writer.out.append(b"z")
+            write_extension(writer, values.ravel() if values.ndim == 2 else values)
+        else:
+            plain = sys.modules["numpy"].asarray(values)
+            write_values(writer, plain.ravel())
 
 
 def read_frame(reader):
@@ -248,11 +255,7 @@ def read_frame(reader):
     reader.numbered(None)
     columns, index = reader.values()
     if bytes(reader.take(1)) == b"2":
-        values = read_values(reader)
-        values = values.reshape((len(columns), len(index))).T
-        item = pd.DataFrame(values, index=index, columns=columns, copy=False)
-        if values.dtype.kind == "O" and len(item.dtypes) and not (item.dtypes == object).all():
-            item = item.astype(object)
+        item = read_blocks(reader, columns, index)
     else:
         count = len(columns)
         if count > len(reader.data):
@@ -262,6 +265,63 @@ def read_frame(reader):
         item.columns = columns
     reader.containers[number] = item
     return item
+
+
+def read_blocks(reader, columns, index):
+    pd, np = sys.modules["pandas"], sys.modules["numpy"]
+    new_block, place, manager = BLOCKS
+    count, blocks, places = reader.size(), [], []
+    for _ in range(count):
+        at = np.frombuffer(bytes(reader.blob()), "i8")
+        values = read_values(reader)
+        if isinstance(values, np.ndarray):
+            values = values.reshape(len(at), len(index))
+            if values.dtype.kind in "mM" and ARRAYS is not None:
+                values = ARRAYS(values)
+        elif getattr(values.dtype, "tz", None) is not None:
+            values = values.reshape(len(at), len(index))
+        elif len(values) != len(index) or len(at) != 1:
+            raise ValueError("a column of another length")
+        places += at.tolist()
+        blocks.append(new_block(values, placement=place(at), ndim=2))
+    if sorted(places) != list(range(len(columns))):
+        raise ValueError("columns are missing")
+    made = manager(tuple(blocks), [columns, index])
+    if hasattr(pd.DataFrame, "_constructor_from_mgr"):
+        return pd.DataFrame._from_mgr(made, made.axes)
+    return pd.DataFrame(made)
+
+
+def pandas_blocks():
+    """How frames are put together of blocks; `None` where this pandas is of another make."""
+    try:
+        from pandas.core.internals.blocks import new_block
+        from pandas.core.internals.managers import BlockManager
+        from pandas._libs.internals import BlockPlacement
+
+        return new_block, BlockPlacement, BlockManager
+    except ImportError:
+        return None
+
+
+def pandas_arrays():
+    """What makes a block's values of times; `None` where they are plain."""
+    try:
+        from pandas.core.construction import ensure_wrapped_if_datetimelike
+
+        return ensure_wrapped_if_datetimelike
+    except ImportError:
+        return None
+
+
+BLOCKS = ARRAYS = None
+
+
+def prepare():
+    """Looks at what is loaded, once, before there are samples."""
+    global BLOCKS, ARRAYS
+    if "pandas" in sys.modules:
+        BLOCKS, ARRAYS = pandas_blocks(), pandas_arrays()
 
 
 TAGGED.update({
