@@ -144,11 +144,6 @@ class Candidate:
     def introduce(self, reader):
         wanted, self.entry, shared = reader.values()
         self.shared = frozenset(shared)
-        for name in self.shared:
-            try:
-                __import__(name)
-            except Exception:
-                pass
         names = list(self.names) if wanted is None else [name for name in wanted if name in self.names]
         names = [name for name in names if type(name) is str and not (name[:2] == "__" and name[-2:] == "__")]
         self.watched = dict.fromkeys(wanted or (), (UNTOLD, None))

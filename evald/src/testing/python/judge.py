@@ -11,7 +11,8 @@ class NeedsMore(BaseException):
     """The test needs the candidate in its own process."""
 
 
-NO_EXCEPTIONS_OF = ("unittest", "pytest", "_pytest", "doctest", "nose", "hypothesis", "mock", "bdb")
+# Whose exceptions and objects have a meaning to whoever runs a test.
+RUNNERS = ("unittest", "pytest", "_pytest", "doctest", "nose", "hypothesis", "mock", "bdb")
 SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -59,21 +60,20 @@ class Judge:
         own = isinstance(value, Remote) or id(value) in self.handles
         if own and (name.lower().startswith("assert") or name in COMPARING):
             return False
-        known = MODULES.get(name, name)
-        if own and (name in MODULES or python_own(known)) and known.isidentifier():
-            # A module, by its name: the candidate's own of that name is none.
+        if own and name in MODULES:
+            # The candidate's own of that name is no module.
             try:
-                self.names[name] = module(known)
+                self.names[name] = module(MODULES[name])
             except ImportError:
                 pass
             return False
         return True
 
-    def give(self, prompt):
-        """The functions, classes and modules that the problem's own text defines."""
+    def give(self, prompt, wanted):
+        """The functions, classes and modules that the problem's own text defines, where the test uses any."""
         code = whole(prompt)
         self.given = set()
-        if code is None:
+        if code is None or wanted is not None and not (set(wanted) - {self.entry}).intersection(code.co_names):
             return
         names = {"__name__": "__main__", "__builtins__": builtins}
         try:
@@ -91,10 +91,8 @@ class Judge:
             reader.at = at
             return reader.value()
         where, name = reader.text(), reader.text()
-        if own or where.partition(".")[0] in NO_EXCEPTIONS_OF:
-            raise ValueError("the candidate is somebody else")
         try:
-            return named(where, name)
+            return MISSING if own or where.partition(".")[0] in RUNNERS else named(where, name)
         except Exception:
             return MISSING
 
@@ -273,10 +271,8 @@ class Judge:
             return self.stub(reader)
         if tag == b"M":
             name = reader.text()
-            if name == "__main__" or name.partition(".")[0] in NO_EXCEPTIONS_OF:
-                raise ValueError("a module that is none of the candidate's")
             try:
-                return module(name)
+                return module(name) if name != "__main__" else MISSING
             except Exception:
                 return MISSING
         if tag == b"C":
@@ -361,11 +357,19 @@ class Judge:
 
 
 MISSING = object()
-COMPARING = {"isclose", "allclose", "array_equal", "array_equiv", "approx", "all_close", "equal", "equals", "compare", "is_close"}
+# What tells whether two values are near or the same, where a test uses it without saying whose it is.
+COMPARING = {"isclose", "allclose", "array_equal", "array_equiv", "approx"}
+# Modules by the names that programs give them.
 MODULES = {
-    "np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow", "sp": "scipy", "nx": "networkx", "torch": "torch",
-    "numpy": "numpy", "pandas": "pandas", "scipy": "scipy", "pytest": "pytest", "dt": "datetime",
+    "np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow", "sp": "scipy", "nx": "networkx", "dt": "datetime",
 }
+MODULES.update(
+    (name, name)
+    for name in (
+        "numpy pandas scipy torch sklearn sympy pytest unittest doctest math cmath random re itertools functools collections operator "
+        "statistics datetime time json string decimal fractions heapq bisect os sys typing numbers io"
+    ).split()
+)
 
 
 def whole(prompt):
@@ -395,7 +399,7 @@ def remote_text(error):
 def raised_class(classes):
     """The nearest class of an exception that is known here."""
     for where, name in classes:
-        if where.partition(".")[0] in NO_EXCEPTIONS_OF:
+        if where.partition(".")[0] in RUNNERS:
             continue
         kind = found(where, name)
         if isinstance(kind, type) and issubclass(kind, BaseException):
@@ -573,7 +577,8 @@ def judged(fd, text, original, prompt, entry, spans, understood, checks_itself, 
         wanted = sorted(wanted | {entry.partition(".")[0].partition("(")[0]})
     deciding = None
     try:
-        judge.give(prompt if len(prompt) < 100_000 else "")
+        judge.entry = entry
+        judge.give(prompt if len(prompt) < 100_000 else "", wanted)
         judge.begin(wanted, entry, sorted(judge.shared))
         deciding = Deciding(names, marks, original, spans, understood, checks_itself)
         deciding.watch()
