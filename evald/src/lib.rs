@@ -8,6 +8,7 @@
 //!     └ master zygote: CPython with the libraries imported (libevald.so)   zygote, python
 //!        └ slot zygote, one per core                                       zygote, supervise
 //!           └ sample: one fork in namespaces of its own                    sample, limits, landlock, seccomp, record
+//!              └ a candidate, a test, or both                             judging, testing
 //! ```
 //!
 //! In T4 the master is a machine with CPython as WebAssembly in it ([`wasi`]); everything else is the same.
@@ -35,12 +36,14 @@ pub mod frame;
 #[allow(unsafe_code, reason = "a process that shares our memory")]
 mod init;
 pub mod interpreter;
+mod judging;
 #[allow(unsafe_code, reason = "landlock_create_ruleset(2) is asked for its version")]
 pub mod landlock;
 pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod mounts;
+mod pair;
 #[allow(unsafe_code, reason = "one ioctl(2)")]
 mod network;
 mod permits;
@@ -61,6 +64,7 @@ pub mod slot;
 mod supervise;
 #[allow(unsafe_code, reason = "system calls")]
 pub mod sys;
+pub mod testing;
 pub mod tier;
 pub mod tree;
 pub mod wasi;

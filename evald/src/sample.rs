@@ -14,13 +14,14 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::cgroup::Membership;
-use crate::cpython::{CODE_FILE, Cpython, Raised, RaisedKind, TEST_FILE};
+use crate::cpython::Cpython;
 use crate::frame::sample_namespaces;
+use crate::judging::{self, End, Texts};
 use crate::limits;
 use crate::message::SlotJob;
 use crate::mounts;
 use crate::record::{self, Kind, Nonce};
-use crate::seccomp::{Filters, Policy, REFUSED};
+use crate::seccomp::{Filters, Policy};
 use crate::sys;
 use crate::tier::Tier;
 use crate::zygote::Plan;
@@ -56,6 +57,8 @@ pub struct Sample<'a> {
     pub output: RawFd,
     /// Where the slot waits for the end at which it answers asked calls.
     pub handover: RawFd,
+    /// The line to the candidate's or the judge's sample.
+    pub line: Option<RawFd>,
 }
 
 /// A second end of the record's pipe. Low on purpose: a candidate that writes to descriptors blindly hits it, and shows.
@@ -69,8 +72,8 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     // Until the descriptors are in place, a failure can only be told by ending without a record.
     // Before the texts, so that all of its memory is its group's; told below, where there is a way to.
     let joined = sample.walls.membership.map_or(Ok(()), Membership::join);
-    let Ok((code, test)) = read_texts(sample) else { sys::exit_now(70) };
-    let Ok((record, handover)) = arrange_descriptors(sample) else { sys::exit_now(70) };
+    let Ok(texts) = read_texts(sample) else { sys::exit_now(70) };
+    let Ok((record, handover, line)) = arrange_descriptors(sample) else { sys::exit_now(70) };
     let myself = std::process::id();
     let report = |kind, value, text: &str| {
         // What a candidate has forked comes this way too, where it does not end by itself: it has nothing to say.
@@ -93,8 +96,9 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     python.limit(&sample.job.limits);
     let used = sys::process_cpu_time(0).unwrap_or_default();
     report(Kind::Start, used.as_nanos() as u64, "");
-    match judge(python, &code, &test) {
-        Ok(()) => report(Kind::Passed, 0, ""),
+    let ready = || report(Kind::Ready, 0, "");
+    match judging::run(python, sample.job, &texts, line, ready) {
+        Ok(text) => report(Kind::Passed, 0, &text),
         // As if it had been a process: there is no record.
         Err(End::Exit(status)) => sys::exit_now(status),
         Err(End::Told(kind, text)) => report(kind, 0, &text),
@@ -103,26 +107,30 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     sys::exit_now(0)
 }
 
-fn read_texts(sample: &Sample<'_>) -> std::io::Result<(String, String)> {
+fn read_texts(sample: &Sample<'_>) -> std::io::Result<Texts> {
     let read = |bytes: u64| -> std::io::Result<String> {
         let mut text = String::new();
         let got = sample.control.take(bytes).read_to_string(&mut text)?;
         if got as u64 == bytes { Ok(text) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
     };
-    Ok((read(sample.job.code_bytes)?, read(sample.job.test_bytes)?))
+    Ok(Texts { code: read(sample.job.code_bytes)?, test: read(sample.job.test_bytes)? })
 }
 
-/// Leaves the standard three, the bait and two more, which are returned: the record's pipe and the way to the slot.
-fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<(RawFd, OwnedFd)> {
+/// Leaves the standard three, the bait and three more, which are returned: the record's pipe, the way to the slot, and
+/// the line to another sample, where there is one.
+fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<(RawFd, OwnedFd, RawFd)> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     // The limit of the host may be lower than what is asked for; the sample's own is set later.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let record = RECORD_FD.min(i32::try_from(most).unwrap_or(i32::MAX) - 2);
-    let handover = record + 1;
+    let record = RECORD_FD.min(i32::try_from(most).unwrap_or(i32::MAX) - 3);
+    let (handover, line) = (record + 1, record + 2);
     // Neither goes to a program that the sample becomes or starts.
     sys::dup_away(sample.record, record)?;
     sys::dup_away(sample.handover, handover)?;
+    if let Some(other) = sample.line {
+        sys::dup_away(other, line)?;
+    }
     sys::dup2(null.as_raw_fd(), 0)?;
     sys::dup2(sample.output, 1)?;
     sys::dup2(sample.output, 2)?;
@@ -130,8 +138,8 @@ fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<(RawFd, OwnedFd)>
     // `null` goes with the rest; it must not be closed a second time.
     std::mem::forget(null);
     sys::close_range(BAIT_FD + 1, record as u32 - 1)?;
-    sys::close_range(handover + 1, u32::MAX)?;
-    Ok((record, sys::adopt(handover)?))
+    sys::close_range(line + 1, u32::MAX)?;
+    Ok((record, sys::adopt(handover)?, line))
 }
 
 fn raise_walls(sample: &Sample<'_>, handover: OwnedFd) -> Result<(), String> {
@@ -193,61 +201,4 @@ fn raise_walls(sample: &Sample<'_>, handover: OwnedFd) -> Result<(), String> {
             .map_err(|error| error.to_string())
     };
     filters.apply(hand_over).map_err(|error| format!("cannot install the system-call filters: {error}"))
-}
-
-/// How a sample comes to an end that is no pass.
-enum End {
-    /// Told by a record.
-    Told(Kind, String),
-    /// By an end of its (emulated) process.
-    Exit(i32),
-}
-
-/// Compiles code and test and runs both in one namespace.
-fn judge<C: Cpython>(python: &mut C, code: &str, test: &str) -> Result<(), End> {
-    let code = match python.compile(code, CODE_FILE) {
-        Ok(code) => code,
-        Err(raised) => {
-            return Err(match raised.kind {
-                RaisedKind::Memory | RaisedKind::Ended(_) | RaisedKind::Trapped => classify(raised),
-                _ => End::Told(Kind::CompileError, raised.text),
-            });
-        }
-    };
-    // Before the candidate runs, so that it cannot have a hand in how its test is read.
-    let test = match python.compile(test, TEST_FILE) {
-        Ok(test) => test,
-        Err(raised) => {
-            let text = format!("the test does not compile: {}", raised.text);
-            return Err(End::Told(Kind::Failed, text));
-        }
-    };
-    let namespace = python.namespace();
-    let namespace = namespace.ok_or_else(|| End::Told(Kind::Memory, "no memory for a namespace".into()))?;
-    python.run(code, namespace).and_then(|()| python.run(test, namespace)).map_err(classify)
-}
-
-/// Whether this process can start no thread now.
-fn no_more_threads() -> bool {
-    std::thread::Builder::new().stack_size(64 << 10).spawn(|| ()).is_err()
-}
-
-fn classify(raised: Raised) -> End {
-    let kind = match raised.kind {
-        RaisedKind::SystemExit => Kind::Exited,
-        RaisedKind::Memory => Kind::Memory,
-        RaisedKind::Os(number) => match number as i32 {
-            libc::ENOMEM => Kind::Memory,
-            libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Kind::Disk,
-            REFUSED => Kind::Processes,
-            // A read that would block says that too. Where it was the limit, it is still reached, or is no more to blame.
-            libc::EAGAIN if no_more_threads() => Kind::Processes,
-            _ => Kind::Failed,
-        },
-        RaisedKind::Runtime if raised.text.contains("can't start new thread") => Kind::Processes,
-        RaisedKind::Runtime | RaisedKind::Other => Kind::Failed,
-        RaisedKind::Trapped => Kind::Crashed,
-        RaisedKind::Ended(status) => return End::Exit(status),
-    };
-    End::Told(kind, raised.text)
 }

@@ -96,6 +96,7 @@ pub fn watch(mut watched: Watched<'_>, control: &UnixStream) -> std::io::Result<
         started: None,
         waited: Duration::ZERO,
         asked: None,
+        ready: false,
         used: None,
         asked_cpu: false,
         looked: watched.begun,
@@ -153,6 +154,8 @@ struct Watch<'a> {
     /// How long it had lived when that was asked, while the daemon owes the answer. Counted until then and not until the
     /// answer comes: on a loaded machine that takes its time, and the sample waits through it unseen.
     asked: Option<Duration>,
+    /// Whether it is a candidate that waits for its judge.
+    ready: bool,
     /// CPU time of all its processes, and when that was looked at.
     used: Option<(Instant, Duration)>,
     /// Whether the daemon owes an answer about that.
@@ -220,7 +223,11 @@ impl Watch<'_> {
                 self.broker = None;
             }
             if !record.is_empty() {
+                let was_ready = self.ready;
                 record_open = self.read_record()?;
+                if self.ready && !was_ready && write_frame(control, &SlotSays::Ready).is_err() {
+                    self.kill(Killed::Abandoned)?;
+                }
             }
             if !output.is_empty() {
                 output_open = self.read_output()?;
@@ -406,6 +413,7 @@ impl Watch<'_> {
         {
             self.started = Some((Instant::now(), Duration::from_nanos(nanos)));
         }
+        self.ready |= stream.as_ref().is_some_and(|stream| stream.ready);
         if let Some(Stream { last: Some(_), .. }) = stream {
             // It has said its last word; what it started ends with it, now.
             self.end()?;
@@ -439,12 +447,14 @@ impl Watch<'_> {
         let used = ended.cpu.max(counted.cpu);
         let cpu = base.map_or(Duration::ZERO, |base| used.saturating_sub(base));
         let stream = record::decode(&self.watched.nonce, &self.stream);
+        let last = stream.as_ref().and_then(|stream| stream.last.as_ref()).map(|(kind, _)| *kind);
         let facts = Facts { stream, killed: self.killed, status: ended.status, cpu, counted };
         let facts = Facts { killed: self.over_in_the_end().or(facts.killed), ..facts };
         let (verdict, trust, detail) = decide(&facts, self.watched.limits, self.watched.tier);
         SlotReport {
             verdict,
             trust,
+            last,
             cpu_us: cpu.as_micros() as u64,
             wall_us: wall.as_micros() as u64,
             setup_cpu_us: base.unwrap_or_default().as_micros() as u64,
@@ -526,7 +536,11 @@ fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust
     if let Some((kind, text)) = &stream.last {
         let (verdict, trust) = match kind {
             Kind::Passed => (Verdict::Passed, Trust::InProcess),
-            Kind::Failed | Kind::Start => (Verdict::Failed, Trust::InProcess),
+            Kind::Failed | Kind::Start | Kind::Ready => (Verdict::Failed, Trust::InProcess),
+            Kind::NoTest | Kind::Needs => (Verdict::NoTest, Trust::InProcess),
+            // What became of it, its judge says.
+            Kind::Served => (Verdict::NoVerdict, Trust::InProcess),
+            Kind::Gone => (Verdict::NoVerdict, Trust::Outside),
             Kind::CompileError => (Verdict::CompileError, Trust::Outside),
             Kind::Exited => (Verdict::NoVerdict, Trust::InProcess),
             Kind::Memory => (Verdict::Oom, Trust::InProcess),
@@ -584,7 +598,7 @@ fn by_counts(
     let last = stream.last.as_ref().map(|(kind, _)| *kind);
     let out_of_memory = facts.counted.oom > 0;
     match last {
-        Some(Kind::Passed | Kind::CompileError | Kind::Broken) => return None,
+        Some(Kind::Passed | Kind::CompileError | Kind::Broken | Kind::Served) => return None,
         // Killed for its memory, it may look as if a clock had been late.
         None if out_of_memory => {}
         None if facts.killed.is_some() || stream.start.is_none() => return None,
@@ -650,7 +664,7 @@ mod tests {
     }
 
     fn started(last: Option<(Kind, String)>) -> Option<Stream> {
-        Some(Stream { start: Some(1), last })
+        Some(Stream { start: Some(1), ready: false, last })
     }
 
     #[test]

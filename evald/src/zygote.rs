@@ -26,7 +26,7 @@ use crate::cgroup::Membership;
 use crate::cpython::Cpython;
 use crate::init::Init;
 use crate::message::{
-    MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, read_frame, write_frame,
+    MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, receive_job, write_frame,
 };
 use crate::mounts::{self, Entry};
 use crate::{family, landlock, network};
@@ -196,12 +196,12 @@ fn slot(
     let mut filters = Compiled::default();
     write_frame(&control, &Ready::default()).map_err(text)?;
     let mut count = 0u64;
-    while let Some(job) = read_frame::<SlotJob>(&control).map_err(text)? {
+    while let Some((job, line)) = receive_job(&control).map_err(text)? {
         count += 1;
         let scratch = scratch_folder(plan, count).map_err(text)?;
         let filters = filters.of(plan, job.limits.allow_processes)?;
         let walls = Walls { plan, filters, membership: membership.as_ref() };
-        let report = one_sample(python, walls, &job, &scratch, &control).map_err(text);
+        let report = one_sample(python, walls, &job, line, &scratch, &control).map_err(text);
         if plan.tier == Tier::T3 {
             // How long it takes depends on what the sample left: another thread of the daemon's does it.
             std::fs::rename(&scratch, scratch.with_extension(LEFT)).map_err(text)?;
@@ -255,6 +255,7 @@ fn one_sample(
     python: &mut impl Cpython,
     walls: Walls<'_>,
     job: &SlotJob,
+    line: Option<OwnedFd>,
     scratch: &Path,
     control: &UnixStream,
 ) -> std::io::Result<Option<crate::message::SlotReport>> {
@@ -278,11 +279,14 @@ fn one_sample(
     match python.fork()? {
         None => {
             let (record, output) = (record_end.as_raw_fd(), output_end.as_raw_fd());
+            let line = line.as_ref().map(AsRawFd::as_raw_fd);
             let handover = handover_end.as_raw_fd();
-            sample::run(python, &Sample { walls, job, control, scratch, nonce, slot, record, output, handover })
+            let sample = Sample { walls, job, control, scratch, nonce, slot, record, output, handover, line };
+            sample::run(python, &sample)
         }
         Some(pid) => {
-            drop((record_end, output_end, handover_end));
+            // The line, too: each end hears when the other has gone.
+            drop((record_end, output_end, handover_end, line));
             let tier = walls.plan.tier;
             let (limits, keep_output) = (&job.limits, job.keep_output);
             let pipes = Pipes { record, output, handover };

@@ -16,4 +16,5 @@ mod soak;
 mod starting;
 mod support;
 mod threats;
+mod verdicts;
 mod wire;
