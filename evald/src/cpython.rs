@@ -16,8 +16,10 @@ pub struct Raised {
 /// Exceptions that have a verdict of their own, and ends that are none (WebAssembly only: native code takes its process along).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RaisedKind {
-    /// SystemExit.
+    /// SystemExit, by the candidate or by whom nobody knows.
     SystemExit,
+    /// SystemExit by the test itself, as `unittest.main` ends; whether with success.
+    TestExit(bool),
     /// MemoryError.
     Memory,
     /// An OSError with this number.
@@ -36,6 +38,8 @@ pub enum RaisedKind {
 pub const CODE_FILE: &str = "<candidate>";
 /// The file name of tests in tracebacks.
 pub const TEST_FILE: &str = "<test>";
+/// The file name of what the harness itself runs.
+pub const HARNESS_FILE: &str = "<evald>";
 /// Longest message of an exception that is looked at, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 600;
 /// A traceback is followed no further.
@@ -85,8 +89,11 @@ pub trait Cpython {
     /// What the compiler raised.
     fn compile(&mut self, source: &str, file_name: &str) -> Result<Self::Code, Raised>;
 
-    /// A fresh namespace with nothing but the builtins; `None` without memory for it.
+    /// The namespace of `__main__`, as Python has it before it runs a script; `None` without memory for it.
     fn namespace(&mut self) -> Option<Self::Namespace>;
+
+    /// Where the harness's own Python is defined (see `testing`).
+    fn harness(&self) -> Self::Namespace;
 
     /// Runs code in a namespace.
     ///

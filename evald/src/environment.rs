@@ -30,8 +30,8 @@ use crate::wasi::Machine;
 pub struct Common {
     /// The walls.
     pub tier: Tier,
-    /// Whether this kernel has Landlock.
-    pub landlock: bool,
+    /// Version of this kernel's Landlock, where it has one.
+    pub landlock: Option<i64>,
     /// The `evald` executable, which is also the frame's.
     pub executable: PathBuf,
     /// `libevald.so` of the same build.
@@ -42,11 +42,27 @@ pub struct Common {
     pub scratch: PathBuf,
     /// Where T0 and T1 samples get their cgroups.
     pub group: Option<Arc<Group>>,
+    /// Whether samples may be allowed further processes, and so must see programs to run.
+    pub processes: bool,
     /// Whether this kernel filters system calls; only T4 does without.
     pub seccomp: bool,
     /// In T4, what the machines are made of; their environments' libraries are added.
     pub machine: Option<Machine>,
 }
+
+/// What T3 shows of the host beside an interpreter: devices and what tells names of users and hosts, of which other tiers
+/// have their own.
+pub const HOST_FILES: &[&str] = &[
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/etc/ld.so.cache",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+];
 
 /// Importing large libraries from a cold disk takes its time.
 const IMPORT_PATIENCE: Duration = Duration::from_secs(300);
@@ -75,10 +91,19 @@ impl Drop for Master {
 impl Environment {
     fn inspect(env: &NamedEnv, common: &Common) -> Result<Self> {
         let interpreter = Interpreter::inspect(&env.name, &env.spec.python)?;
+        if let Some(version) = common.machine.as_ref().and_then(|machine| machine.distribution.version())
+            && version != interpreter.version
+        {
+            let reason = format!(
+                "it is Python {}, and T4 runs CPython {version}: its libraries would be others",
+                interpreter.version
+            );
+            return Err(Error::Environment { name: env.name.clone(), reason });
+        }
         // In T4 nothing of the host is shown.
         let root = match common.tier {
             Tier::T4 => Vec::new(),
-            _ => interpreter.root(&env.name, &common.paths)?,
+            _ => interpreter.root(&env.name, &common.paths, common.processes)?,
         };
         let (name, preload) = (env.name.clone(), env.spec.preload.clone());
         Ok(Self { name, preload, interpreter, root, master: None })
@@ -90,7 +115,13 @@ impl Environment {
 
     /// Starts the warm interpreter and waits for its imports.
     fn start(&mut self, common: &Common) -> Result<()> {
+        let reads_all = common.tier == Tier::T3 && nix::unistd::geteuid().is_root() && {
+            let shown = self.root.iter().map(|entry| entry.path());
+            let ours = [common.library.as_path(), &self.interpreter.path];
+            !shown.chain(ours).all(is_open_to_all)
+        };
         let config = frame::Config {
+            reads_all,
             daemon: std::process::id(),
             tier: common.tier,
             python: self.interpreter.path.clone(),
@@ -123,6 +154,7 @@ impl Environment {
             readable: self.readable(common),
             kept: mounts::kept(&self.root),
             scratch: common.scratch.clone(),
+            reads_all,
             landlock: common.landlock,
             seccomp: common.seccomp,
         };
@@ -160,8 +192,8 @@ impl Environment {
             Entry::Bind { path } => Some(path.clone()),
             Entry::Link { .. } | Entry::Folder { .. } => None,
         });
-        let devices = ["/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/etc/ld.so.cache"];
-        bound.chain(devices.iter().map(PathBuf::from)).filter(|path| path.exists()).collect()
+        let others = HOST_FILES.iter().map(PathBuf::from).chain([common.library.clone()]);
+        bound.chain(others).filter(|path| path.exists()).collect()
     }
 
     fn slot(&mut self, common: &Common) -> Result<Slot> {
@@ -193,6 +225,16 @@ impl Environment {
         drop(theirs);
         Slot::greet(ours, leaf)
     }
+}
+
+/// Whether a file, and what leads to it, can be read by everybody. What is in a folder is not looked at.
+fn is_open_to_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(real) = path.canonicalize() else { return false };
+    real.ancestors().all(|part| {
+        let bits = if part == real { 0o004 } else { 0o001 };
+        std::fs::metadata(part).is_ok_and(|meta| meta.permissions().mode() & bits == bits)
+    })
 }
 
 fn send(control: &OwnedFd, bytes: &[u8], fds: &[RawFd]) -> Result<()> {

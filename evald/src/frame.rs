@@ -49,6 +49,9 @@ pub struct Config {
     pub library: PathBuf,
     /// Folders for PYTHONPATH.
     pub paths: Vec<PathBuf>,
+    /// T3 as root: whether some of that can be read by root alone, so that the sandbox's user must be able to as well. What
+    /// samples read of it is the business of Landlock.
+    pub reads_all: bool,
     /// In T4, what the machine is made of.
     pub machine: Option<Machine>,
 }
@@ -66,7 +69,15 @@ pub fn run(config: &Config) -> Result<Infallible> {
     // Out of the terminal's process group: Ctrl-C is for the daemon, which then ends this in order.
     nix::unistd::setsid().step("start a session")?;
     match config.tier {
-        Tier::T3 => exec_python(config),
+        Tier::T3 => {
+            if nix::unistd::geteuid().is_root() {
+                let become_user =
+                    if config.reads_all { sys::become_user_who_reads } else { sys::become_user };
+                become_user(SANDBOX_USER).step("become the sandbox's user")?;
+                die_with_the_daemon(config.daemon)?;
+            }
+            exec_python(config)
+        }
         Tier::T4 => match &config.machine {
             Some(machine) => wasi::run(machine, &config.paths, config.daemon),
             None => Err(Error::Host("T4 without a machine".into())),
@@ -223,7 +234,7 @@ fn exec_python(config: &Config) -> Result<Infallible> {
         Tier::T3 => config.library.clone(),
         _ => PathBuf::from(mounts::LIBRARY_PATH),
     };
-    // Everything after this line is Rust (zygote.rs); PyDLL keeps the GIL held.
+    // Everything after that line is Rust (zygote.rs); PyDLL keeps the GIL held.
     let boot =
         format!("import ctypes\nctypes.PyDLL({:?}).evald_zygote_main()", library.display().to_string());
     let c_string = |bytes: &[u8]| CString::new(bytes).step("pass a text with a null byte to the interpreter");
@@ -235,6 +246,11 @@ fn exec_python(config: &Config) -> Result<Infallible> {
         let joined = std::env::join_paths(&config.paths)
             .map_err(|cause| Error::Host(format!("a --path cannot be part of PYTHONPATH: {cause}")))?;
         environment.push(c_string(&[b"PYTHONPATH=", joined.as_bytes()].concat())?);
+    }
+    // See `shim`. A path that cannot stand in that list leaves samples without named semaphores.
+    let library = library.as_os_str().as_bytes();
+    if config.tier == Tier::T3 && !library.iter().any(|byte| b" :".contains(byte)) {
+        environment.push(c_string(&[b"LD_PRELOAD=", library].concat())?);
     }
     let python = c_string(config.python.as_os_str().as_bytes())?;
     let arguments = [python.clone(), c_string(b"-B")?, c_string(b"-c")?, c_string(boot.as_bytes())?];

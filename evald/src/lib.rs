@@ -8,6 +8,7 @@
 //!     └ master zygote: CPython with the libraries imported (libevald.so)   zygote, python
 //!        └ slot zygote, one per core                                       zygote, supervise
 //!           └ sample: one fork in namespaces of its own                    sample, limits, landlock, seccomp, record
+//!              └ a candidate, a test, or both                             judging, testing
 //! ```
 //!
 //! In T4 the master is a machine with CPython as WebAssembly in it ([`wasi`]); everything else is the same.
@@ -20,6 +21,9 @@
 #![deny(unsafe_code)]
 
 pub mod activation;
+#[allow(unsafe_code, reason = "seccomp_unotify(2)")]
+mod broker;
+pub mod budget;
 pub mod cgroup;
 pub mod check;
 pub mod connections;
@@ -27,14 +31,21 @@ pub mod cpython;
 pub mod delegation;
 pub mod environment;
 pub mod error;
+mod family;
 pub mod frame;
+#[allow(unsafe_code, reason = "a process that shares our memory")]
+mod init;
 pub mod interpreter;
+mod judging;
 #[allow(unsafe_code, reason = "landlock_create_ruleset(2) is asked for its version")]
 pub mod landlock;
 pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod mounts;
+#[allow(unsafe_code, reason = "one ioctl(2)")]
+mod network;
+mod pair;
 mod permits;
 #[allow(unsafe_code, reason = "CPython's C API")]
 pub mod python;
@@ -44,13 +55,18 @@ mod sample;
 pub mod sandbox;
 pub mod scheduler;
 pub mod scratch;
+#[allow(unsafe_code, reason = "seccomp(2) with a listener")]
 pub mod seccomp;
 pub mod server;
+#[allow(unsafe_code, reason = "functions of the C library")]
+pub mod shim;
 pub mod slot;
 mod supervise;
 #[allow(unsafe_code, reason = "system calls")]
 pub mod sys;
+pub mod testing;
 pub mod tier;
+pub mod tree;
 pub mod wasi;
 pub mod wire_line;
 #[allow(unsafe_code, reason = "called by CPython, on descriptors it was started with")]

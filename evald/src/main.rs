@@ -14,21 +14,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use evald::activation::{self, Passed};
+use evald::budget::Budget;
 use evald::cgroup::Group;
 use evald::check::Host;
 use evald::connections::Connections;
-use evald::environment::{Common, Keeper, find_library};
+use evald::environment::{Common, HOST_FILES, Keeper, find_library};
 use evald::interpreter::Interpreter;
-use evald::limits::Limits;
+use evald::limits::Terms;
 use evald::metrics::Metrics;
+use evald::mounts::Entry;
 use evald::sandbox::{Warm, work};
-use evald::scheduler::Scheduler;
-use evald::scratch::Scratch;
+use evald::scheduler::{Scheduler, Worker};
+use evald::scratch::{self, Scratch};
 use evald::server::{Server, listen};
 use evald::tier::{Tier, Wish};
 use evald::wasi::{self, Machine};
 use evald::{frame, landlock, sys};
-use evald_proto::{Client, NamedEnv};
+use evald_proto::{Client, Limits, NamedEnv};
 use logging::Logging;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
@@ -49,12 +51,15 @@ enum Command {
         /// A folder with a CPython for WASI (T4): python.wasm and usr/
         #[arg(long, value_name = "DIR", env = "EVALD_WASI")]
         wasi: Option<PathBuf>,
-        /// Say of this environment whether T4 can run it; may be repeated
+        /// Say of this environment what samples see of the host, and whether T4 can run it; may be repeated
         #[arg(long = "env", value_name = "NAME=PYTHON[:MODULE,...]")]
         environments: Vec<NamedEnv>,
         /// A folder on the module search path of every environment
         #[arg(long = "path", value_name = "DIR")]
         paths: Vec<PathBuf>,
+        /// As of `evald serve`: what samples see depends on it
+        #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+        allow: Vec<Allow>,
     },
     /// Serve jobs
     Serve(Serve),
@@ -108,6 +113,15 @@ struct Serve {
     /// Jobs to run side by side; default: one per core
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     slots: Option<u16>,
+    /// What samples may use where a job says nothing: cpu, wall, memory, output, disk, inodes, processes (threads count), files
+    #[arg(long = "limit", value_name = "NAME=VALUE[,...]", default_value = "")]
+    limits: Limits,
+    /// What no job may exceed, with the same names
+    #[arg(long, value_name = "NAME=VALUE[,...]", default_value = "")]
+    ceiling: Limits,
+    /// Let samples start processes (subprocess, multiprocessing), with the host's programs in /bin and /usr/bin to be run
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    allow: Vec<Allow>,
     /// On SIGTERM, SIGINT or SIGHUP, let jobs that run end, for at most so many seconds; a second signal ends at once
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     drain: u64,
@@ -115,13 +129,20 @@ struct Serve {
     logging: Logging,
 }
 
+/// What samples may have only where the daemon is told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Allow {
+    /// Further processes, up to the limit on them.
+    Processes,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Frame { config } => become_frame(&config),
         Command::Probe { join } => probe(join),
-        Command::Check { tier, wasi, environments, paths } => {
-            check(tier, wasi.as_deref(), &environments, &paths)
+        Command::Check { tier, wasi, environments, paths, allow } => {
+            check(tier, wasi.as_deref(), &environments, &paths, &allow)
         }
         Command::Compile { program, cache } => {
             wasi::compile(&program, &cache).map(|()| ExitCode::SUCCESS).map_err(Into::into)
@@ -146,6 +167,7 @@ fn check(
     wasi: Option<&Path>,
     environments: &[NamedEnv],
     paths: &[PathBuf],
+    allow: &[Allow],
 ) -> anyhow::Result<ExitCode> {
     let host = Host::probe(&executable()?, wasi);
     print!("{}", host.report(tier));
@@ -159,8 +181,26 @@ fn check(
             Err(reason) => format!("no: {reason}"),
         };
         println!("{:<18} {says}", format!("T4 for {}", env.name));
+        show(env, paths, allow.contains(&Allow::Processes));
     }
     Ok(if host.choose(tier).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What samples of an environment can read of the host's files, in T0 to T3.
+fn show(env: &NamedEnv, paths: &[PathBuf], programs: bool) {
+    let paths: Vec<PathBuf> = paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let root = Interpreter::inspect(&env.name, &env.spec.python)
+        .and_then(|found| found.root(&env.name, &paths, programs));
+    let title = format!("{} sees", env.name);
+    match root {
+        Ok(entries) => {
+            for entry in entries.iter().filter(|entry| matches!(entry, Entry::Bind { .. })) {
+                println!("{title:<18} {}", entry.path().display());
+            }
+            println!("{title:<18} in T3 {} too", HOST_FILES.join(", "));
+        }
+        Err(error) => println!("{title:<18} nothing: {error}"),
+    }
 }
 
 fn metrics(socket: &Path) -> anyhow::Result<ExitCode> {
@@ -265,11 +305,17 @@ fn run(
         .iter()
         .map(|path| path.canonicalize().with_context(|| format!("cannot use --path {}", path.display())))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let processes = serve.allow.contains(&Allow::Processes);
+    let allowed = |limits: &Limits| Limits { allow_processes: Some(processes), ..limits.clone() };
+    let terms = Terms::new(&allowed(&serve.limits), &allowed(&serve.ceiling)).map_err(anyhow::Error::msg)?;
     let Chosen { tier, group, machine, seccomp } = chosen;
-    let scratch = if tier == Tier::T3 { Some(Scratch::create(&std::env::temp_dir())?) } else { None };
+    let scratch = if tier == Tier::T3 { Some(Scratch::create(&scratch::usual_parent())?) } else { None };
+    let sweeper =
+        scratch.as_ref().map(|scratch| scratch::sweeper(scratch.path().to_path_buf())).transpose()?;
     let common = Common {
         tier,
-        landlock: landlock::version().is_some(),
+        landlock: landlock::version(),
+        processes,
         library: find_library(&executable)?,
         executable,
         paths,
@@ -286,21 +332,24 @@ fn run(
     let slots = serve.slots.map_or(cores, usize::from);
     let scheduler = Arc::new(Scheduler::default());
     let metrics = Arc::new(Metrics::default());
-    for _ in 0..slots {
+    let workers = (0..2 * slots).map(|at| if at < slots { Worker::Slot } else { Worker::Reserve });
+    for worker in workers {
         let (scheduler, keeper, metrics) = (Arc::clone(&scheduler), keeper.clone(), Arc::clone(&metrics));
+        let mut warm = Warm::new(tier, keeper, Arc::clone(&metrics), sweeper.clone());
         std::thread::Builder::new()
             .name("worker".into())
-            .spawn(move || work(&scheduler, &mut Warm::new(tier, keeper, Arc::clone(&metrics)), &metrics))
+            .spawn(move || work(&scheduler, worker, &mut warm, &metrics))
             .context("cannot start a worker")?;
     }
     let server = Arc::new(Server {
         environments: serve.environments.iter().map(|spec| spec.name.clone()).collect(),
         tier: tier.to_string(),
         slots,
-        limits: Limits::default(),
+        terms,
         scheduler,
         metrics,
         connections: Arc::new(Connections::default()),
+        budget: Arc::new(Budget::default()),
     });
     let socket = serve.socket.clone();
     let drained = Arc::clone(&server);

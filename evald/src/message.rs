@@ -6,15 +6,20 @@
 //! a slot never holds them, so no later sample can find them in the memory it inherits. A single [`CANCEL`] byte may
 //! follow that.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use evald_proto::{Trust, Verdict};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{Baseline, Limits};
 use crate::mounts::Entry;
+use crate::record::Kind;
+use crate::sys;
 use crate::tier::Tier;
 
 /// What a master does before it is ready.
@@ -30,8 +35,10 @@ pub struct Setup {
     pub kept: Vec<Entry>,
     /// Where T3 samples get their private folders.
     pub scratch: PathBuf,
-    /// Whether to confine samples by Landlock.
-    pub landlock: bool,
+    /// See [`crate::frame::Config::reads_all`].
+    pub reads_all: bool,
+    /// Version of Landlock that confines samples, where there is one.
+    pub landlock: Option<i64>,
     /// Whether to filter their system calls; always, but in T4 on a kernel without seccomp.
     pub seccomp: bool,
 }
@@ -43,10 +50,28 @@ pub struct Ready {
     pub error: Option<String>,
 }
 
-/// One sample to run; its texts follow on the stream.
+/// What a sample runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// A candidate and its test.
+    Whole,
+    /// A candidate, which then answers its judge.
+    Candidate,
+    /// A test, which asks a candidate in another sample.
+    Judge {
+        /// Whether it may let the candidate compare its own objects.
+        compare: bool,
+    },
+}
+
+/// One sample to run; its texts follow on the stream. With a role of two comes a descriptor: the line to the other one.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SlotJob {
-    /// Bytes of the candidate.
+    /// What it runs.
+    pub role: Role,
+    /// What the test is about (see [`evald_proto::Job::entry_point`]).
+    pub entry: String,
+    /// Bytes of the candidate; of the problem's prompt for a judge.
     pub code_bytes: u64,
     /// Bytes of the test, after it.
     pub test_bytes: u64,
@@ -64,6 +89,10 @@ pub enum SlotSays {
     /// The sample's wall-clock time is up: how long did it wait for a processor? Answered by [`WAITED`]. Only the daemon
     /// sees /proc.
     HowLongDidItWait,
+    /// A candidate has run, and waits for its judge.
+    Ready,
+    /// How much CPU time did all processes of the sample use? Answered by [`USED`].
+    HowMuchCpu,
     /// It ended.
     Ended(SlotReport),
 }
@@ -75,6 +104,8 @@ pub struct SlotReport {
     pub verdict: Option<Verdict>,
     /// What the verdict rests on.
     pub trust: Trust,
+    /// The last record, where there was one.
+    pub last: Option<Kind>,
     /// CPU time of the candidate.
     pub cpu_us: u64,
     /// Wall-clock time of the candidate.
@@ -87,11 +118,36 @@ pub struct SlotReport {
     pub kill: Option<KillFigures>,
     /// One line for people.
     pub detail: String,
+    /// What ended it, where that was a signal.
+    pub signal: Option<i32>,
+    /// Whether it made an internet socket.
+    pub used_network: bool,
     /// Bytes of output that follow the report on the stream.
     pub output_bytes: u64,
     /// Those bytes.
     #[serde(skip)]
     pub output: Vec<u8>,
+}
+
+impl SlotReport {
+    /// Of a sample that did not run.
+    pub fn without_a_run(verdict: Verdict, detail: String) -> Self {
+        Self {
+            verdict: Some(verdict),
+            trust: Trust::Outside,
+            last: None,
+            cpu_us: 0,
+            wall_us: 0,
+            setup_cpu_us: 0,
+            setup_us: None,
+            kill: None,
+            detail,
+            signal: None,
+            used_network: false,
+            output_bytes: 0,
+            output: Vec::new(),
+        }
+    }
 }
 
 /// How far beyond its limit a killed sample got.
@@ -108,6 +164,8 @@ pub struct KillFigures {
 pub const CANCEL: u8 = b'C';
 /// Sent to a slot, with nanoseconds (u64 LE), when it asks [`SlotSays::HowLongDidItWait`].
 pub const WAITED: u8 = b'W';
+/// Sent to a slot, with nanoseconds (u64 LE), when it asks [`SlotSays::HowMuchCpu`].
+pub const USED: u8 = b'U';
 /// Frames carry limits and figures, no programs.
 const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// Largest packet to or from a master.
@@ -126,6 +184,60 @@ pub fn write_frame(mut to: impl Write, value: &impl Serialize) -> io::Result<()>
     let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a frame is too large"))?;
     bytes[..4].copy_from_slice(&length.to_le_bytes());
     to.write_all(&bytes)
+}
+
+/// Sends a job to a slot: its frame, with the line to the other sample where it has one, and its texts.
+///
+/// # Errors
+/// As sendmsg(2) and write(2).
+pub fn send_job(
+    to: &UnixStream,
+    job: &SlotJob,
+    texts: [&[u8]; 2],
+    line: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let mut frame = Vec::new();
+    write_frame(&mut frame, job)?;
+    let fds: Vec<RawFd> = line.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
+    let sent = sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&frame)], rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    let mut to = to;
+    to.write_all(&frame[sent..])?;
+    texts.into_iter().try_for_each(|text| to.write_all(text))
+}
+
+/// Receives a job, and the descriptor that came with it; `None` at the end of the stream.
+///
+/// # Errors
+/// As recvmsg(2) and [`read_frame`].
+pub fn receive_job(from: &UnixStream) -> io::Result<Option<(SlotJob, Option<OwnedFd>)>> {
+    let mut length = [0u8; 4];
+    let mut space = nix::cmsg_space!(RawFd);
+    let mut slices = [IoSliceMut::new(&mut length)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_WAITALL;
+    let message = loop {
+        match recvmsg::<()>(from.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let mut line = None;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            for fd in fds {
+                line = Some(sys::adopt(fd)?);
+            }
+        }
+    }
+    match message.bytes {
+        0 => return Ok(None),
+        4 => {}
+        _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+    // The length again, with the rest behind it.
+    let frame = length.as_slice().chain(from);
+    Ok(read_frame(frame)?.map(|job| (job, line)))
 }
 
 /// Reads one frame; `None` at the end of the stream.
@@ -152,6 +264,35 @@ pub fn read_frame<T: DeserializeOwned>(mut from: impl Read) -> io::Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_brings_its_line_along() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (line, mut other) = UnixStream::pair().expect("a pair");
+        let job = SlotJob {
+            role: Role::Judge { compare: true },
+            entry: "f".into(),
+            code_bytes: 2,
+            test_bytes: 1,
+            limits: Limits::default(),
+            baseline: Baseline::default(),
+            keep_output: false,
+        };
+        send_job(&ours, &job, [b"ab", b"c"], Some(std::os::fd::AsFd::as_fd(&line))).expect("sent");
+        send_job(&ours, &SlotJob { role: Role::Whole, ..job }, [b"", b""], None).expect("sent");
+        drop((ours, line));
+        let (job, line) = receive_job(&theirs).expect("received").expect("a job");
+        assert_eq!((job.role, job.entry.as_str()), (Role::Judge { compare: true }, "f"));
+        let mut texts = [0; 3];
+        (&theirs).read_exact(&mut texts).expect("the texts");
+        assert_eq!(&texts, b"abc");
+        UnixStream::from(line.expect("a line")).write_all(b"x").expect("written");
+        let mut byte = [0];
+        other.read_exact(&mut byte).expect("heard");
+        let (job, line) = receive_job(&theirs).expect("received").expect("a job");
+        assert!(job.role == Role::Whole && line.is_none());
+        assert!(receive_job(&theirs).expect("the end").is_none());
+    }
 
     #[test]
     fn frames_round_trip_and_damage_is_an_error() {

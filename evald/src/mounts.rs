@@ -116,7 +116,8 @@ fn follow(path: &Path, way: &mut Way) -> Result<PathBuf, String> {
 }
 
 impl Entry {
-    fn path(&self) -> &Path {
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
         match self {
             Self::Link { path, .. } | Self::Folder { path } | Self::Bind { path } => path,
         }
@@ -203,7 +204,8 @@ pub fn enter_root(entries: &[Entry], library: &Path) -> Result<()> {
         }
     }
     for device in DEVICES {
-        bind(Path::new(device), Path::new(device), libc::MOUNT_ATTR_NOEXEC)?;
+        // Read-only bounds what is done to the node, not what is written into it.
+        bind(Path::new(device), Path::new(device), libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC)?;
     }
     std::fs::create_dir_all("/var").step("make /var")?;
     for link in ["/dev/shm", "/var/tmp"] {

@@ -8,9 +8,10 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::ptr;
 
 use crate::cpython::{
-    CODE_FILE, Cpython, DEEPEST_TRACEBACK, MAX_MESSAGE_BYTES, Raised, RaisedKind, TEST_FILE,
+    CODE_FILE, Cpython, DEEPEST_TRACEBACK, HARNESS_FILE, MAX_MESSAGE_BYTES, Raised, RaisedKind, TEST_FILE,
 };
 use crate::limits::Limits;
+use crate::testing;
 
 /// An object of the interpreter; never looked into.
 #[repr(C)]
@@ -48,6 +49,8 @@ api! {
     PyObject_GetAttrString: fn(Ptr, *const c_char) -> Ptr;
     PyObject_CallObject: fn(Ptr, Ptr) -> Ptr;
     PyObject_Str: fn(Ptr) -> Ptr;
+    PyObject_IsTrue: fn(Ptr) -> c_int;
+    PyModule_GetDict: fn(Ptr) -> Ptr;
     PyTuple_New: fn(isize) -> Ptr;
     PyTuple_SetItem: fn(Ptr, isize, Ptr) -> c_int;
     PyDict_New: fn() -> Ptr;
@@ -155,8 +158,20 @@ impl Python {
         }
     }
 
-    /// A fresh namespace with nothing but the builtins, as the `exec(program, {})` of HumanEval's harness makes one:
-    /// `__name__` is not `"__main__"` in it, so guarded scripts do not run.
+    /// The namespace of `__main__`.
+    pub fn main(&self) -> Option<Namespace> {
+        // SAFETY: the GIL is held; the module is kept (the reference is never given back), and so is its dict.
+        unsafe {
+            let module = (self.api.PyImport_ImportModule)(c"__main__".as_ptr());
+            if module.is_null() {
+                return None;
+            }
+            let dict = (self.api.PyModule_GetDict)(module);
+            (!dict.is_null()).then_some(Namespace(dict))
+        }
+    }
+
+    /// A fresh namespace with nothing but the builtins.
     pub fn namespace(&self) -> Option<Namespace> {
         // SAFETY: the GIL is held; GetBuiltins gives a borrowed reference, which SetItemString does not steal.
         unsafe {
@@ -257,8 +272,17 @@ impl Python {
             // SAFETY: the GIL is held; both are live objects.
             unsafe { (self.api.PyErr_GivenExceptionMatches)(class, exception) == 1 }
         };
+        let (place, is_candidates) = self.innermost_line(trace);
         let kind = if matches(self.system_exit) {
-            RaisedKind::SystemExit
+            match &place {
+                Some((file, _)) if file == TEST_FILE && !is_candidates => {
+                    let code = self.attribute(value, c"code");
+                    // SAFETY: the GIL is held; a live object. An error counts as a status that is not 0.
+                    let failed = code.map(|code| unsafe { (self.api.PyObject_IsTrue)(code) });
+                    RaisedKind::TestExit(failed == Some(0))
+                }
+                _ => RaisedKind::SystemExit,
+            }
         } else if matches(self.memory_error) {
             RaisedKind::Memory
         } else if matches(self.os_error) {
@@ -272,12 +296,13 @@ impl Python {
         let name = self.attribute(class, c"__name__").and_then(|name| self.string(name)).unwrap_or_default();
         // The exception may be the candidate's: its __str__ may do anything, which changes a failure into no pass.
         let message = if value.is_null() { None } else { self.string(value) }.unwrap_or_default();
-        Raised::new(kind, name, &message, self.innermost_line(trace))
+        Raised::new(kind, name, &message, place)
     }
 
-    /// The last line of the candidate or its test on the way to the exception.
-    fn innermost_line(&self, mut trace: Ptr) -> Option<(String, i64)> {
+    /// The last line of the candidate or its test on the way to the exception, and whether any was the candidate's.
+    fn innermost_line(&self, mut trace: Ptr) -> (Option<(String, i64)>, bool) {
         let mut found = None;
+        let mut is_candidates = false;
         for _ in 0..DEEPEST_TRACEBACK {
             if trace.is_null() {
                 break;
@@ -289,11 +314,12 @@ impl Python {
             if let (Some(file), Some(line)) = (file, line)
                 && (file == CODE_FILE || file == TEST_FILE)
             {
+                is_candidates |= file == CODE_FILE;
                 found = Some((file, line));
             }
             trace = self.attribute(trace, c"tb_next").unwrap_or(ptr::null_mut());
         }
-        found
+        (found, is_candidates)
     }
 
     fn integer(&self, object: Ptr) -> Option<i64> {
@@ -344,8 +370,13 @@ gc.collect()
 gc.freeze()
 ";
 
-/// `random` reseeds itself after a fork; numpy's and torch's global generators do not.
+/// `random` reseeds itself after a fork; numpy's and torch's global generators do not. A sample is at home in its private
+/// folder, where it is by now.
 const RESEED: &str = "import os, sys
+os.environ['HOME'] = os.environ['TMPDIR'] = os.getcwd()
+tempfile = sys.modules.get('tempfile')
+if tempfile is not None:
+    tempfile.tempdir = None
 seed = int.from_bytes(os.urandom(4), 'little')
 numpy_random = sys.modules.get('numpy.random')
 if numpy_random is not None:
@@ -359,6 +390,7 @@ if torch is not None and hasattr(torch, 'manual_seed'):
 pub struct Warm {
     python: Python,
     reseed: Code,
+    harness: Namespace,
 }
 
 impl Warm {
@@ -370,13 +402,17 @@ impl Warm {
         for module in preload {
             python.import(module).map_err(|raised| format!("cannot import {module}: {}", raised.text))?;
         }
+        let harness = python.namespace().ok_or("no memory for a namespace")?;
+        let broken = |raised: Raised| format!("cannot define the harness: {}", raised.text);
+        let code = python.compile(&testing::harness(), HARNESS_FILE).map_err(broken)?;
+        python.run(code, harness).map_err(broken)?;
         let settle = python.compile(SETTLE, "<settle>").map_err(|raised| raised.text)?;
         let namespace = python.namespace().ok_or("no memory for a namespace")?;
         python
             .run(settle, namespace)
             .map_err(|raised| format!("cannot settle the interpreter: {}", raised.text))?;
         let reseed = python.compile(RESEED, "<reseed>").map_err(|raised| raised.text)?;
-        Ok(Self { python, reseed })
+        Ok(Self { python, reseed, harness })
     }
 }
 
@@ -403,7 +439,11 @@ impl Cpython for Warm {
     }
 
     fn namespace(&mut self) -> Option<Namespace> {
-        self.python.namespace()
+        self.python.main()
+    }
+
+    fn harness(&self) -> Namespace {
+        self.harness
     }
 
     fn run(&mut self, code: Code, namespace: Namespace) -> Result<(), Raised> {

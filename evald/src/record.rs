@@ -16,7 +16,7 @@ const HEAD_BYTES: usize = NONCE_BYTES + 1 + 8 + 2;
 pub const MAX_STREAM_BYTES: usize = 4 * (HEAD_BYTES + MAX_TEXT_BYTES);
 
 /// What a record says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum Kind {
     /// The walls stand, the candidate starts now; the value is the CPU time used so far in nanoseconds.
@@ -39,6 +39,16 @@ pub enum Kind {
     Broken = 9,
     /// The machine stopped code or test (T4): stack overflow, abort. Native code is stopped by a signal and has no record.
     Crashed = 10,
+    /// Code and test ran, and nothing that could fail did.
+    NoTest = 11,
+    /// A candidate has run, and waits for what its judge asks.
+    Ready = 12,
+    /// A candidate has answered its judge, who has hung up.
+    Served = 13,
+    /// A judge's test needs the candidate in its own process.
+    Needs = 14,
+    /// A judge's candidate has ended before its test.
+    Gone = 15,
 }
 
 impl Kind {
@@ -54,6 +64,11 @@ impl Kind {
             8 => Self::Processes,
             9 => Self::Broken,
             10 => Self::Crashed,
+            11 => Self::NoTest,
+            12 => Self::Ready,
+            13 => Self::Served,
+            14 => Self::Needs,
+            15 => Self::Gone,
             _ => return None,
         })
     }
@@ -79,6 +94,8 @@ pub fn encode(nonce: &Nonce, kind: Kind, value: u64, text: &str) -> Vec<u8> {
 pub struct Stream {
     /// The value of the start record.
     pub start: Option<u64>,
+    /// Whether a candidate is ready for its judge.
+    pub ready: bool,
     /// The record that ends it.
     pub last: Option<(Kind, String)>,
 }
@@ -101,6 +118,8 @@ pub fn decode(nonce: &Nonce, mut bytes: &[u8]) -> Option<Stream> {
             Kind::Start => return None,
             Kind::Broken => stream.last = Some((kind, String::from_utf8(text.to_vec()).ok()?)),
             _ if stream.start.is_none() => return None,
+            Kind::Ready if !stream.ready => stream.ready = true,
+            Kind::Ready => return None,
             _ => stream.last = Some((kind, String::from_utf8(text.to_vec()).ok()?)),
         }
         bytes = rest;
@@ -117,9 +136,10 @@ mod tests {
     #[test]
     fn honest_streams_round_trip() {
         let mut bytes = encode(&NONCE, Kind::Start, 77, "");
-        assert_eq!(decode(&NONCE, &bytes), Some(Stream { start: Some(77), last: None }));
+        assert_eq!(decode(&NONCE, &bytes), Some(Stream { start: Some(77), ..Stream::default() }));
         bytes.extend(encode(&NONCE, Kind::Failed, 0, "ValueError: ü"));
-        let want = Stream { start: Some(77), last: Some((Kind::Failed, "ValueError: ü".into())) };
+        let want =
+            Stream { start: Some(77), ready: false, last: Some((Kind::Failed, "ValueError: ü".into())) };
         assert_eq!(decode(&NONCE, &bytes), Some(want));
         assert_eq!(decode(&NONCE, &[]), Some(Stream::default()));
         let broken = encode(&NONCE, Kind::Broken, 0, "no tmpfs");

@@ -1,23 +1,27 @@
 //! The sample's side: from the fork to the record. Runs in the warm interpreter's copy; nothing untrusted has run yet
 //! when [`run`] is entered, and nothing of it returns.
 
-use std::io::Read;
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{IoSlice, Read};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::cgroup::Membership;
-use crate::cpython::{CODE_FILE, Cpython, Raised, RaisedKind, TEST_FILE};
+use crate::cpython::Cpython;
 use crate::frame::sample_namespaces;
+use crate::judging::{self, End, Texts};
 use crate::limits;
 use crate::message::SlotJob;
 use crate::mounts;
 use crate::record::{self, Kind, Nonce};
-use crate::seccomp::Filters;
+use crate::seccomp::{Filters, Policy};
 use crate::sys;
 use crate::tier::Tier;
 use crate::zygote::Plan;
@@ -51,27 +55,37 @@ pub struct Sample<'a> {
     pub record: RawFd,
     /// Write end of the output's pipe.
     pub output: RawFd,
+    /// Where the slot waits for the end at which it answers asked calls.
+    pub handover: RawFd,
+    /// The line to the candidate's or the judge's sample.
+    pub line: Option<RawFd>,
 }
 
-/// Where the record's pipe ends up. Low on purpose: a candidate that writes to descriptors blindly hits it, and shows.
-const RECORD_FD: RawFd = 3;
+/// A second end of the record's pipe. Low on purpose: a candidate that writes to descriptors blindly hits it, and shows.
+/// One that closes them closes no more than this.
+const BAIT_FD: RawFd = 3;
+/// Beyond all that a sample may open, so that nobody who closes what he may have opened closes it.
+const RECORD_FD: RawFd = 4096 + 64;
 
 /// Raises the walls, runs code and test, writes the record and ends the process.
 pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     // Until the descriptors are in place, a failure can only be told by ending without a record.
     // Before the texts, so that all of its memory is its group's; told below, where there is a way to.
     let joined = sample.walls.membership.map_or(Ok(()), Membership::join);
-    let Ok((code, test)) = read_texts(sample) else { sys::exit_now(70) };
-    if arrange_descriptors(sample).is_err() {
-        sys::exit_now(70);
-    }
+    let Ok(texts) = read_texts(sample) else { sys::exit_now(70) };
+    let Ok((record, handover, line)) = arrange_descriptors(sample) else { sys::exit_now(70) };
+    let myself = std::process::id();
     let report = |kind, value, text: &str| {
+        // What a candidate has forked comes this way too, where it does not end by itself: it has nothing to say.
+        if std::process::id() != myself {
+            sys::exit_now(0);
+        }
         let bytes = record::encode(&sample.nonce, kind, value, text);
         // SAFETY: pointer and length describe a live buffer. One write below PIPE_BUF is whole or absent.
-        unsafe { libc::write(RECORD_FD, bytes.as_ptr().cast(), bytes.len()) };
+        unsafe { libc::write(record, bytes.as_ptr().cast(), bytes.len()) };
     };
     let joined = joined.map_err(|error| format!("cannot join the sample's cgroup: {error}"));
-    if let Err(reason) = joined.and_then(|()| raise_walls(sample)) {
+    if let Err(reason) = joined.and_then(|()| raise_walls(sample, handover)) {
         report(Kind::Broken, 0, &reason);
         sys::exit_now(71);
     }
@@ -82,8 +96,9 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     python.limit(&sample.job.limits);
     let used = sys::process_cpu_time(0).unwrap_or_default();
     report(Kind::Start, used.as_nanos() as u64, "");
-    match judge(python, &code, &test) {
-        Ok(()) => report(Kind::Passed, 0, ""),
+    let ready = || report(Kind::Ready, 0, "");
+    match judging::run(python, sample.job, &texts, line, ready) {
+        Ok(text) => report(Kind::Passed, 0, &text),
         // As if it had been a process: there is no record.
         Err(End::Exit(status)) => sys::exit_now(status),
         Err(End::Told(kind, text)) => report(kind, 0, &text),
@@ -92,114 +107,98 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     sys::exit_now(0)
 }
 
-fn read_texts(sample: &Sample<'_>) -> std::io::Result<(String, String)> {
+fn read_texts(sample: &Sample<'_>) -> std::io::Result<Texts> {
     let read = |bytes: u64| -> std::io::Result<String> {
         let mut text = String::new();
         let got = sample.control.take(bytes).read_to_string(&mut text)?;
         if got as u64 == bytes { Ok(text) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
     };
-    Ok((read(sample.job.code_bytes)?, read(sample.job.test_bytes)?))
+    Ok(Texts { code: read(sample.job.code_bytes)?, test: read(sample.job.test_bytes)? })
 }
 
-fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<()> {
+/// Leaves the standard three, the bait and three more, which are returned: the record's pipe, the way to the slot, and
+/// the line to another sample, where there is one.
+fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<(RawFd, OwnedFd, RawFd)> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    // The limit of the host may be lower than what is asked for; the sample's own is set later.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let record = RECORD_FD.min(i32::try_from(most).unwrap_or(i32::MAX) - 3);
+    let (handover, line) = (record + 1, record + 2);
+    // Neither goes to a program that the sample becomes or starts.
+    sys::dup_away(sample.record, record)?;
+    sys::dup_away(sample.handover, handover)?;
+    if let Some(other) = sample.line {
+        sys::dup_away(other, line)?;
+    }
     sys::dup2(null.as_raw_fd(), 0)?;
     sys::dup2(sample.output, 1)?;
     sys::dup2(sample.output, 2)?;
-    sys::dup2(sample.record, RECORD_FD)?;
+    sys::dup2(record, BAIT_FD)?;
     // `null` goes with the rest; it must not be closed a second time.
     std::mem::forget(null);
-    sys::close_range(RECORD_FD + 1, u32::MAX)
+    sys::close_range(BAIT_FD + 1, record as u32 - 1)?;
+    sys::close_range(line + 1, u32::MAX)?;
+    Ok((record, sys::adopt(handover)?, line))
 }
 
-fn raise_walls(sample: &Sample<'_>) -> Result<(), String> {
+fn raise_walls(sample: &Sample<'_>, handover: OwnedFd) -> Result<(), String> {
     let named = |step: &'static str| move |error: std::io::Error| format!("cannot {step}: {error}");
     nix::unistd::setsid().map_err(|error| format!("cannot start a session: {error}"))?;
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| format!("cannot set the parent-death signal: {error}"))?;
+    let plan = sample.walls.plan;
     // The slot may have died before that. In a pid namespace, which has no parent to see, the kernel ends us with it.
-    if !sample.walls.plan.tier.has_namespaces() && std::os::unix::process::parent_id() != sample.slot {
+    if !plan.tier.has_namespaces() && std::os::unix::process::parent_id() != sample.slot {
         sys::exit_now(70);
     }
     let limits = &sample.job.limits;
     // T4 has none: its programs see no file of this process's.
-    let scratch = (sample.walls.plan.tier != Tier::T4).then_some(sample.scratch);
-    if sample.walls.plan.tier.has_namespaces() {
+    let scratch = (plan.tier != Tier::T4).then_some(sample.scratch);
+    let mut device = 0;
+    if plan.tier.has_namespaces() {
         unshare(sample_namespaces(sample.walls.membership.is_some()))
             .map_err(|error| format!("cannot make the sample's namespaces: {error}"))?;
-        mounts::mount_scratch(limits.disk_bytes, limits.inodes, &sample.walls.plan.kept)
+        mounts::mount_scratch(limits.disk_bytes, limits.inodes, &plan.kept)
             .map_err(named("mount the private folder"))?;
+        device = std::fs::metadata(".").map_err(named("look at the private folder"))?.dev();
         // A user namespace of its own, with no user mapped: the kernel counts its threads apart from everybody's.
         unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|error| format!("cannot make a user namespace: {error}"))?;
     } else if let Some(scratch) = scratch {
         std::env::set_current_dir(scratch).map_err(named("enter the private folder"))?;
     }
-    limits::apply(limits, &sample.job.baseline, sample.walls.plan.tier).map_err(named("set the limits"))?;
-    sys::drop_capabilities().map_err(named("drop capabilities"))?;
+    limits::apply(limits, &sample.job.baseline, plan.tier).map_err(named("set the limits"))?;
+    sys::drop_capabilities(plan.reads_all).map_err(named("drop capabilities"))?;
     prctl::set_no_new_privs().map_err(|error| format!("cannot set no_new_privs: {error}"))?;
-    if sample.walls.plan.landlock {
-        let required = sample.walls.plan.tier == Tier::T3;
-        crate::landlock::restrict(&sample.walls.plan.readable, scratch, required)
+    if plan.landlock.is_some() {
+        let access = crate::landlock::Access {
+            readable: &plan.readable,
+            execute: limits.allow_processes,
+            scratch,
+            required: plan.tier == Tier::T3,
+            own_network: plan.tier.has_namespaces(),
+        };
+        crate::landlock::restrict(access)
             .map_err(|error| format!("cannot confine files by Landlock: {error}"))?;
     }
-    if !sample.walls.plan.seccomp {
+    if !plan.seccomp {
         return Ok(());
     }
     let filters = match sample.walls.filters {
         Some(filters) => filters,
-        None => &Filters::compile(sample.walls.plan.tier, std::process::id() as i32)?,
-    };
-    filters.apply().map_err(|error| format!("cannot install the system-call filter: {error}"))
-}
-
-/// How a sample comes to an end that is no pass.
-enum End {
-    /// Told by a record.
-    Told(Kind, String),
-    /// By an end of its (emulated) process.
-    Exit(i32),
-}
-
-/// Compiles code and test and runs both in one namespace.
-fn judge<C: Cpython>(python: &mut C, code: &str, test: &str) -> Result<(), End> {
-    let code = match python.compile(code, CODE_FILE) {
-        Ok(code) => code,
-        Err(raised) => {
-            return Err(match raised.kind {
-                RaisedKind::Memory | RaisedKind::Ended(_) | RaisedKind::Trapped => classify(raised),
-                _ => End::Told(Kind::CompileError, raised.text),
-            });
+        None => {
+            let signals = plan.names_signals().then_some(std::process::id() as i32);
+            &Filters::compile(Policy { tier: plan.tier, processes: limits.allow_processes, signals })?
         }
     };
-    // Before the candidate runs, so that it cannot have a hand in how its test is read.
-    let test = match python.compile(test, TEST_FILE) {
-        Ok(test) => test,
-        Err(raised) => {
-            let text = format!("the test does not compile: {}", raised.text);
-            return Err(End::Told(Kind::Failed, text));
-        }
+    let hand_over = |listener: OwnedFd| {
+        let rights = [listener.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&rights)];
+        let device = device.to_le_bytes();
+        sendmsg::<()>(handover.as_raw_fd(), &[IoSlice::new(&device)], &rights, MsgFlags::MSG_NOSIGNAL, None)
+            .map(drop)
+            .map_err(|error| error.to_string())
     };
-    let namespace = python.namespace();
-    let namespace = namespace.ok_or_else(|| End::Told(Kind::Memory, "no memory for a namespace".into()))?;
-    python.run(code, namespace).and_then(|()| python.run(test, namespace)).map_err(classify)
-}
-
-fn classify(raised: Raised) -> End {
-    let kind = match raised.kind {
-        RaisedKind::SystemExit => Kind::Exited,
-        RaisedKind::Memory => Kind::Memory,
-        RaisedKind::Os(number) => match number as i32 {
-            libc::ENOMEM => Kind::Memory,
-            libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Kind::Disk,
-            // Fork's answer (see seccomp.rs); a plain non-blocking read that gives up is a failure too.
-            libc::EAGAIN => Kind::Processes,
-            _ => Kind::Failed,
-        },
-        RaisedKind::Runtime if raised.text.contains("can't start new thread") => Kind::Processes,
-        RaisedKind::Runtime | RaisedKind::Other => Kind::Failed,
-        RaisedKind::Trapped => Kind::Crashed,
-        RaisedKind::Ended(status) => return End::Exit(status),
-    };
-    End::Told(kind, raised.text)
+    filters.apply(hand_over).map_err(|error| format!("cannot install the system-call filters: {error}"))
 }

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use evald_proto::{ErrorCode, Job, JobResult, Reply, Trust, Verdict};
+use evald_proto::{ErrorCode, Job, JobResult, Reply, Trust, TrustWish, Verdict};
 
 use crate::environment::Keeper;
 use crate::error::Result;
-use crate::limits::Limits;
-use crate::message::{SlotJob, SlotReport};
+use crate::limits::{Baseline, Limits};
+use crate::message::{Role, SlotJob, SlotReport};
 use crate::metrics::Metrics;
-use crate::scheduler::Scheduler;
+use crate::pair::{self, Half, Outcome};
+use crate::scheduler::{Scheduler, Worker};
+use crate::scratch::Sweeper;
 use crate::slot::Slot;
+use crate::testing;
 use crate::tier::Tier;
 
 /// Something that runs samples. Another kind of wall (WebAssembly) is another implementation.
@@ -36,14 +39,45 @@ pub trait Sandbox: Send {
 pub struct Warm {
     tier: Tier,
     keeper: Keeper,
-    slots: HashMap<usize, Slot>,
+    /// By environment, and whether they run tests alone: what a candidate did cannot be in their memory.
+    slots: HashMap<(usize, bool), Slot>,
     metrics: Arc<Metrics>,
+    /// T3: told when a sample has left its folder.
+    sweeper: Option<Sweeper>,
+    /// Processes that the host had killed for want of memory, as far as is known.
+    host_kills: u64,
 }
 
 impl Warm {
     /// A sandbox without slots yet.
-    pub fn new(tier: Tier, keeper: Keeper, metrics: Arc<Metrics>) -> Self {
-        Self { tier, keeper, slots: HashMap::new(), metrics }
+    pub fn new(tier: Tier, keeper: Keeper, metrics: Arc<Metrics>, sweeper: Option<Sweeper>) -> Self {
+        Self { tier, keeper, slots: HashMap::new(), metrics, sweeper, host_kills: host_kills() }
+    }
+
+    /// A sample that was killed may have done that itself, and the host may have, which ran out of memory.
+    fn was_it_the_host(&mut self, report: &mut SlotReport) {
+        if report.verdict == Some(Verdict::Signaled) && report.signal == Some(libc::SIGKILL) {
+            let before = std::mem::replace(&mut self.host_kills, host_kills());
+            if self.host_kills > before {
+                report.verdict = Some(Verdict::InfraError);
+                report.detail = "killed by a host that is out of memory".into();
+            }
+        }
+    }
+
+    /// A slot that is ready for a sample, and what its address space holds.
+    fn ready(&mut self, environment: usize, judge: bool, limits: &Limits) -> Result<(Slot, Baseline)> {
+        let used = self.slots.remove(&(environment, judge));
+        let ready = used.and_then(|mut slot| slot.prepare(limits).map(|baseline| (slot, baseline)).ok());
+        match ready {
+            Some(ready) => Ok(ready),
+            // None yet, or it has died, or memory of its last sample is still held.
+            None => {
+                let mut slot = self.keeper.slot(environment)?;
+                let baseline = slot.prepare(limits)?;
+                Ok((slot, baseline))
+            }
+        }
     }
 
     fn attempt(
@@ -53,25 +87,71 @@ impl Warm {
         limits: &Limits,
         cancelled: &AtomicBool,
     ) -> Result<SlotReport> {
-        let used = self.slots.remove(&environment);
-        let ready = used.and_then(|mut slot| slot.prepare(limits).map(|baseline| (slot, baseline)).ok());
-        let (mut slot, baseline) = match ready {
-            Some(ready) => ready,
-            // None yet, or it has died, or memory of its last sample is still held.
-            None => {
-                let mut slot = self.keeper.slot(environment)?;
-                let baseline = slot.prepare(limits)?;
-                (slot, baseline)
+        let (mut slot, baseline) = self.ready(environment, false, limits)?;
+        let head = head(Role::Whole, job, [&job.code, &job.test], limits, baseline);
+        let ran = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled);
+        self.sweep();
+        let mut report = ran?;
+        self.was_it_the_host(&mut report);
+        self.observe(&report);
+        // Only a slot that has answered well is used again.
+        if report.verdict != Some(Verdict::InfraError) {
+            self.slots.insert((environment, false), slot);
+        }
+        Ok(report)
+    }
+
+    /// Candidate and test in two samples.
+    fn attempt_apart(
+        &mut self,
+        environment: usize,
+        job: &Job,
+        limits: &Limits,
+        cancelled: &AtomicBool,
+    ) -> Result<Outcome> {
+        let (mut candidate, baseline) = self.ready(environment, false, limits)?;
+        let (mut judge, judges) = self.ready(environment, true, limits)?;
+        let compare = job.trust != Some(TrustWish::Isolated);
+        // It waits for the candidate, whose own clocks run meanwhile.
+        let patient = Limits { wall_ms: limits.wall_ms.saturating_add(10_000), ..limits.clone() };
+        let outcome = pair::run(
+            Half {
+                slot: &mut candidate,
+                job: head(Role::Candidate, job, [&job.code, ""], limits, baseline),
+                texts: [job.code.as_bytes(), b""],
+            },
+            Half {
+                slot: &mut judge,
+                job: head(Role::Judge { compare }, job, [&job.prompt, &job.test], &patient, judges),
+                texts: [job.prompt.as_bytes(), job.test.as_bytes()],
+            },
+            cancelled,
+        );
+        self.sweep();
+        let mut outcome = outcome?;
+        let well = match &mut outcome {
+            Outcome::Decided(report) => {
+                self.was_it_the_host(report);
+                self.observe(report);
+                report.verdict != Some(Verdict::InfraError)
             }
+            Outcome::Needs(_) => true,
         };
-        let head = SlotJob {
-            code_bytes: job.code.len() as u64,
-            test_bytes: job.test.len() as u64,
-            limits: limits.clone(),
-            baseline,
-            keep_output: job.keep_output,
-        };
-        let report = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled)?;
+        if well {
+            self.slots.insert((environment, false), candidate);
+            self.slots.insert((environment, true), judge);
+        }
+        Ok(outcome)
+    }
+
+    fn sweep(&self) {
+        if let Some(sweeper) = &self.sweeper {
+            // Its thread lives as long as the daemon.
+            sweeper.send(()).ok();
+        }
+    }
+
+    fn observe(&self, report: &SlotReport) {
         if let Some(us) = report.setup_us {
             self.metrics.fork.observe(Duration::from_micros(us));
         }
@@ -79,12 +159,52 @@ impl Warm {
             self.metrics.kill_overshoot.observe(Duration::from_micros(kill.overshoot_us));
             self.metrics.kill_teardown.observe(Duration::from_micros(kill.teardown_us));
         }
-        // Only a slot that has answered well is used again.
-        if report.verdict != Some(Verdict::InfraError) {
-            self.slots.insert(environment, slot);
-        }
-        Ok(report)
     }
+
+    /// Runs the job where its test may run; what came of it, and why that is not out of the candidate's reach.
+    fn judge(
+        &mut self,
+        environment: usize,
+        job: &Job,
+        limits: &Limits,
+        cancelled: &AtomicBool,
+    ) -> Result<(SlotReport, String)> {
+        let wish = job.trust.unwrap_or(TrustWish::InProcess);
+        if wish == TrustWish::InProcess || (job.test.is_empty() && job.entry_point.is_empty()) {
+            return Ok((self.attempt(environment, job, limits, cancelled)?, String::new()));
+        }
+        let reason = match self.tier {
+            Tier::T4 => Some("T4 runs a program and its test in one machine".to_owned()),
+            _ => testing::needs(&job.test),
+        };
+        let reason = match reason {
+            Some(reason) => reason,
+            None => match self.attempt_apart(environment, job, limits, cancelled)? {
+                Outcome::Decided(mut report) => {
+                    let passed = report.verdict == Some(Verdict::Passed);
+                    // What a judge says of a pass is why it is worth less.
+                    let reason = if passed { std::mem::take(&mut report.detail) } else { String::new() };
+                    if !reason.is_empty() {
+                        report.trust = Trust::InProcess;
+                    }
+                    return Ok((report, reason));
+                }
+                Outcome::Needs(reason) => reason,
+            },
+        };
+        if wish == TrustWish::Isolated {
+            let detail = format!("the test cannot run out of the candidate's reach: {reason}");
+            return Ok((SlotReport::without_a_run(Verdict::NoTest, detail), reason));
+        }
+        Ok((self.attempt(environment, job, limits, cancelled)?, reason))
+    }
+}
+
+/// What a slot is told of a job.
+fn head(role: Role, job: &Job, texts: [&str; 2], limits: &Limits, baseline: Baseline) -> SlotJob {
+    let [code_bytes, test_bytes] = texts.map(|text| text.len() as u64);
+    let (entry, limits, keep_output) = (job.entry_point.clone(), limits.clone(), job.keep_output);
+    SlotJob { role, entry, code_bytes, test_bytes, limits, baseline, keep_output }
 }
 
 impl Sandbox for Warm {
@@ -99,46 +219,55 @@ impl Sandbox for Warm {
         limits: &Limits,
         cancelled: &AtomicBool,
     ) -> Option<JobResult> {
-        let (verdict, trust, cpu_us, wall_us, detail, output) =
-            match self.attempt(environment, job, limits, cancelled) {
-                Ok(SlotReport { verdict: None, .. }) => return None,
-                Ok(SlotReport {
-                    verdict: Some(verdict),
-                    trust,
-                    cpu_us,
-                    wall_us,
-                    detail,
-                    output,
-                    setup_cpu_us,
-                    ..
-                }) => {
-                    tracing::trace!(id = job.id, cpu_us, wall_us, setup_cpu_us, "sample");
-                    match on_the_wire(&output) {
-                        Some(output) => (verdict, trust, cpu_us, wall_us, detail, output),
-                        None => {
-                            let detail = "its output does not fit into a reply".to_owned();
-                            (Verdict::OutputLimit, Trust::Outside, cpu_us, wall_us, detail, String::new())
-                        }
-                    }
-                }
-                Err(_) if cancelled.load(Ordering::Relaxed) => return None,
-                Err(error) => {
-                    tracing::warn!(id = job.id, error = error.to_string(), "the sandbox failed");
-                    (Verdict::InfraError, Trust::Outside, 0, 0, error.to_string(), String::new())
-                }
-            };
-        Some(JobResult {
+        let (report, trust_reason) = match self.judge(environment, job, limits, cancelled) {
+            Ok((SlotReport { verdict: None, .. }, _)) => return None,
+            Ok(judged) => judged,
+            Err(_) if cancelled.load(Ordering::Relaxed) => return None,
+            Err(error) => {
+                tracing::warn!(id = job.id, error = error.to_string(), "the sandbox failed");
+                (SlotReport::without_a_run(Verdict::InfraError, error.to_string()), String::new())
+            }
+        };
+        let SlotReport { verdict, trust, cpu_us, wall_us, setup_cpu_us, detail, output, .. } = report;
+        let verdict = verdict?;
+        tracing::trace!(id = job.id, cpu_us, wall_us, setup_cpu_us, "sample");
+        let (verdict, trust, detail, output) = match on_the_wire(&output) {
+            Some(output) => (verdict, trust, detail, output),
+            None => {
+                let detail = "its output does not fit into a reply".to_owned();
+                (Verdict::OutputLimit, Trust::Outside, detail, String::new())
+            }
+        };
+        let result = JobResult {
             id: job.id.clone(),
             verdict,
             passed: verdict == Verdict::Passed,
             trust,
+            trust_reason,
             tier: self.tier(),
             cpu_ms: cpu_us as f64 / 1e3,
             wall_ms: wall_us as f64 / 1e3,
             detail,
             output,
-        })
+        };
+        Some(if job.trust.is_none() { in_old_words(result) } else { result })
     }
+}
+
+/// A result in the words of clients that do not say what they trust: they know no other verdicts than were there before.
+fn in_old_words(mut result: JobResult) -> JobResult {
+    if result.verdict == Verdict::NoTest {
+        result.verdict = Verdict::Failed;
+        result.detail = format!("no test: {}", result.detail);
+    }
+    result
+}
+
+/// Processes that the host has killed for want of memory since it started.
+fn host_kills() -> u64 {
+    let counters = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let count = counters.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Output as text, where it fits into a line of the protocol with its escapes.
@@ -158,9 +287,9 @@ fn on_the_wire(output: &[u8]) -> Option<String> {
 }
 
 /// A worker's life: jobs from the queues, replies to their clients.
-pub fn work(scheduler: &Scheduler, sandbox: &mut dyn Sandbox, metrics: &Metrics) -> ! {
+pub fn work(scheduler: &Scheduler, worker: Worker, sandbox: &mut dyn Sandbox, metrics: &Metrics) -> ! {
     loop {
-        let task = scheduler.next();
+        let task = scheduler.next(worker);
         metrics.queue_wait.observe(task.accepted.elapsed());
         let running = metrics.running.count();
         let ended = if task.cancelled.load(Ordering::Relaxed) {
@@ -182,6 +311,8 @@ pub fn work(scheduler: &Scheduler, sandbox: &mut dyn Sandbox, metrics: &Metrics)
                 Reply::error(Some(task.job.id.clone()), ErrorCode::Cancelled, "cancelled")
             }
         };
+        let (user, process) = (task.user, task.process);
         task.answer(reply);
+        scheduler.ended(user, process);
     }
 }

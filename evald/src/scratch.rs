@@ -8,7 +8,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, Step};
-use crate::zygote::remove_tree;
+use crate::frame::SANDBOX_USER;
+use crate::tree;
+use crate::zygote::LEFT;
 
 /// What the names of these folders begin with.
 const PREFIX: &str = "evald-scratch-";
@@ -21,8 +23,24 @@ pub struct Scratch {
     _lock: File,
 }
 
+/// Where the folder is made: below TMPDIR where that is set, else in memory where there is plenty (folders by the
+/// thousand are removed from a disk far more slowly than a sample makes them), else in /tmp.
+pub fn usual_parent() -> PathBuf {
+    const MEMORY: &str = "/dev/shm";
+    const PLENTY: u64 = 1 << 30;
+    let plenty = || {
+        let found = nix::sys::statfs::statfs(MEMORY).ok()?;
+        let in_memory = found.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC;
+        let free = found.blocks_available().saturating_mul(u64::try_from(found.block_size()).ok()?);
+        let ours = nix::unistd::access(MEMORY, nix::unistd::AccessFlags::W_OK).is_ok();
+        (in_memory && ours && free >= PLENTY).then(|| PathBuf::from(MEMORY))
+    };
+    let given = std::env::var_os("TMPDIR").is_some();
+    Some(()).filter(|()| !given).and_then(|()| plenty()).unwrap_or_else(std::env::temp_dir)
+}
+
 impl Scratch {
-    /// Makes a folder below `parent`, after removing those of daemons of this user that were killed.
+    /// Makes a folder below `parent`, for the user that samples run as, after removing those of daemons of this user that were killed.
     ///
     /// # Errors
     /// The folder cannot be made or locked.
@@ -35,6 +53,9 @@ impl Scratch {
         DirBuilder::new().mode(0o700).create(&hidden).step(step())?;
         let lock = open(&hidden).step(step())?;
         lock.lock().step(step())?;
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&hidden, Some(SANDBOX_USER), Some(SANDBOX_USER)).step(step())?;
+        }
         std::fs::rename(&hidden, &path).step(step())?;
         Ok(Self { path, _lock: lock })
     }
@@ -47,8 +68,42 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        remove_tree(&self.path);
+        remove(&self.path);
     }
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = tree::remove(folder) {
+        tracing::warn!(?folder, error = error.to_string(), "cannot be removed");
+    }
+}
+
+/// Removes what samples leave; each message says that there may be something.
+pub type Sweeper = std::sync::mpsc::Sender<()>;
+
+/// Starts the thread that removes the folders of samples that have ended, and those of slots that have.
+///
+/// # Errors
+/// No thread can be started.
+pub fn sweeper(scratch: PathBuf) -> std::io::Result<Sweeper> {
+    let (sweeper, told) = std::sync::mpsc::channel();
+    let go = move || {
+        while let Ok(()) = told.recv() {
+            // One look for all that was said meanwhile.
+            while told.try_recv().is_ok() {}
+            for entry in std::fs::read_dir(&scratch).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let slot = name.split_once('-').map(|(slot, _)| slot.to_owned());
+                let slot_ended = slot.is_some_and(|slot| !Path::new("/proc").join(slot).exists());
+                if slot_ended || path.extension().is_some_and(|extension| extension == LEFT) {
+                    remove(&path);
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("sweep".into()).spawn(go)?;
+    Ok(sweeper)
 }
 
 /// Opens a folder, and no link to one.
@@ -63,10 +118,11 @@ fn clear(parent: &Path) {
             continue;
         }
         let Ok(folder) = open(&entry.path()) else { continue };
-        let ours = folder.metadata().is_ok_and(|meta| meta.uid() == own);
+        let ours =
+            folder.metadata().is_ok_and(|meta| meta.uid() == own || (own == 0 && meta.uid() == SANDBOX_USER));
         if ours && folder.try_lock().is_ok() {
             tracing::info!(path = ?entry.path(), "removing what a killed daemon left");
-            remove_tree(&entry.path());
+            remove(&entry.path());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A slot as the daemon sees it: a forked copy of a warm interpreter that runs one sample at a time.
 
 use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, 
 use crate::cgroup::Leaf;
 use crate::error::{Error, Result, Step};
 use crate::limits::{Baseline, Limits};
-use crate::message::{CANCEL, SlotJob, SlotReport, SlotSays, WAITED, read_frame, write_frame};
-use crate::sys;
+use crate::message::{CANCEL, SlotJob, SlotReport, SlotSays, USED, WAITED, read_frame, send_job};
+use crate::{family, sys};
 
 /// A running slot; dropping it kills it and its sample.
 pub struct Slot {
@@ -110,7 +110,9 @@ impl Slot {
             .step(format!("read /proc/{}/status", self.pid))
     }
 
-    /// How long the sample has been ready to run without a processor to run on: the most of any of its threads.
+    /// How long the sample has been ready to run without a processor to run on, all its threads together: they may wait in
+    /// turn, as those of Python do, of which one runs at a time. Where they wait side by side that is too much; then their
+    /// CPU time ends them.
     ///
     /// The kernel adds a wait when it ends. One that is still going on is waited for, so that no sample pays for it.
     fn longest_wait(&self, cancelled: &AtomicBool) -> Duration {
@@ -123,18 +125,16 @@ impl Slot {
                 thread.runnable && before.is_some_and(|before| before.runnable && before.ran == thread.ran)
             };
             if !now.iter().any(waits) || cancelled.load(Ordering::Relaxed) || Instant::now() > deadline {
-                return now.iter().map(|thread| thread.waited).max().unwrap_or_default();
+                return now.iter().map(|thread| thread.waited).sum();
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// The threads of the sample.
+    /// The threads of the sample, and of all that it has started.
     fn threads(&self) -> Vec<Thread> {
-        let children =
-            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
-        let tasks = children.split_whitespace().flat_map(|child| {
-            std::fs::read_dir(format!("/proc/{child}/task")).into_iter().flatten().flatten()
+        let tasks = family::below(self.pid as u32).into_iter().flat_map(|process| {
+            std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten()
         });
         tasks.filter_map(|task| Thread::read(task.path())).collect()
     }
@@ -159,57 +159,114 @@ impl Slot {
     /// # Errors
     /// The slot died or does not answer; it must not be used again.
     pub fn run(&mut self, job: &SlotJob, texts: [&[u8]; 2], cancelled: &AtomicBool) -> Result<SlotReport> {
-        let failed = |error: std::io::Error| Error::Zygote(format!("a slot failed: {error}"));
+        let mut running = self.start(job, texts, None)?;
+        loop {
+            wait(&[self])?;
+            if let Some(Said::Ended(report)) = self.step(&mut running, cancelled)? {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Sends a sample to the slot, with its end of the line to another one.
+    ///
+    /// # Errors
+    /// The slot died or does not answer; it must not be used again.
+    pub fn start(
+        &mut self,
+        job: &SlotJob,
+        texts: [&[u8]; 2],
+        line: Option<BorrowedFd<'_>>,
+    ) -> Result<Running> {
         self.stream.set_read_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
         self.stream.set_write_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
-        write_frame(&self.stream, job).map_err(failed)?;
-        for text in texts {
-            (&self.stream).write_all(text).map_err(failed)?;
-        }
+        send_job(&self.stream, job, texts, line).map_err(failed)?;
         let patience = Duration::from_millis(job.limits.wall_ms) + SLOT_PATIENCE;
-        let mut deadline = Instant::now() + patience;
-        let mut told = false;
-        let said = loop {
-            let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, CANCEL_POLL_MS) {
-                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-                Ok(_) => match read_frame::<SlotSays>(&self.stream).map_err(failed)? {
-                    Some(SlotSays::HowLongDidItWait) => {
-                        let waited = self.longest_wait(cancelled).as_nanos() as u64;
-                        let mut answer = vec![WAITED];
-                        answer.extend_from_slice(&waited.to_le_bytes());
-                        (&self.stream).write_all(&answer).map_err(failed)?;
-                        deadline = Instant::now() + patience;
+        // Never more than the sample may write: a read goes over by less than its buffer.
+        let most_output = job.limits.output_bytes.saturating_add(1 << 20);
+        Ok(Running { patience, deadline: Instant::now() + patience, told: false, most_output })
+    }
+
+    /// Looks whether the slot has said something, and answers it; kills the sample once `cancelled` is true.
+    ///
+    /// # Errors
+    /// The slot died or does not answer; it must not be used again.
+    pub fn step(&mut self, running: &mut Running, cancelled: &AtomicBool) -> Result<Option<Said>> {
+        let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, 0u8) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => match read_frame::<SlotSays>(&self.stream).map_err(failed)? {
+                Some(SlotSays::HowLongDidItWait) => {
+                    let waited = self.longest_wait(cancelled).as_nanos() as u64;
+                    let mut answer = vec![WAITED];
+                    answer.extend_from_slice(&waited.to_le_bytes());
+                    (&self.stream).write_all(&answer).map_err(failed)?;
+                    running.deadline = Instant::now() + running.patience;
+                }
+                Some(SlotSays::HowMuchCpu) => {
+                    let used = family::cpu_time(self.pid as u32).as_nanos() as u64;
+                    let mut answer = vec![USED];
+                    answer.extend_from_slice(&used.to_le_bytes());
+                    (&self.stream).write_all(&answer).map_err(failed)?;
+                }
+                Some(SlotSays::Ready) => return Ok(Some(Said::Ready)),
+                Some(SlotSays::Ended(mut report)) => {
+                    if report.output_bytes > running.most_output {
+                        return Err(Error::Zygote("a slot says more than its sample may".into()));
                     }
-                    Some(SlotSays::Ended(mut report)) => {
-                        // Never more than the sample may write: a read goes over by less than its buffer.
-                        let most = job.limits.output_bytes.saturating_add(1 << 20);
-                        if report.output_bytes > most {
-                            return Err(Error::Zygote("a slot says more than its sample may".into()));
-                        }
-                        let mut rest = (&self.stream).take(report.output_bytes);
-                        rest.read_to_end(&mut report.output).map_err(failed)?;
-                        break Some(report);
+                    let mut rest = (&self.stream).take(report.output_bytes);
+                    rest.read_to_end(&mut report.output).map_err(failed)?;
+                    // A cancel that crossed the report on its way would be taken for the next job: such a slot is given up.
+                    if running.told && report.verdict.is_some() {
+                        return Err(Error::Zygote(format!("cancelled as it ended ({})", report.detail)));
                     }
-                    None => break None,
-                },
-                Err(error) => return Err(failed(error.into())),
-            }
-            if !told && cancelled.load(Ordering::Relaxed) {
-                told = true;
-                (&self.stream).write_all(&[CANCEL]).map_err(failed)?;
-            }
-            if Instant::now() > deadline {
-                return Err(Error::Zygote("a slot does not answer".into()));
-            }
-        };
-        // A cancel that crossed the report on its way would be taken for the next job: such a slot is given up.
-        match said {
-            Some(report) if told && report.verdict.is_some() => {
-                Err(Error::Zygote(format!("cancelled as it ended ({})", report.detail)))
-            }
-            Some(report) => Ok(report),
-            None => Err(Error::Zygote("a slot ended".into())),
+                    return Ok(Some(Said::Ended(report)));
+                }
+                None => return Err(Error::Zygote("a slot ended".into())),
+            },
+            Err(error) => return Err(failed(error.into())),
         }
+        if !running.told && cancelled.load(Ordering::Relaxed) {
+            running.told = true;
+            (&self.stream).write_all(&[CANCEL]).map_err(failed)?;
+        }
+        if Instant::now() > running.deadline {
+            return Err(Error::Zygote("a slot does not answer".into()));
+        }
+        Ok(None)
+    }
+}
+
+/// A sample in a slot, as the daemon sees it.
+pub struct Running {
+    patience: Duration,
+    deadline: Instant,
+    /// It was told to kill the sample.
+    told: bool,
+    most_output: u64,
+}
+
+/// What a slot has said that is of interest beyond it.
+pub enum Said {
+    /// Its candidate waits for its judge.
+    Ready,
+    /// Its sample ended.
+    Ended(SlotReport),
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::Zygote(format!("a slot failed: {error}"))
+}
+
+/// Waits until one of the slots says something, or a moment, after which cancels are to be looked at.
+///
+/// # Errors
+/// As poll(2).
+pub fn wait(slots: &[&Slot]) -> Result<()> {
+    let mut fds: Vec<_> =
+        slots.iter().map(|slot| PollFd::new(slot.stream.as_fd(), PollFlags::POLLIN)).collect();
+    match poll(&mut fds, CANCEL_POLL_MS) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(failed(error.into())),
     }
 }

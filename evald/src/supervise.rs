@@ -4,30 +4,33 @@
 //! machine's fork nor its queue counts against a candidate. Time that a candidate waits for a processor does not count
 //! either: when its wall clock is up, the daemon is asked how long that was, and the clock is put back by as much.
 
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{IoSliceMut, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use evald_proto::{Trust, Verdict};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
+use crate::broker::{Broker, Folder};
 use crate::cgroup::{Counts, Membership};
+use crate::init::Init;
 use crate::limits::Limits;
-use crate::message::{CANCEL, KillFigures, SlotReport, SlotSays, WAITED, write_frame};
+use crate::message::{CANCEL, KillFigures, SlotReport, SlotSays, USED, WAITED, write_frame};
 use crate::record::{self, Kind, Nonce, Stream};
-use crate::sys;
 use crate::tier::Tier;
+use crate::tree::{self, Usage};
+use crate::{family, sys};
 
 /// A forked sample, as its slot sees it.
 pub struct Watched<'a> {
     /// Its process id.
     pub pid: i32,
-    /// Read end of the record's pipe.
-    pub record: OwnedFd,
-    /// Read end of the output's pipe.
-    pub output: OwnedFd,
-    /// Whether what comes out of it goes into the report.
+    /// What comes from it.
+    pub pipes: Pipes,
+    /// Whether what it writes goes into the report.
     pub keep_output: bool,
     /// The harness's secret.
     pub nonce: Nonce,
@@ -37,14 +40,30 @@ pub struct Watched<'a> {
     pub tier: Tier,
     /// Its cgroup and what was counted in that before it came (T0, T1).
     pub group: Option<(&'a Membership, Counts)>,
+    /// Pid 1 of its pid namespace (not in T3 and T4).
+    pub init: Option<Init>,
+    /// Its private folder.
+    pub scratch: &'a Path,
     /// When the slot began to fork it.
     pub begun: Instant,
+}
+
+/// The slot's ends of what a sample writes to.
+pub struct Pipes {
+    /// The record's pipe.
+    pub record: OwnedFd,
+    /// The output's pipe.
+    pub output: OwnedFd,
+    /// Where the end at which asked calls are answered arrives, once the filters stand.
+    pub handover: OwnedFd,
 }
 
 /// The walls must stand within this time; the machine may be very loaded.
 const SETUP_PATIENCE: Duration = Duration::from_secs(20);
 /// A clock is looked at no more often than this.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// What only adding up shows (CPU time of many processes, files in a T3 folder) is looked at no more often than this.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Why a sample was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +71,7 @@ enum Killed {
     Cpu,
     Wall,
     Output,
+    Disk,
     Flood,
     Stuck,
     Cancelled,
@@ -62,46 +82,66 @@ enum Killed {
 ///
 /// # Errors
 /// poll(2), pidfds or wait4(2) fail: the slot cannot go on.
-pub fn watch(watched: Watched<'_>, control: &UnixStream) -> std::io::Result<Option<SlotReport>> {
+pub fn watch(mut watched: Watched<'_>, control: &UnixStream) -> std::io::Result<Option<SlotReport>> {
+    let init = watched.init.take();
     let pidfd = sys::pidfd_open(watched.pid)?;
     let mut watch = Watch {
         watched: &watched,
         pidfd: pidfd.as_fd(),
+        init,
+        broker: None,
         stream: Vec::new(),
         written: 0,
         kept: Vec::new(),
         started: None,
         waited: Duration::ZERO,
         asked: None,
+        ready: false,
+        used: None,
+        asked_cpu: false,
+        looked: watched.begun,
         killed: None,
         at_kill: None,
     };
     watch.until_it_ends(control)?;
     // An answer that is still on its way would be taken for the next job.
-    while watch.asked.is_some() {
+    while watch.asked.is_some() || watch.asked_cpu {
         watch.hear(control)?;
     }
     let wall = watch.started.map(|(at, _)| at.elapsed()).unwrap_or_default();
-    let ended = sys::wait4(watched.pid)?;
+    let mut ended = sys::wait4(watched.pid)?;
+    // Whatever it has started ends with it; nothing new can be, since nobody answers any more.
+    let asked = watch.broker.take();
+    if watched.tier == Tier::T3 {
+        ended.cpu += family::end()?;
+    }
+    let (refused, used_network) = asked.map_or((0, false), |broker| (broker.refused, broker.used_network));
+    if let Some(init) = watch.init.take() {
+        ended.cpu += init.end()?.cpu;
+    }
     watch.drain()?;
-    let counted = match watched.group {
+    let mut counted = match watched.group {
         Some((group, before)) => {
             group.kill()?;
             group.counts()?.since(before)
         }
         None => Counts::default(),
     };
+    counted.refused += refused;
     if watch.killed == Some(Killed::Abandoned) {
         return Ok(None);
     }
     let kept = std::mem::take(&mut watch.kept);
     let report = watch.report(ended, wall, counted);
-    Ok(Some(SlotReport { output_bytes: kept.len() as u64, output: kept, ..report }))
+    Ok(Some(SlotReport { output_bytes: kept.len() as u64, output: kept, used_network, ..report }))
 }
 
 struct Watch<'a> {
     watched: &'a Watched<'a>,
     pidfd: BorrowedFd<'a>,
+    init: Option<Init>,
+    /// Once the sample has handed it over.
+    broker: Option<Broker>,
     stream: Vec<u8>,
     written: u64,
     /// What was written, where that is wanted.
@@ -113,6 +153,14 @@ struct Watch<'a> {
     /// How long it had lived when that was asked, while the daemon owes the answer. Counted until then and not until the
     /// answer comes: on a loaded machine that takes its time, and the sample waits through it unseen.
     asked: Option<Duration>,
+    /// Whether it is a candidate that waits for its judge.
+    ready: bool,
+    /// CPU time of all its processes, and when that was looked at.
+    used: Option<(Instant, Duration)>,
+    /// Whether the daemon owes an answer about that.
+    asked_cpu: bool,
+    /// When its files were last added up.
+    looked: Instant,
     killed: Option<Killed>,
     /// What a clock showed as it killed.
     at_kill: Option<AtKill>,
@@ -129,14 +177,23 @@ struct AtKill {
 
 impl Watch<'_> {
     fn until_it_ends(&mut self, control: &UnixStream) -> std::io::Result<()> {
-        let (mut record_open, mut output_open) = (true, true);
+        let (mut record_open, mut output_open, mut handover_open) = (true, true, true);
         loop {
             let wait = self.check_clocks(control)?;
             // A closed pipe reports its end for ever: it is left out, or this would spin.
             // Until the sample has read its texts, what comes over the control socket is for it.
             let hear = self.started.is_some() && self.killed.is_none();
-            let keep = [true, record_open, output_open, hear];
-            let fds = [self.pidfd, self.watched.record.as_fd(), self.watched.output.as_fd(), control.as_fd()];
+            let pipes = &self.watched.pipes;
+            let asking = self.broker.as_ref().map_or(self.pidfd, Broker::listener);
+            let keep = [true, record_open, output_open, hear, handover_open, self.broker.is_some()];
+            let fds = [
+                self.pidfd,
+                pipes.record.as_fd(),
+                pipes.output.as_fd(),
+                control.as_fd(),
+                pipes.handover.as_fd(),
+                asking,
+            ];
             let mut live: Vec<PollFd<'_>> = fds
                 .iter()
                 .zip(keep)
@@ -149,22 +206,54 @@ impl Watch<'_> {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let mut answers = live.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
-            let mut ready = keep.map(|keep| keep && answers.next().unwrap_or(false));
+            let mut answers = live.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+            let ready =
+                keep.map(|keep| if keep { answers.next() } else { None }.unwrap_or(PollFlags::empty()));
             drop(live);
-            if std::mem::take(&mut ready[1]) {
-                record_open = self.read_record()?;
+            let [ended, record, output, heard, handed, asked] = ready;
+            if !handed.is_empty() {
+                handover_open = false;
+                self.broker = self.take_over()?;
             }
-            if std::mem::take(&mut ready[2]) {
+            if asked.contains(PollFlags::POLLIN) {
+                let answered = self.broker.as_mut().map_or(Ok(true), Broker::answer);
+                answered?;
+            } else if !asked.is_empty() {
+                // Nobody is left under the filter.
+                self.broker = None;
+            }
+            if !record.is_empty() {
+                let was_ready = self.ready;
+                record_open = self.read_record()?;
+                if self.ready && !was_ready && write_frame(control, &SlotSays::Ready).is_err() {
+                    self.kill(Killed::Abandoned)?;
+                }
+            }
+            if !output.is_empty() {
                 output_open = self.read_output()?;
             }
-            if ready[3] {
+            if !heard.is_empty() {
                 self.hear(control)?;
             }
-            if ready[0] {
+            if !ended.is_empty() {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes the end of the sample's asked calls; `None` when it has none.
+    fn take_over(&self) -> std::io::Result<Option<Broker>> {
+        let mut device = [0u8; 8];
+        let Some(listener) = receive_descriptor(self.watched.pipes.handover.as_fd(), &mut device)? else {
+            return Ok(None);
+        };
+        let shared = self.watched.tier == Tier::T3;
+        let folder = if shared {
+            Folder::Below(self.watched.scratch.to_path_buf())
+        } else {
+            Folder::Device(u64::from_le_bytes(device))
+        };
+        Ok(Some(Broker::new(listener, folder, shared.then_some(self.watched.limits.processes))))
     }
 
     /// Kills what is over a clock; otherwise says how long nothing can be.
@@ -180,26 +269,68 @@ impl Watch<'_> {
             return Ok(left);
         };
         let limits = self.watched.limits;
-        let used = self.cpu_used(base);
-        let cpu_left = Duration::from_millis(limits.cpu_ms).saturating_sub(used);
+        let limit = Duration::from_millis(limits.cpu_ms);
+        // So many threads may burn CPU time side by side.
+        let abreast = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        let abreast = abreast.min(limits.processes).max(1) as u32;
+        let used = self.cpu_used(at, base, abreast, control)?;
+        let cpu_left = limit.saturating_sub(used);
         let wall_left =
             Duration::from_millis(limits.wall_ms).saturating_sub(at.elapsed().saturating_sub(self.waited));
         if cpu_left.is_zero() {
-            let overshoot = used.saturating_sub(Duration::from_millis(limits.cpu_ms));
-            self.at_kill = Some(AtKill { overshoot, cpu: base + used });
+            self.at_kill = Some(AtKill { overshoot: used.saturating_sub(limit), cpu: base + used });
             self.kill(Killed::Cpu)?;
         } else if wall_left.is_zero() && self.asked.is_none() {
             self.asked = Some(at.elapsed());
             if write_frame(control, &SlotSays::HowLongDidItWait).is_err() {
                 self.kill(Killed::Abandoned)?;
             }
+        } else if self.watched.tier == Tier::T3 && self.looked.elapsed() > LOOK {
+            if self.over_disk() {
+                self.kill(Killed::Disk)?;
+            }
+            self.looked = Instant::now();
         }
-        // So many threads may burn CPU time side by side.
-        let abreast = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-        let cpu_wait = cpu_left / abreast.min(limits.processes).max(1) as u32;
+        let cpu_wait = cpu_left / abreast;
         // An answer wakes us by itself.
         let wall_wait = if self.asked.is_some() { Duration::from_secs(60) } else { wall_left };
-        Ok(cpu_wait.min(wall_wait).max(SHORTEST_WAIT))
+        let look = if self.watched.tier == Tier::T3 { LOOK } else { Duration::MAX };
+        Ok(cpu_wait.min(wall_wait).min(look).max(SHORTEST_WAIT))
+    }
+
+    /// CPU time of the sample since its start. Where that may be more than one process, no less than what is known, and as
+    /// much as it may be by now only if that is not looked at.
+    fn cpu_used(
+        &mut self,
+        at: Instant,
+        base: Duration,
+        abreast: u32,
+        control: &UnixStream,
+    ) -> std::io::Result<Duration> {
+        let own = sys::process_cpu_time(self.watched.pid).unwrap_or_default().saturating_sub(base);
+        if !self.watched.limits.allow_processes {
+            return Ok(own);
+        }
+        let (looked, used) = self.used.unwrap_or((at, Duration::ZERO));
+        let most = used + looked.elapsed() * abreast;
+        // Nothing can be over the limit yet, or the last look was just now.
+        if most < Duration::from_millis(self.watched.limits.cpu_ms) || looked.elapsed() < LOOK {
+            return Ok(own.max(used));
+        }
+        match (self.watched.group, self.watched.tier) {
+            (Some((group, before)), _) => {
+                self.used = Some((Instant::now(), group.counts()?.since(before).cpu.saturating_sub(base)));
+            }
+            (None, Tier::T3) => {
+                let all = family::cpu_time(std::process::id());
+                self.used = Some((Instant::now(), all.saturating_sub(base)));
+            }
+            // Only the daemon sees /proc.
+            _ if self.asked_cpu => {}
+            _ if write_frame(control, &SlotSays::HowMuchCpu).is_ok() => self.asked_cpu = true,
+            _ => self.kill(Killed::Abandoned)?,
+        }
+        Ok(own.max(self.used.map_or(Duration::ZERO, |(_, used)| used)))
     }
 
     /// Takes one message of the daemon's.
@@ -208,9 +339,16 @@ impl Watch<'_> {
         let mut nanos = [0u8; 8];
         match control.read_exact(&mut kind) {
             Ok(()) if kind[0] == CANCEL => return self.kill(Killed::Cancelled),
+            Ok(()) if kind[0] == USED && control.read_exact(&mut nanos).is_ok() => {
+                self.asked_cpu = false;
+                let base = self.started.map(|(_, base)| base).unwrap_or_default();
+                let used = Duration::from_nanos(u64::from_le_bytes(nanos)).saturating_sub(base);
+                self.used = Some((Instant::now(), used));
+                return Ok(());
+            }
             Ok(()) if kind[0] == WAITED && control.read_exact(&mut nanos).is_ok() => {}
             _ => {
-                self.asked = None;
+                (self.asked, self.asked_cpu) = (None, false);
                 return self.kill(Killed::Abandoned);
             }
         }
@@ -227,25 +365,39 @@ impl Watch<'_> {
         Ok(())
     }
 
-    fn cpu_used(&self, base: Duration) -> Duration {
-        sys::process_cpu_time(self.watched.pid).unwrap_or_default().saturating_sub(base)
-    }
-
     fn kill(&mut self, why: Killed) -> std::io::Result<()> {
         self.killed = self.killed.or(Some(why));
         // A killed process frees its memory itself, 80 ms per GiB on its own clock. We do that too: as it begins at the
         // same time, it is left with half, and with less where being last in line for a processor holds it up (the
         // scheduler's autogroups are in the way of that). Where the kernel cannot, it does all as ever.
         sys::make_idle(self.watched.pid).ok();
-        sys::pidfd_kill(self.pidfd)?;
+        self.end()?;
         sys::process_mrelease(self.pidfd).ok();
         Ok(())
+    }
+
+    /// Ends the sample, and everything that it has started: what a T3 sample has, once that has ended itself.
+    fn end(&mut self) -> std::io::Result<()> {
+        // Whoever waits for an answer gets none, and no further process comes to be.
+        self.broker = self.broker.take().filter(|_| self.watched.tier != Tier::T3);
+        match &self.init {
+            Some(init) => init.kill(),
+            None => sys::pidfd_kill(self.pidfd),
+        }
+    }
+
+    /// Whether more is in the private folder than may be. Only T3 has to ask: elsewhere the file system refuses.
+    fn over_disk(&self) -> bool {
+        let limits = self.watched.limits;
+        let most = Usage { bytes: limits.disk_bytes, entries: limits.inodes };
+        let usage = tree::usage(self.watched.scratch, most);
+        usage.bytes > most.bytes || usage.entries > most.entries
     }
 
     /// Reads once; false at the end of the pipe.
     fn read_record(&mut self) -> std::io::Result<bool> {
         let mut buffer = [0u8; 4096];
-        let got = read(self.watched.record.as_fd(), &mut buffer)?;
+        let got = read(self.watched.pipes.record.as_fd(), &mut buffer)?;
         let room = (record::MAX_STREAM_BYTES + 1).saturating_sub(self.stream.len());
         self.stream.extend_from_slice(&buffer[..got.min(room)]);
         if self.stream.len() > record::MAX_STREAM_BYTES {
@@ -261,16 +413,17 @@ impl Watch<'_> {
         {
             self.started = Some((Instant::now(), Duration::from_nanos(nanos)));
         }
+        self.ready |= stream.as_ref().is_some_and(|stream| stream.ready);
         if let Some(Stream { last: Some(_), .. }) = stream {
-            // It has said its last word; threads that it started end with it, now.
-            sys::pidfd_kill(self.pidfd)?;
+            // It has said its last word; what it started ends with it, now.
+            self.end()?;
         }
         Ok(got > 0)
     }
 
     fn read_output(&mut self) -> std::io::Result<bool> {
         let mut buffer = [0u8; 64 << 10];
-        let got = read(self.watched.output.as_fd(), &mut buffer)?;
+        let got = read(self.watched.pipes.output.as_fd(), &mut buffer)?;
         self.written += got as u64;
         if self.watched.keep_output && self.written <= self.watched.limits.output_bytes {
             self.kept.extend_from_slice(&buffer[..got]);
@@ -294,12 +447,14 @@ impl Watch<'_> {
         let used = ended.cpu.max(counted.cpu);
         let cpu = base.map_or(Duration::ZERO, |base| used.saturating_sub(base));
         let stream = record::decode(&self.watched.nonce, &self.stream);
+        let last = stream.as_ref().and_then(|stream| stream.last.as_ref()).map(|(kind, _)| *kind);
         let facts = Facts { stream, killed: self.killed, status: ended.status, cpu, counted };
-        let facts = Facts { killed: self.over_output().or(facts.killed), ..facts };
+        let facts = Facts { killed: self.over_in_the_end().or(facts.killed), ..facts };
         let (verdict, trust, detail) = decide(&facts, self.watched.limits, self.watched.tier);
         SlotReport {
             verdict,
             trust,
+            last,
             cpu_us: cpu.as_micros() as u64,
             wall_us: wall.as_micros() as u64,
             setup_cpu_us: base.unwrap_or_default().as_micros() as u64,
@@ -309,15 +464,32 @@ impl Watch<'_> {
                 teardown_us: ended.cpu.saturating_sub(at_kill.cpu).as_micros() as u64,
             }),
             detail,
+            signal: libc::WIFSIGNALED(ended.status).then(|| libc::WTERMSIG(ended.status)),
+            used_network: false,
             output_bytes: 0,
             output: Vec::new(),
         }
     }
 
     /// Decided by what was written in the end, not by who was faster.
-    fn over_output(&self) -> Option<Killed> {
-        (self.written > self.watched.limits.output_bytes).then_some(Killed::Output)
+    fn over_in_the_end(&self) -> Option<Killed> {
+        let over_output = self.written > self.watched.limits.output_bytes;
+        let over_disk = || self.watched.tier == Tier::T3 && self.started.is_some() && self.over_disk();
+        if over_output { Some(Killed::Output) } else { over_disk().then_some(Killed::Disk) }
     }
+}
+
+/// One packet with a descriptor; `None` when the other end is closed.
+fn receive_descriptor(from: BorrowedFd<'_>, bytes: &mut [u8]) -> std::io::Result<Option<OwnedFd>> {
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut slices = [IoSliceMut::new(bytes)];
+    let message = recvmsg::<()>(from.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control {
+            return descriptors.first().map(|descriptor| sys::adopt(*descriptor)).transpose();
+        }
+    }
+    Ok(None)
 }
 
 fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -351,15 +523,24 @@ fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust
             let detail = format!("more than {} bytes on standard output and error", limits.output_bytes);
             return outside(Verdict::OutputLimit, detail);
         }
+        Some(Killed::Disk) => {
+            let (bytes, inodes) = (limits.disk_bytes, limits.inodes);
+            let detail = format!("more than {bytes} bytes or {inodes} files in its folder");
+            return outside(Verdict::DiskLimit, detail);
+        }
         _ => {}
     }
-    if let Some(decided) = by_counts(facts, stream, limits) {
+    if let Some(decided) = by_counts(facts, stream, limits, tier) {
         return decided;
     }
     if let Some((kind, text)) = &stream.last {
         let (verdict, trust) = match kind {
             Kind::Passed => (Verdict::Passed, Trust::InProcess),
-            Kind::Failed | Kind::Start => (Verdict::Failed, Trust::InProcess),
+            Kind::Failed | Kind::Start | Kind::Ready => (Verdict::Failed, Trust::InProcess),
+            Kind::NoTest | Kind::Needs => (Verdict::NoTest, Trust::InProcess),
+            // What became of it, its judge says.
+            Kind::Served => (Verdict::NoVerdict, Trust::InProcess),
+            Kind::Gone => (Verdict::NoVerdict, Trust::Outside),
             Kind::CompileError => (Verdict::CompileError, Trust::Outside),
             Kind::Exited => (Verdict::NoVerdict, Trust::InProcess),
             Kind::Memory => (Verdict::Oom, Trust::InProcess),
@@ -398,10 +579,6 @@ fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust
         Some(libc::SIGKILL) if over_cpu => {
             outside(Verdict::TimeoutCpu, format!("CPU time over {} ms", limits.cpu_ms))
         }
-        // Pid 1 of a pid namespace cannot SIGKILL itself: it came from outside.
-        Some(libc::SIGKILL) if tier.has_namespaces() => {
-            outside(Verdict::InfraError, "killed from outside (the host is out of memory?)".into())
-        }
         Some(signal) => outside(Verdict::Signaled, signal_name(signal)),
         None => {
             let code = libc::WEXITSTATUS(status);
@@ -412,11 +589,16 @@ fn decide(facts: &Facts, limits: &Limits, tier: Tier) -> (Option<Verdict>, Trust
 
 /// What the kernel counted against the sample's cgroup is the reason for any end but a pass, a refused text, a clock's
 /// kill or a broken sandbox.
-fn by_counts(facts: &Facts, stream: &Stream, limits: &Limits) -> Option<(Option<Verdict>, Trust, String)> {
+fn by_counts(
+    facts: &Facts,
+    stream: &Stream,
+    limits: &Limits,
+    tier: Tier,
+) -> Option<(Option<Verdict>, Trust, String)> {
     let last = stream.last.as_ref().map(|(kind, _)| *kind);
     let out_of_memory = facts.counted.oom > 0;
     match last {
-        Some(Kind::Passed | Kind::CompileError | Kind::Broken) => return None,
+        Some(Kind::Passed | Kind::CompileError | Kind::Broken | Kind::Served) => return None,
         // Killed for its memory, it may look as if a clock had been late.
         None if out_of_memory => {}
         None if facts.killed.is_some() || stream.start.is_none() => return None,
@@ -429,7 +611,8 @@ fn by_counts(facts: &Facts, stream: &Stream, limits: &Limits) -> Option<(Option<
     // A signal has a reason of its own.
     let ended_by_itself = last.is_some() || libc::WIFEXITED(facts.status);
     (facts.counted.refused > 0 && ended_by_itself).then(|| {
-        let detail = format!("more than {} threads, by the sample's cgroup", limits.processes);
+        let by = if tier.has_cgroups() { ", by the sample's cgroup" } else { "" };
+        let detail = format!("more than {} threads and processes{by}", limits.processes);
         (Some(Verdict::ProcLimit), Trust::Outside, detail)
     })
 }
@@ -463,7 +646,7 @@ mod tests {
             (facts(last(Kind::Passed), None, 0), oom, Verdict::Passed),
             (facts(None, None, killed), oom, Verdict::Tampered),
             (facts(started(None), Some(Killed::Output), killed), oom, Verdict::OutputLimit),
-            (facts(started(None), None, killed), refused, Verdict::InfraError),
+            (facts(started(None), None, killed), refused, Verdict::Signaled),
             (facts(last(Kind::Failed), None, 0), refused, Verdict::ProcLimit),
             (facts(last(Kind::Exited), None, 0), refused, Verdict::ProcLimit),
             (facts(started(None), None, 1 << 8), refused, Verdict::ProcLimit),
@@ -481,7 +664,7 @@ mod tests {
     }
 
     fn started(last: Option<(Kind, String)>) -> Option<Stream> {
-        Some(Stream { start: Some(1), last })
+        Some(Stream { start: Some(1), ready: false, last })
     }
 
     #[test]
@@ -498,7 +681,7 @@ mod tests {
             (facts(started(None), None, exit_7), Verdict::NoVerdict),
             (facts(started(None), None, libc::SIGSYS), Verdict::PolicyViolation),
             (facts(started(None), None, libc::SIGSEGV), Verdict::Signaled),
-            (facts(started(None), None, libc::SIGKILL), Verdict::InfraError),
+            (facts(started(None), None, libc::SIGKILL), Verdict::Signaled),
             (facts(started(None), Some(Killed::Cpu), libc::SIGKILL), Verdict::TimeoutCpu),
             (facts(started(None), Some(Killed::Wall), libc::SIGKILL), Verdict::TimeoutWall),
             (facts(Some(Stream::default()), None, exit_7), Verdict::InfraError),

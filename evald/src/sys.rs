@@ -20,6 +20,77 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
+/// A handle on the process of a thread, or on the thread alone where the kernel knows such (Linux 6.9).
+pub fn pidfd_open_thread(thread: i32) -> io::Result<OwnedFd> {
+    /// `PIDFD_THREAD` of linux/pidfd.h.
+    const THREAD: libc::c_int = libc::O_EXCL;
+    pidfd_open(thread).or_else(|_| {
+        // SAFETY: integers only.
+        let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, thread, THREAD) })?;
+        // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    })
+}
+
+/// A copy of a descriptor of another process.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: integers only.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), descriptor, 0) })?;
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Fills `into` from the memory of another process.
+pub fn read_memory_into(process: i32, from: u64, into: &mut [u8]) -> io::Result<()> {
+    let got = read_some_memory(process, from, into)?;
+    if got == into.len() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EFAULT)) }
+}
+
+/// So many bytes of the memory of another process.
+pub fn read_memory<const N: usize>(process: i32, from: u64) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    read_memory_into(process, from, &mut bytes).map(|()| bytes)
+}
+
+fn read_some_memory(process: i32, from: u64, into: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote = libc::iovec { iov_base: from as usize as *mut libc::c_void, iov_len: into.len() };
+    // SAFETY: the kernel writes to the live buffer alone; the other address is another process', and checked.
+    let got = unsafe { libc::process_vm_readv(process, &raw const local, 1, &raw const remote, 1, 0) };
+    check(got as libc::c_long).map(|got| got as usize)
+}
+
+/// A C string, no longer than a path may be, of another process.
+pub fn read_text(process: i32, from: u64) -> io::Result<std::ffi::OsString> {
+    const PAGE: u64 = 4096;
+    let mut text = Vec::new();
+    while text.len() < libc::PATH_MAX as usize {
+        let at = from.checked_add(text.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        // Never over the end of a page: the next may not be there, and need not be.
+        let mut piece = [0u8; PAGE as usize];
+        let piece = &mut piece[..(PAGE - at % PAGE) as usize];
+        read_memory_into(process, at, piece)?;
+        match piece.iter().position(|byte| *byte == 0) {
+            Some(end) => {
+                text.extend_from_slice(&piece[..end]);
+                return Ok(std::os::unix::ffi::OsStringExt::from_vec(text));
+            }
+            None => text.extend_from_slice(piece),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG))
+}
+
+/// Sets the times of a file, links not followed but those of /proc: two `timespec` (access, change) as the kernel has them, or now.
+pub fn set_times(path: &Path, times: Option<[u8; size_of::<[libc::timespec; 2]>()]>) -> io::Result<()> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: two structs of plain integers, read at any alignment from as many bytes.
+    let times = times.map(|bytes| unsafe { bytes.as_ptr().cast::<[libc::timespec; 2]>().read_unaligned() });
+    let times = times.as_ref().map_or(std::ptr::null(), |times| times.as_ptr());
+    // SAFETY: a live C string, and null or two live structs.
+    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times, 0) }.into()).map(|_| ())
+}
+
 /// SIGKILL through a pidfd. A process that is gone already is no error.
 pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: a null siginfo is allowed; the rest are integers.
@@ -61,6 +132,12 @@ pub fn close_range(first: RawFd, last: u32) -> io::Result<()> {
 pub fn dup2(from: RawFd, to: RawFd) -> io::Result<()> {
     // SAFETY: integers only; the caller means to replace `to`.
     check(unsafe { libc::dup2(from, to) }.into()).map(|_| ())
+}
+
+/// `dup2` that closes `to` when the process becomes another program.
+pub fn dup_away(from: RawFd, to: RawFd) -> io::Result<()> {
+    // SAFETY: integers only; the caller means to replace `to`.
+    check(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }.into()).map(|_| ())
 }
 
 /// Takes ownership of a raw descriptor that a caller was given for this purpose (`--stdio`).
@@ -136,8 +213,23 @@ pub fn mount_setattr(path: &Path, attributes: u64, recursive: bool) -> io::Resul
     .map(|_| ())
 }
 
-/// Gives up every capability: effective, permitted, inheritable, ambient and the bounding set.
-pub fn drop_capabilities() -> io::Result<()> {
+/// `CAP_DAC_READ_SEARCH` of linux/capability.h.
+const READ_ALL: u32 = 2;
+
+/// Gives up every capability, or every one but that to read files whatever their modes: effective, permitted, inheritable,
+/// and of the bounding set.
+pub fn drop_capabilities(but_reading: bool) -> io::Result<()> {
+    for capability in (0..64).filter(|capability| !(but_reading && *capability == READ_ALL)) {
+        // SAFETY: integers only. Fails with EINVAL past the last capability that this kernel knows.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            break;
+        }
+    }
+    set_capabilities(if but_reading { 1 << READ_ALL } else { 0 })
+}
+
+/// Sets the effective, permitted and inheritable capabilities to these, of the first 32.
+fn set_capabilities(these: u32) -> io::Result<()> {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -145,16 +237,22 @@ pub fn drop_capabilities() -> io::Result<()> {
     }
     /// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h.
     const VERSION_3: u32 = 0x2008_0522;
-    for capability in 0..64 {
-        // SAFETY: integers only. Fails with EINVAL past the last capability that this kernel knows.
-        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
-            break;
-        }
-    }
     let header = Header { version: VERSION_3, pid: 0 };
-    let none = [[0u32; 3]; 2];
+    let sets = [[these; 3], [0; 3]];
     // SAFETY: version 3 reads one header and two data structs of three u32 each; both live on our stack.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) }).map(|_| ())
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) }).map(|_| ())
+}
+
+/// Becomes another user for good, who keeps of root that it may read files whatever their modes, in programs that it
+/// becomes too.
+pub fn become_user_who_reads(id: u32) -> io::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) }.into())?;
+    become_user(id)?;
+    set_capabilities(1 << READ_ALL)?;
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, READ_ALL, 0, 0) }.into())
+        .map(|_| ())
 }
 
 /// Whether this process holds CAP_SYS_ADMIN in its own user namespace.

@@ -16,30 +16,36 @@ use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
+};
 
 use evald_proto::Verdict;
 
 use crate::cgroup::Membership;
 use crate::cpython::Cpython;
+use crate::init::Init;
 use crate::message::{
-    MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, read_frame, write_frame,
+    MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, receive_job, write_frame,
 };
 use crate::mounts::{self, Entry};
 use crate::python::{Python, Warm};
 use crate::record::Nonce;
 use crate::sample::{self, Sample, Walls};
-use crate::seccomp::Filters;
-use crate::supervise::{Watched, watch};
+use crate::seccomp::{Filters, Policy};
+use crate::supervise::{Pipes, Watched, watch};
 use crate::sys;
 use crate::tier::Tier;
+use crate::{family, landlock, network};
 
 /// The walls of an environment's samples.
 pub struct Plan {
     /// The tier.
     pub tier: Tier,
-    /// Whether to confine files by Landlock.
-    pub landlock: bool,
+    /// Whether samples keep the capability to read what modes forbid (see [`crate::frame::Config::reads_all`]).
+    pub reads_all: bool,
+    /// Version of Landlock, where files are to be confined by it.
+    pub landlock: Option<i64>,
     /// Whether to filter system calls.
     pub seccomp: bool,
     /// Folders a sample may read, for Landlock.
@@ -56,6 +62,7 @@ impl Plan {
         let readable = if setup.tier.has_namespaces() { vec![PathBuf::from("/")] } else { setup.readable };
         Self {
             tier: setup.tier,
+            reads_all: setup.reads_all,
             landlock: setup.landlock,
             seccomp: setup.seccomp,
             readable,
@@ -63,9 +70,16 @@ impl Plan {
             scratch: setup.scratch,
         }
     }
+
+    /// Whether nothing but a filter that names its process keeps a sample from signalling others.
+    pub(crate) fn names_signals(&self) -> bool {
+        self.tier == Tier::T3 && self.landlock.is_none_or(|version| version < landlock::SCOPES)
+    }
 }
 
 const CONTROL_FD: RawFd = 0;
+/// What the names of T3 samples' folders end in that nobody uses any more.
+pub(crate) const LEFT: &str = "left";
 
 /// What the warm interpreter's boot line calls; it returns only when it was called a second time, by a candidate.
 ///
@@ -163,31 +177,40 @@ fn slot(
     membership: Option<Membership>,
 ) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
+    // A T3 slot has a family to end when the daemon dies: the control socket tells it.
+    if plan.tier != Tier::T3 {
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
+    }
     // SAFETY: SIG_DFL runs no code of ours.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map_err(|error| error.to_string())?;
     sys::dup2(socket.as_raw_fd(), CONTROL_FD).map_err(text)?;
     drop(socket);
     // SAFETY: descriptor 0 is the slot's socket now, and this is its only owner.
     let control = unsafe { UnixStream::from_raw_fd(CONTROL_FD) };
-    // T3's hold the sample's pid.
-    let filters = match plan.tier {
-        Tier::T3 => None,
-        tier if plan.seccomp => Some(Filters::compile(tier, 1)?),
-        _ => None,
-    };
+    if plan.tier.has_namespaces() {
+        network::fresh().map_err(|error| format!("cannot make the samples' network: {error}"))?;
+    }
+    if plan.tier == Tier::T3 {
+        family::gather().map_err(text)?;
+    }
+    let mut filters = Compiled::default();
     write_frame(&control, &Ready::default()).map_err(text)?;
     let mut count = 0u64;
-    while let Some(job) = read_frame::<SlotJob>(&control).map_err(text)? {
+    while let Some((job, line)) = receive_job(&control).map_err(text)? {
         count += 1;
         let scratch = scratch_folder(plan, count).map_err(text)?;
-        let walls = Walls { plan, filters: filters.as_ref(), membership: membership.as_ref() };
-        let report = one_sample(python, walls, &job, &scratch, &control).map_err(text);
+        let filters = filters.of(plan, job.limits.allow_processes)?;
+        let walls = Walls { plan, filters, membership: membership.as_ref() };
+        let report = one_sample(python, walls, &job, line, &scratch, &control).map_err(text);
         if plan.tier == Tier::T3 {
-            remove_tree(&scratch);
+            // How long it takes depends on what the sample left: another thread of the daemon's does it.
+            std::fs::rename(&scratch, scratch.with_extension(LEFT)).map_err(text)?;
         }
         match report? {
             Some(mut report) => {
+                if report.used_network {
+                    network::fresh().map_err(|error| format!("cannot make the samples' network: {error}"))?;
+                }
                 let failed = report.verdict == Some(Verdict::InfraError);
                 let mut output = std::mem::take(&mut report.output);
                 write_frame(&control, &SlotSays::Ended(report)).map_err(text)?;
@@ -206,40 +229,74 @@ fn slot(
     Ok(())
 }
 
+/// The filters of samples, each kind compiled when it is first needed.
+#[derive(Default)]
+struct Compiled {
+    /// By whether further processes are allowed.
+    filters: [Option<Filters>; 2],
+}
+
+impl Compiled {
+    /// `None`: this sample gets none, or some that name its own process.
+    fn of(&mut self, plan: &Plan, processes: bool) -> Result<Option<&Filters>, String> {
+        if !plan.seccomp || plan.names_signals() {
+            return Ok(None);
+        }
+        let filters = &mut self.filters[usize::from(processes)];
+        if filters.is_none() {
+            *filters = Some(Filters::compile(Policy { tier: plan.tier, processes, signals: None })?);
+        }
+        Ok(filters.as_ref())
+    }
+}
+
 fn one_sample(
     python: &mut impl Cpython,
     walls: Walls<'_>,
     job: &SlotJob,
+    line: Option<OwnedFd>,
     scratch: &Path,
     control: &UnixStream,
 ) -> std::io::Result<Option<crate::message::SlotReport>> {
     let nonce: Nonce = sys::random_bytes()?;
-    let (record, record_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    let (output, output_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let begun = Instant::now();
-    // Told from the last sample's by what was counted before this one.
+    // Counted before this sample, to be told from what the last one did.
     let counted = walls.membership.map(Membership::counts).transpose()?;
     let group = walls.membership.zip(counted);
-    if walls.plan.tier.has_namespaces() {
+    // Before there is any pipe that it could keep open.
+    let init = if walls.plan.tier.has_namespaces() {
         fresh_pid_namespace()?;
-    }
+        Some(Init::start()?)
+    } else {
+        None
+    };
+    let (record, record_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let (output, output_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let (handover, handover_end) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     let slot = std::process::id();
     match python.fork()? {
         None => {
             let (record, output) = (record_end.as_raw_fd(), output_end.as_raw_fd());
-            sample::run(python, &Sample { walls, job, control, scratch, nonce, slot, record, output })
+            let line = line.as_ref().map(AsRawFd::as_raw_fd);
+            let handover = handover_end.as_raw_fd();
+            let sample = Sample { walls, job, control, scratch, nonce, slot, record, output, handover, line };
+            sample::run(python, &sample)
         }
         Some(pid) => {
-            drop((record_end, output_end));
+            // The line, too: each end hears when the other has gone.
+            drop((record_end, output_end, handover_end, line));
             let tier = walls.plan.tier;
             let (limits, keep_output) = (&job.limits, job.keep_output);
-            let watched = Watched { pid, record, output, nonce, limits, keep_output, tier, group, begun };
+            let pipes = Pipes { record, output, handover };
+            let watched =
+                Watched { pid, pipes, nonce, limits, keep_output, tier, group, init, scratch, begun };
             watch(watched, control)
         }
     }
 }
 
-/// The next fork becomes pid 1 of a new pid namespace.
+/// The next fork begins a new pid namespace, in which those after it are.
 ///
 /// The last sample's namespace died with it; the way back to our own goes through a handle on ourselves (the frame has
 /// no /proc), and from there a new one can be made.
@@ -260,23 +317,4 @@ fn scratch_folder(plan: &Plan, count: u64) -> std::io::Result<PathBuf> {
     let folder = plan.scratch.join(format!("{}-{count}", std::process::id()));
     std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
     Ok(folder)
-}
-
-/// Removes a T3 sample's folder and all in it, also where the sample has taken away its own permissions. Links are not followed.
-pub(crate) fn remove_tree(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let mut todo = vec![folder.to_path_buf()];
-    while let Some(folder) = todo.pop() {
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).ok();
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        todo.extend(
-            entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path()),
-        );
-    }
-    if let Err(error) = std::fs::remove_dir_all(folder) {
-        // Standard error goes to the daemon's log.
-        writeln!(std::io::stderr(), "cannot remove {}: {error}", folder.display()).ok();
-    }
 }

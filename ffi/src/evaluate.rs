@@ -151,7 +151,7 @@ enum Set {
 #[cfg(feature = "evald")]
 fn evaluate(set: &Set, asked: &Asked) -> Result<Text, Failure> {
     use inhouse::Progress as _;
-    use inhouse_study::evaluate::{self, EvalOptions};
+    use inhouse_study::evaluate::{self, EvalOptions, TrustWish};
     use inhouse_study::{naming::Naming, problems, samples};
 
     let environment = asked.env.as_deref().unwrap_or("python3").parse();
@@ -177,6 +177,7 @@ fn evaluate(set: &Set, asked: &Asked) -> Result<Text, Failure> {
         naming: Naming::AsWritten,
         environment,
         timeout_seconds: asked.timeout_seconds,
+        trust: TrustWish::Auto,
         equal_once: false,
         socket: asked.socket.clone(),
         evald: asked.evald.clone(),

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-pub use evald_proto::EnvSpec;
 use evald_proto::{
     Client, ClientError, Info, Job, JobResult, Limits, NamedEnv, PROTOCOL_VERSION, SpawnOptions, Verdict,
 };
+pub use evald_proto::{EnvSpec, TrustWish};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -41,6 +41,8 @@ pub struct EvalOptions {
     pub evald: Option<PathBuf>,
     /// Tier to insist on, of a private evald or of the one behind `socket`; `None` and `auto`: whichever runs.
     pub tier: Option<String>,
+    /// Whether tests run out of their candidates' reach.
+    pub trust: TrustWish,
     /// Whether samples that are equal to the letter are run once and share what came of it; otherwise each is run, has times of
     /// its own, and what is flaky shows.
     pub equal_once: bool,
@@ -60,6 +62,8 @@ pub struct EvalReport {
     pub samples: usize,
     /// Samples by verdict.
     pub verdicts: BTreeMap<String, usize>,
+    /// Samples by what their verdicts may be trusted for.
+    pub trust: BTreeMap<String, usize>,
     /// Of the samples, those whose results came from the journal of an earlier, unfinished run.
     pub resumed: usize,
     /// Rate of this run: resumed samples do not count.
@@ -77,6 +81,7 @@ impl Serialize for EvalReport {
         map.serialize_entry("problems", &self.problems)?;
         map.serialize_entry("samples", &self.samples)?;
         map.serialize_entry("verdicts", &self.verdicts)?;
+        map.serialize_entry("trust", &self.trust)?;
         map.serialize_entry("resumed", &self.resumed)?;
         map.serialize_entry("samples_per_second", &self.samples_per_second)?;
         map.serialize_entry("tier", &self.tier)?;
@@ -117,8 +122,9 @@ pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
 /// Runs every sample and computes pass@k.
 ///
 /// A sample is `prompt + completion + suffix`, in the names that [`EvalOptions::naming`] says; what decides is the problem's `test`
-/// followed by `check(entry_point)`, or `check()` where the entry point is "none" (the HumanEval protocol), or the test alone
-/// where it does not define `check`. A test that never runs anything fails every sample.
+/// followed by `check(entry_point)`, or `check()` where the entry point is "none" (the HumanEval protocol), and what else the
+/// test has only defined: test cases, test functions, doctests. A test that asserted nothing as it ran passes no sample
+/// (`no_test`).
 ///
 /// With [`EvalOptions::out`] the rows are written there when all samples are done. Until then each result stands in
 /// `OUT.journal` as soon as it is known: a run that is started again after a kill takes from there what the same code, test,
@@ -214,7 +220,7 @@ fn evaluate(
                 let message = format!("sample {}: no problem has task_id `{}`", i + 1, sample.task_id);
                 Error::new(ErrorKind::InvalidData, message)
             })?;
-            options.naming.job(i, problem, sample, &limits)
+            options.naming.job(i, problem, sample, &limits, options.trust)
         })
         .collect::<Result<Vec<_>>>()?;
 
@@ -497,7 +503,9 @@ pub(crate) fn failure(error: ClientError, cancel: &CancelToken) -> Error {
 fn report(samples: &[Sample], results: &[JobResult], k: &[u64]) -> EvalReport {
     let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     let mut verdicts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut trust: BTreeMap<String, usize> = BTreeMap::new();
     for (sample, result) in samples.iter().zip(results) {
+        *trust.entry(result.trust.as_str().to_owned()).or_default() += 1;
         *verdicts.entry(result.verdict.as_str().to_owned()).or_default() += 1;
         let (n, c) = counts.entry(&sample.task_id).or_default();
         // A sandbox that failed says nothing about the sample.
@@ -511,6 +519,7 @@ fn report(samples: &[Sample], results: &[JobResult], k: &[u64]) -> EvalReport {
         problems: counts.len(),
         samples: results.len(),
         verdicts,
+        trust,
         resumed: 0,
         samples_per_second: 0.0,
         tier: results.first().map(|result| result.tier.clone()).unwrap_or_default(),
@@ -525,6 +534,9 @@ fn row(sample: &Sample, result: &JobResult) -> Map<String, Value> {
     row.insert("verdict".into(), json!(result.verdict));
     row.insert("passed".into(), json!(result.passed));
     row.insert("trust".into(), json!(result.trust));
+    if !result.trust_reason.is_empty() {
+        row.insert("trust_reason".into(), json!(result.trust_reason));
+    }
     row.insert("tier".into(), json!(result.tier));
     row.insert("cpu_ms".into(), json!(result.cpu_ms));
     row.insert("wall_ms".into(), json!(result.wall_ms));

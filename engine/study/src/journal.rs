@@ -22,7 +22,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use evald_proto::{Job, JobResult, Verdict};
+use evald_proto::{Job, JobResult, TrustWish, Verdict};
 use inhouse_core::{Error, ErrorKind, Progress, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -65,11 +65,12 @@ pub(crate) fn keys(runner: &str, jobs: &[Job]) -> Result<Vec<Key>> {
         .map(|job| {
             // In full, so that a field that is added to a job cannot be forgotten here.
             // What a job writes decides nothing, kept or not.
-            let Job { id: _, code, test, env, limits, keep_output: _ } = job;
+            let Job { id: _, code, test, env, limits, keep_output: _, entry_point, prompt, trust } = job;
+            let trust = trust.map_or("", TrustWish::as_str);
             let limits = serde_json::to_string(limits)
                 .map_err(|cause| Error::with_source(ErrorKind::Internal, "cannot write limits", cause))?;
             let mut hash = Sha256::new();
-            for part in [runner, code, test, env, &limits] {
+            for part in [runner, code, test, env, &limits, entry_point, prompt, trust] {
                 // The lengths keep `ab`, `c` apart from `a`, `bc`.
                 hash.update((part.len() as u64).to_le_bytes());
                 hash.update(part.as_bytes());

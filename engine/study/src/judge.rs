@@ -1,4 +1,5 @@
-//! What decides a sample: the problem's test, in any of HumanEval's shapes, and the line that sets it off.
+//! What decides a sample: the problem's test, in any of HumanEval's shapes. evald runs it and sees what it asserts; only a
+//! test that a twin runs ([`crate::twin`]) is set off by a line of its own, and told by its look:
 //!
 //! - A test that defines `check` is called: `check(entry_point)`, or `check()` where the entry point is "none".
 //! - A test that calls `check` itself is left alone.
@@ -13,11 +14,11 @@ use ruff_python_parser::parse_module;
 
 use crate::problems::Problem;
 
-/// The Python to run after the candidate, in the same namespace.
+/// The entry point of a problem; empty where it has none.
 ///
 /// # Errors
-/// The entry point is neither a name nor a path of names and calls without arguments (`Solution().solve`).
-pub fn test_program(problem: &Problem) -> Result<String> {
+/// It is neither a name nor a path of names and calls without arguments (`Solution().solve`).
+pub fn entry_point(problem: &Problem) -> Result<&str> {
     let entry = problem.entry_point.trim();
     let entry = if entry == "none" { "" } else { entry };
     if !is_entry_point(entry) {
@@ -27,6 +28,15 @@ pub fn test_program(problem: &Problem) -> Result<String> {
         );
         return Err(Error::new(ErrorKind::InvalidData, message));
     }
+    Ok(entry)
+}
+
+/// The Python that decides after the candidate, in the same namespace.
+///
+/// # Errors
+/// As [`entry_point`].
+pub fn test_program(problem: &Problem) -> Result<String> {
+    let entry = entry_point(problem)?;
     let test = &problem.test;
     let shape = shape(test);
     Ok(match shape {

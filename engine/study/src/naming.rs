@@ -1,6 +1,6 @@
 //! In whose names samples are written, and what is run of them.
 
-use evald_proto::{Job, JobResult, Limits, Verdict};
+use evald_proto::{Job, JobResult, Limits, TrustWish, Verdict};
 use inhouse_core::Result;
 
 use crate::judge;
@@ -37,11 +37,23 @@ impl Naming {
     }
 
     /// The job that decides one sample.
-    pub(crate) fn job(&self, i: usize, problem: &Problem, sample: &Sample, limits: &Limits) -> Result<Job> {
-        let test = judge::test_program(problem)?;
+    pub(crate) fn job(
+        &self,
+        i: usize,
+        problem: &Problem,
+        sample: &Sample,
+        limits: &Limits,
+        trust: TrustWish,
+    ) -> Result<Job> {
+        let entry_point = judge::entry_point(problem)?.to_owned();
         let (prompt, suffix) = (problem.prompt.as_str(), problem.suffix.as_deref().unwrap_or_default());
-        let (code, test) = match self {
-            Self::AsWritten => (format!("{prompt}{}{suffix}", sample.completion), test),
+        let test = problem.test.clone();
+        let job = Job { id: i.to_string(), limits: limits.clone(), trust: Some(trust), ..Job::default() };
+        Ok(match self {
+            Self::AsWritten => {
+                let code = format!("{prompt}{}{suffix}", sample.completion);
+                Job { code, test, entry_point, prompt: prompt.to_owned(), ..job }
+            }
             Self::ConvertBack { table, rules, prompts } => {
                 let public = |text: &str| if *prompts { table.public_text(text) } else { text.to_owned() };
                 let (prompt, suffix) = (public(prompt), public(suffix));
@@ -49,18 +61,21 @@ impl Naming {
                     Ok(completion) => format!("{prompt}{completion}{suffix}"),
                     Err(word) => refused(&word),
                 };
-                (code, test)
+                Job { code, test, entry_point, prompt, ..job }
+            }
+            // A twin looks at who calls: candidate and test share its process.
+            Self::Private(twin) if speaks_private_tests(problem) => {
+                let code = twin.candidate_program(&format!("{prompt}{}{suffix}", sample.completion), false);
+                // The twin runs the test's text, so what it asserts is not seen from outside.
+                let test = twin.private_test_program(&judge::test_program(problem)?);
+                Job { code: format!("{code}{test}"), trust: Some(TrustWish::InProcess), ..job }
             }
             Self::Private(twin) => {
-                let code = format!("{prompt}{}{suffix}", sample.completion);
-                if speaks_private_tests(problem) {
-                    (twin.candidate_program(&code, false), twin.private_test_program(&test))
-                } else {
-                    (twin.candidate_program(&code, true), twin.public_test_program(prompt, &test))
-                }
+                let code = twin.candidate_program(&format!("{prompt}{}{suffix}", sample.completion), true);
+                let test = twin.public_test_program(prompt, &test);
+                Job { code, test, entry_point, trust: Some(TrustWish::InProcess), ..job }
             }
-        };
-        Ok(Job { id: i.to_string(), code, test, limits: limits.clone(), ..Job::default() })
+        })
     }
 
     /// A result in the terms of the sample, where a program stood between the sandbox and it.
@@ -108,7 +123,7 @@ mod tests {
 
     fn job(naming: &Naming, completion: &str) -> Job {
         let sample = Sample { task_id: "t".into(), completion: completion.into(), extra: Default::default() };
-        naming.job(0, &problem(), &sample, &Limits::default()).unwrap()
+        naming.job(0, &problem(), &sample, &Limits::default(), TrustWish::Auto).unwrap()
     }
 
     #[test]
@@ -117,7 +132,8 @@ mod tests {
         let naming = Naming::convert_back(table.clone(), Rules::PUBLISHED, &[problem()]);
         let good = job(&naming, "x = kf.grouper('a')");
         assert_eq!(good.code, "import pandas as pd\ndf = pd.DataFrame({'sum_of': [1]})\nx = df.groupby('a')");
-        assert!(good.test.ends_with("check()\n"));
+        assert!(good.test.starts_with("def check()") && good.entry_point.is_empty());
+        assert!(good.prompt.starts_with("import pandas as pd\n"), "{}", good.prompt);
         assert!(job(&naming, "x = kf.groupby('a')").code.contains("public name `groupby`"));
 
         let public = Problem { prompt: "import pandas as pd\n".into(), ..problem() };

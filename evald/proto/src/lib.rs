@@ -7,8 +7,10 @@
 
 mod client;
 mod environment;
+mod limits;
 mod wire;
 
 pub use client::{Client, ClientError, Info, SpawnOptions};
 pub use environment::{EnvSpec, NamedEnv, is_identifier};
+pub use limits::Limits;
 pub use wire::*;

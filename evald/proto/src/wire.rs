@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Limits;
+
 /// Version of the protocol, sent in [`Reply::Hello`].
 pub const PROTOCOL_VERSION: u32 = 1;
 
@@ -44,32 +46,52 @@ pub struct Job {
     /// Whether the result carries what the job wrote to standard output and error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_output: bool,
+    /// What the test is about: a name, or names and empty calls joined by dots (`Solution().solve`). Where the test defines
+    /// `check` and does not call it, `check(entry_point)` is called after it, or `check()` where this is empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub entry_point: String,
+    /// The part of `code` that the problem gives: an isolated test gets the problem's own functions and modules from it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
+    /// Where the test runs; `None`, as clients of before this field send it: [`TrustWish::InProcess`], with results in the
+    /// words that they know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustWish>,
 }
 
-/// Limits of one job. `None` means the daemon's default.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
-    /// CPU time, user and system, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_ms: Option<u64>,
-    /// Wall-clock time from the moment the candidate starts, in milliseconds; default: three times the CPU time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wall_ms: Option<u64>,
-    /// Memory above what the interpreter holds at the start, in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_bytes: Option<u64>,
-    /// Bytes written to standard output and error together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output_bytes: Option<u64>,
-    /// Bytes of all files in the sample's private folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_bytes: Option<u64>,
-    /// Processes and threads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub processes: Option<u64>,
-    /// Open file descriptors.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files: Option<u64>,
+/// Where a job's test is to run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrustWish {
+    /// Out of the candidate's reach where the test can run there, else in the candidate's process; the result says which, and why.
+    #[default]
+    Auto,
+    /// Out of the candidate's reach; a test that cannot run there ends as [`Verdict::NoTest`].
+    Isolated,
+    /// In the candidate's process.
+    InProcess,
+}
+
+impl TrustWish {
+    /// The name on the wire and on command lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Isolated => "isolated",
+            Self::InProcess => "in_process",
+        }
+    }
+}
+
+impl std::str::FromStr for TrustWish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Auto, Self::Isolated, Self::InProcess]
+            .into_iter()
+            .find(|wish| wish.as_str() == text)
+            .ok_or_else(|| format!("no trust {text:?}: expected isolated, in_process or auto"))
+    }
 }
 
 /// What the daemon answers.
@@ -165,6 +187,9 @@ pub struct JobResult {
     pub passed: bool,
     /// What the verdict may be trusted for.
     pub trust: Trust,
+    /// Why that is not [`Trust::Isolated`], where more was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trust_reason: String,
     /// The tier that ran it: `T0` to `T4`.
     pub tier: String,
     /// CPU time used, in milliseconds.
@@ -211,13 +236,15 @@ pub enum Verdict {
     NoVerdict,
     /// The record was forged or damaged.
     Tampered,
+    /// The code ran, but its test did not: it asserted nothing, or cannot run where it was asked to.
+    NoTest,
     /// The sandbox itself failed: retried, never counted in pass@k.
     InfraError,
 }
 
 impl Verdict {
     /// Every verdict, in the order of their declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Passed,
         Self::Failed,
         Self::CompileError,
@@ -231,6 +258,7 @@ impl Verdict {
         Self::Signaled,
         Self::NoVerdict,
         Self::Tampered,
+        Self::NoTest,
         Self::InfraError,
     ];
 
@@ -250,6 +278,7 @@ impl Verdict {
             Self::Signaled => "signaled",
             Self::NoVerdict => "no_verdict",
             Self::Tampered => "tampered",
+            Self::NoTest => "no_test",
             Self::InfraError => "infra_error",
         }
     }
@@ -265,6 +294,19 @@ pub enum Trust {
     InProcess,
     /// Decided outside the candidate's reach (limits, compile errors).
     Outside,
+    /// The test ran in a process of its own, which the candidate reaches by the data of its answers alone.
+    Isolated,
+}
+
+impl Trust {
+    /// The name on the wire: `in_process`, ...
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InProcess => "in_process",
+            Self::Outside => "outside",
+            Self::Isolated => "isolated",
+        }
+    }
 }
 
 #[cfg(test)]

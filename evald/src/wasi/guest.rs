@@ -55,8 +55,8 @@ struct Objects {
     runtime_error: u32,
     nothing: u32,
     of_decode: u32,
-    of_compile: [u32; 2],
-    of_exec: [u32; 2],
+    of_compile: [u32; 3],
+    of_exec: [u32; 3],
     of_class: u32,
     of_one: u32,
     of_encode: u32,
@@ -90,8 +90,10 @@ impl Objects {
             of_decode,
             compile_code,
             compile_test,
+            compile_harness,
             exec_code,
             exec_test,
+            exec_harness,
             of_class,
             of_one,
             of_encode,
@@ -125,8 +127,8 @@ impl Objects {
             runtime_error,
             nothing,
             of_decode,
-            of_compile: [compile_code, compile_test],
-            of_exec: [exec_code, exec_test],
+            of_compile: [compile_code, compile_test, compile_harness],
+            of_exec: [exec_code, exec_test, exec_harness],
             of_class,
             of_one,
             of_encode,
@@ -140,7 +142,7 @@ impl Objects {
     }
 }
 
-/// Compiled code, and which of the two texts it is of.
+/// Compiled code, and which text it is of: the candidate's, the test's or the harness's.
 #[derive(Debug, Clone, Copy)]
 pub struct Code {
     object: u32,
@@ -454,7 +456,11 @@ impl Cpython for Guest<'_> {
     }
 
     fn compile(&mut self, source: &str, file_name: &str) -> Result<Code, Raised> {
-        let part = usize::from(file_name != CODE_FILE);
+        let part = match file_name {
+            CODE_FILE => 0,
+            TEST_FILE => 1,
+            _ => 2,
+        };
         self.caller.data_mut().text = (source.as_bytes().to_vec(), 0);
         let bytes = self.get(self.objects.read_text, self.objects.nothing)?;
         let arguments = self.with(self.objects.of_decode, bytes);
@@ -464,12 +470,14 @@ impl Cpython for Guest<'_> {
         Ok(Code { object, part })
     }
 
-    /// The only one: a sample has one, and no second sample follows.
+    /// Code knows its own: a sample has one, and no second sample follows.
     fn namespace(&mut self) -> Option<()> {
-        // Both texts have been compiled; nothing leads to them any more.
+        // All texts have been compiled; nothing leads to them any more.
         self.caller.data_mut().close_texts();
         Some(())
     }
+
+    fn harness(&self) {}
 
     fn run(&mut self, code: Code, (): ()) -> Result<(), Raised> {
         let arguments = self.with(self.objects.of_exec[code.part], code.object);

@@ -65,7 +65,8 @@ fn warm(machine: &Machine, paths: &[PathBuf], setup: Setup, daemon: u32) -> Resu
     let flags = ["-I", "-S", "-B", "-X", "frozen_modules=on", "-c"];
     let mut arguments = vec!["python".to_owned()];
     arguments.extend(flags.map(str::to_owned));
-    arguments.push(WARM.to_owned());
+    let harness = serde_json::Value::from(crate::testing::harness_of_one_process());
+    arguments.push(format!("HARNESS = {harness}\n{WARM}"));
     arguments.extend([paths.len().to_string(), machine.sites.len().to_string()]);
     arguments.extend(setup.preload.iter().cloned());
 

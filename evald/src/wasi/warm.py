@@ -46,7 +46,9 @@ def settle():
         load(name)
     for name in modules:
         load(name)
-    namespace = {"__builtins__": vars(builtins)}
+    namespace = vars(sys.modules["__main__"])
+    harness = {"__builtins__": vars(builtins), "__name__": "evald"}
+    exec(compile(HARNESS, "<evald>", "exec", 0, True), harness)
     first, second = KeyError("evald"), IndexError("evald")
 
     # Tuples of one's own: of constant ones there may be only one, which others hold too.
@@ -73,8 +75,10 @@ def settle():
         own(None, "utf-8"),
         own(None, "<candidate>", "exec", 0, True),
         own(None, "<test>", "exec", 0, True),
+        own(None, "<evald>", "exec", 0, True),
         own(None, namespace),
         own(None, namespace),
+        own(None, harness),
         own(None),
         own(None),
         own(None, "utf-8", "backslashreplace"),

@@ -2,10 +2,12 @@
 //!
 //! Every test says why it skips where the host lacks something (user namespaces, root, a Python).
 
+mod cases;
 mod client;
 mod daemon;
 mod escapes;
 mod fuzz;
+mod hosts;
 mod logs;
 mod machine;
 mod metrics;
@@ -14,4 +16,5 @@ mod soak;
 mod starting;
 mod support;
 mod threats;
+mod verdicts;
 mod wire;

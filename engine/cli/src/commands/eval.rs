@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use inhouse_core::progress::Progress;
-use inhouse_study::evaluate::{self, EnvSpec, EvalOptions};
+use inhouse_study::evaluate::{self, EnvSpec, EvalOptions, TrustWish};
 use inhouse_study::naming::Naming;
 use inhouse_study::privatize;
 use inhouse_study::problems::{self, Problem};
@@ -62,6 +62,11 @@ pub struct Arguments {
     /// Sandbox tier to insist on (see `evald check`); T4, CPython as WebAssembly, runs pure Python alone
     #[arg(long, value_parser = ["auto", "T0", "T1", "T2", "T3", "T4"])]
     tier: Option<String>,
+
+    /// Where tests run: isolated (out of the candidate's reach; a test that cannot run there is no_test), in_process (in the
+    /// candidate's process), or auto, the one where it can be had and else the other; rows say which, and why
+    #[arg(long, value_name = "WHERE", default_value = "auto")]
+    trust: TrustWish,
 
     /// Convert private words back to public names before running: a JSON table of names, or monkey or beatnum
     #[arg(long, value_name = "TABLE", conflicts_with = "private")]
@@ -126,6 +131,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         naming: naming(arguments, &problems)?,
         environment: arguments.env.clone(),
         timeout_seconds: arguments.timeout,
+        trust: arguments.trust,
         equal_once: false,
         socket: arguments.evald.clone(),
         evald: None,
@@ -145,6 +151,8 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         "{} samples of {} problems, tier {}, {:.1} samples/s",
         report.samples, report.problems, report.tier, report.samples_per_second
     ))?;
+    let trust: Vec<String> = report.trust.iter().map(|(trust, count)| format!("{trust} {count}")).collect();
+    term::line(format_args!("  trust: {}", trust.join(", ")))?;
     for (verdict, count) in &report.verdicts {
         term::line(format_args!("  {verdict:<17} {count}"))?;
     }

@@ -17,6 +17,7 @@ fn result(i: usize) -> JobResult {
         verdict,
         passed: verdict == Verdict::Passed,
         trust: Trust::InProcess,
+        trust_reason: String::new(),
         tier: "T2".into(),
         cpu_ms: i as f64 + 0.5,
         wall_ms: 2.25,

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use evald_proto::{Client, Job, JobResult, Limits, SpawnOptions};
+use evald_proto::{Client, Job, JobResult, Limits, SpawnOptions, TrustWish};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result};
 
@@ -123,7 +123,7 @@ impl Trial<'_> {
             .iter()
             .zip(&samples)
             .enumerate()
-            .map(|(id, (i, sample))| naming.job(id, &problems[*i], sample, &limits()))
+            .map(|(id, (i, sample))| naming.job(id, &problems[*i], sample, &limits(), TrustWish::InProcess))
             .collect::<Result<Vec<_>>>()?;
         let mut results = vec![None; problems.len()];
         for (i, result) in with.into_iter().zip(self.run_all(client, jobs, what)?) {
