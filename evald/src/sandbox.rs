@@ -9,7 +9,7 @@ use evald_proto::{ErrorCode, Job, JobResult, Reply, Trust, TrustWish, Verdict};
 
 use crate::environment::Keeper;
 use crate::error::Result;
-use crate::limits::{Baseline, Limits};
+use crate::limits::{Baseline, Limits, MAX_WALL_MS};
 use crate::message::{Role, SlotJob, SlotReport};
 use crate::metrics::Metrics;
 use crate::pair::{self, Half, Outcome};
@@ -112,8 +112,8 @@ impl Warm {
         let (mut candidate, baseline) = self.ready(environment, false, limits)?;
         let (mut judge, judges) = self.ready(environment, true, limits)?;
         let compare = job.trust != Some(TrustWish::Isolated);
-        // It waits for the candidate, whose own clocks run meanwhile.
-        let patient = Limits { wall_ms: limits.wall_ms.saturating_add(10_000), ..limits.clone() };
+        // The candidate's clock runs until both have ended: it waits for its judge, or the judge for it.
+        let patient = Limits { wall_ms: MAX_WALL_MS, ..limits.clone() };
         let outcome = pair::run(
             Half {
                 slot: &mut candidate,

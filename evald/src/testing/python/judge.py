@@ -4,7 +4,7 @@ What a candidate sends is data. It can lie about its answers and about nothing e
 live here. An object of the candidate's that has no form as data is a `Remote`: its attributes and items are fetched, but it has
 no say in a comparison, an arithmetic operation or a call with an expected value.
 """
-import dis, re
+import dis, errno, re, unicodedata
 
 
 class NeedsMore(BaseException):
@@ -562,6 +562,8 @@ def described(error):
 def judged(fd, text, original, prompt, entry, spans, understood, checks_itself, compare):
     """Runs the test; what came of it, and a line about that."""
     names = vars(sys.modules["__main__"])
+    # As Python reads names.
+    entry = unicodedata.normalize("NFKC", entry)
     try:
         code = compile(text, TEST_FILE, "exec", dont_inherit=True)
     except BaseException as error:
@@ -589,12 +591,22 @@ def judged(fd, text, original, prompt, entry, spans, understood, checks_itself, 
         return judge.outcome("passed", judge.compared)
     except NoTest as error:
         return judge.outcome("no_test", str(error))
-    except SystemExit as error:
-        return judge.outcome("exited", described(error))
-    except MemoryError as error:
-        return judge.outcome("memory", described(error))
     except BaseException as error:
-        return judge.outcome("failed", described(error))
+        return judge.outcome(limit_of(error), described(error))
+
+
+def limit_of(error):
+    """What an exception that ends a test is the end of."""
+    number = getattr(error, "errno", None) if isinstance(error, OSError) else None
+    if isinstance(error, SystemExit):
+        return "exited"
+    if isinstance(error, MemoryError) or number == errno.ENOMEM:
+        return "memory"
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "disk"
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return "processes"
+    return "failed"
 
 
 def ended(code, names):
