@@ -4,7 +4,7 @@ What a candidate sends is data. It can lie about its answers and about nothing e
 live here. An object of the candidate's that has no form as data is a `Remote`: its attributes and items are fetched, but it has
 no say in a comparison, an arithmetic operation or a call with an expected value.
 """
-import dis, errno, re, unicodedata
+import ast, dis, errno, re, unicodedata
 
 
 class NeedsMore(BaseException):
@@ -71,7 +71,7 @@ class Judge:
 
     def give(self, prompt, wanted):
         """The functions, classes and modules that the problem's own text defines, where the test uses any."""
-        code = whole(prompt)
+        code = definitions(prompt)
         self.given = set()
         if code is None or wanted is not None and not (set(wanted) - {self.entry}).intersection(code.co_names):
             return
@@ -372,17 +372,20 @@ MODULES.update(
 )
 
 
-def whole(prompt):
-    """A prompt as code: it may end within a function that is yet to be written, or within a statement."""
+def definitions(prompt):
+    """What a prompt imports and defines, as code. It may end within a function that is yet to be written, or within a statement."""
     lines = prompt.rstrip().splitlines()
     tries = 0
     while lines and tries < 40:
         text = "\n".join(lines)
         for end in ("", "\n    pass", "\n        pass"):
             try:
-                return compile(text + end + "\n", "<prompt>", "exec", dont_inherit=True)
+                tree = compile(text + end + "\n", "<prompt>", "exec", ast.PyCF_ONLY_AST, True)
             except (SyntaxError, ValueError):
-                pass
+                continue
+            kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+            tree.body = [node for node in tree.body if isinstance(node, kept)]
+            return compile(tree, "<prompt>", "exec", 0, True)
         lines.pop()
         tries += 1
     return None
