@@ -10,7 +10,7 @@ use crate::permits::Permits;
 use crate::server::refuse;
 
 /// Connections served at a time.
-pub const MAX_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 256;
 /// Connections that were hung up on and have not ended yet; beyond that newcomers are turned away.
 const MAX_LEAVING: usize = 64;
 
@@ -22,6 +22,7 @@ pub struct Connections {
 
 struct Connection {
     client: u64,
+    process: i32,
     stream: Arc<UnixStream>,
     permits: Arc<Permits>,
 }
@@ -44,13 +45,15 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection, counted in `gauge`; `None` when all are taken by clients that wait for replies.
+    /// A place for a connection of a process, counted in `gauge`; `None` when all are taken by clients that work, of
+    /// processes that have no more places than this one.
     ///
-    /// A crowd that connects and asks for nothing cannot keep others out: where no place is free, the client is hung up on
-    /// that has asked for nothing the longest, those first that never did.
+    /// A crowd cannot keep others out. Where no place is free, a process that has more than it would leave this one loses
+    /// one: one that is idle if there is such, else the youngest. Between equals, the one is hung up on that is missed least.
     pub(crate) fn admit(
         self: &Arc<Self>,
         client: u64,
+        process: i32,
         stream: &Arc<UnixStream>,
         permits: &Arc<Permits>,
         gauge: &Gauge,
@@ -60,14 +63,30 @@ impl Connections {
             return None;
         }
         if open.len() >= MAX_CONNECTIONS {
-            let idle = open.iter().enumerate().filter_map(|(at, one)| Some((one.permits.idle()?, at))).min();
-            let gone = open.swap_remove(idle?.1);
+            let at = least_missed(&open, process)?;
+            let gone = open.swap_remove(at);
             // Its reader sees the end of the stream and leaves.
             refuse(&gone.stream, ErrorCode::Busy, "others need the place of an idle connection".into());
         }
-        open.push(Connection { client, stream: Arc::clone(stream), permits: Arc::clone(permits) });
+        open.push(Connection { client, process, stream: Arc::clone(stream), permits: Arc::clone(permits) });
         Some(Place { connections: Arc::clone(self), client, _counted: gauge.count() })
     }
+}
+
+/// Which connection makes room for a newcomer of a process.
+fn least_missed(open: &[Connection], newcomer: i32) -> Option<usize> {
+    let places = |process| open.iter().filter(|one| one.process == process).count();
+    let crowd = open.iter().map(|one| one.process).max_by_key(|process| places(*process))?;
+    let of_crowd = |one: &Connection| one.process == crowd && crowd != newcomer;
+    let idle = |of: &dyn Fn(&Connection) -> bool| {
+        let found = open.iter().enumerate().filter(|(_, one)| of(one));
+        found.filter_map(|(at, one)| Some((one.permits.idle()?, at))).min().map(|(_, at)| at)
+    };
+    if places(crowd) <= places(newcomer) + 1 {
+        return idle(&|_| true);
+    }
+    let youngest = || open.iter().enumerate().filter(|(_, one)| of_crowd(one)).max_by_key(|(_, one)| one.client);
+    idle(&of_crowd).or_else(|| youngest().map(|(at, _)| at))
 }
 
 #[cfg(test)]
@@ -80,18 +99,24 @@ mod tests {
     struct Crowd {
         connections: Arc<Connections>,
         gauge: Gauge,
+        budget: Arc<crate::budget::Budget>,
     }
 
     impl Crowd {
-        fn join(&self, client: u64, busy: bool) -> (UnixStream, Arc<Permits>, Option<Place>) {
+        fn join(&self, client: u64, process: i32, busy: bool) -> (UnixStream, Arc<Permits>, Option<Place>) {
             let (ours, theirs) = UnixStream::pair().expect("a pair");
-            let permits = Arc::new(Permits::new());
+            let ours = Arc::new(ours);
+            let permits = Arc::new(Permits::new(self.budget.open(client, process, Arc::clone(&ours))));
             if busy {
                 permits.take(Some("job"), 1).expect("room");
             }
-            let place = self.connections.admit(client, &Arc::new(ours), &permits, &self.gauge);
+            let place = self.connections.admit(client, process, &ours, &permits, &self.gauge);
             (theirs, permits, place)
         }
+    }
+
+    fn crowd() -> Crowd {
+        Crowd { connections: Arc::default(), gauge: Gauge::default(), budget: Arc::default() }
     }
 
     fn hung_up(mut stream: &UnixStream) -> bool {
@@ -102,16 +127,18 @@ mod tests {
 
     #[test]
     fn the_idle_make_room_and_the_busy_stay() {
-        let crowd = Crowd { connections: Arc::default(), gauge: Gauge::default() };
-        let mut all: Vec<_> = (0..MAX_CONNECTIONS as u64).map(|client| crowd.join(client, true)).collect();
-        assert!(crowd.join(1_000, false).2.is_none(), "all wait for replies");
+        let crowd = crowd();
+        // A process each.
+        let join = |client: u64, busy| crowd.join(client, client as i32, busy);
+        let mut all: Vec<_> = (0..MAX_CONNECTIONS as u64).map(|client| join(client, true)).collect();
+        assert!(join(1_000, false).2.is_none(), "all wait for replies");
         // Two have got theirs: who connected and never asked goes before who asked once.
         let reply = evald_proto::Reply::error(Some("job".into()), evald_proto::ErrorCode::Cancelled, "");
         all[5].1.free(&reply);
-        let newcomer = crowd.join(1_001, false);
+        let newcomer = join(1_001, false);
         assert!(newcomer.2.is_some() && hung_up(&all[5].0));
         all[7].1.free(&reply);
-        let second = crowd.join(1_002, true);
+        let second = join(1_002, true);
         assert!(second.2.is_some() && hung_up(&newcomer.0) && !hung_up(&all[7].0));
         // The places of the two that were hung up on are held until their threads end, and counted as such.
         assert_eq!(crowd.gauge.now(), MAX_CONNECTIONS + 2);
@@ -122,9 +149,21 @@ mod tests {
     }
 
     #[test]
+    fn a_process_with_many_places_gives_one_to_who_has_none() {
+        let crowd = crowd();
+        let (small, _permits, _place) = crowd.join(0, 8, true);
+        let all: Vec<_> = (1..MAX_CONNECTIONS as u64).map(|client| crowd.join(client, 7, true)).collect();
+        assert!(crowd.join(1_000, 7, true).2.is_none(), "the crowd itself gets no more");
+        let newcomer = crowd.join(1_001, 9, true);
+        assert!(newcomer.2.is_some() && !hung_up(&small));
+        assert!(hung_up(&all[all.len() - 1].0), "its youngest goes");
+        assert_eq!(all.iter().filter(|one| hung_up(&one.0)).count(), 1);
+    }
+
+    #[test]
     fn a_panic_gives_the_place_back() {
-        let crowd = Crowd { connections: Arc::default(), gauge: Gauge::default() };
-        let (_stream, _permits, place) = crowd.join(1, true);
+        let crowd = crowd();
+        let (_stream, _permits, place) = crowd.join(1, 1, true);
         assert_eq!(crowd.gauge.now(), 1);
         let ended = std::thread::spawn(move || {
             let _place = place;

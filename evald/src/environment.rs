@@ -50,6 +50,20 @@ pub struct Common {
     pub machine: Option<Machine>,
 }
 
+/// What T3 shows of the host beside an interpreter: devices and what tells names of users and hosts, of which other tiers
+/// have their own.
+pub const HOST_FILES: &[&str] = &[
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/etc/ld.so.cache",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+];
+
 /// Importing large libraries from a cold disk takes its time.
 const IMPORT_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -169,8 +183,8 @@ impl Environment {
             Entry::Bind { path } => Some(path.clone()),
             Entry::Link { .. } | Entry::Folder { .. } => None,
         });
-        let devices = ["/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/etc/ld.so.cache"];
-        bound.chain(devices.iter().map(PathBuf::from)).filter(|path| path.exists()).collect()
+        let others = HOST_FILES.iter().map(PathBuf::from).chain([common.library.clone()]);
+        bound.chain(others).filter(|path| path.exists()).collect()
     }
 
     fn slot(&mut self, common: &Common) -> Result<Slot> {

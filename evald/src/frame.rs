@@ -234,7 +234,7 @@ fn exec_python(config: &Config) -> Result<Infallible> {
         Tier::T3 => config.library.clone(),
         _ => PathBuf::from(mounts::LIBRARY_PATH),
     };
-    // Everything after this line is Rust (zygote.rs); PyDLL keeps the GIL held.
+    // Everything after that line is Rust (zygote.rs); PyDLL keeps the GIL held.
     let boot =
         format!("import ctypes\nctypes.PyDLL({:?}).evald_zygote_main()", library.display().to_string());
     let c_string = |bytes: &[u8]| CString::new(bytes).step("pass a text with a null byte to the interpreter");
@@ -246,6 +246,11 @@ fn exec_python(config: &Config) -> Result<Infallible> {
         let joined = std::env::join_paths(&config.paths)
             .map_err(|cause| Error::Host(format!("a --path cannot be part of PYTHONPATH: {cause}")))?;
         environment.push(c_string(&[b"PYTHONPATH=", joined.as_bytes()].concat())?);
+    }
+    // See `shim`. A path that cannot stand in that list leaves samples without named semaphores.
+    let library = library.as_os_str().as_bytes();
+    if config.tier == Tier::T3 && !library.iter().any(|byte| b" :".contains(byte)) {
+        environment.push(c_string(&[b"LD_PRELOAD=", library].concat())?);
     }
     let python = c_string(config.python.as_os_str().as_bytes())?;
     let arguments = [python.clone(), c_string(b"-B")?, c_string(b"-c")?, c_string(boot.as_bytes())?];

@@ -88,12 +88,12 @@ impl Interpreter {
         }
         let mut needs = vec![path.clone()];
         needs.extend(SYSTEM.iter().map(PathBuf::from).filter(|path| path.exists()));
-        needs.extend(facts.base_prefixes.iter().flat_map(|prefix| prefix_parts(prefix)));
-        needs.extend(facts.path.into_iter().filter(|path| path.exists()));
         let version = format!("{}.{}", facts.version.0, facts.version.1);
+        needs.extend(facts.base_prefixes.iter().flat_map(|prefix| prefix_parts(prefix, &version)));
+        needs.extend(facts.path.into_iter().filter(|path| path.exists()));
         let venv = venv_root(&path);
         let sites = sites(venv.as_deref(), &facts.base_prefixes, &version);
-        needs.extend(venv);
+        needs.extend(venv.iter().flat_map(|root| venv_parts(root, &version)));
         needs.sort();
         needs.dedup();
         Ok(Self { path, needs, sites, version })
@@ -111,11 +111,46 @@ impl Interpreter {
     }
 }
 
-/// Under a system prefix only the library folders are shown: /usr itself holds far more than Python.
-fn prefix_parts(prefix: &Path) -> Vec<PathBuf> {
+/// What belongs to an interpreter below its prefix. The prefix itself may be anything, a home folder too, and holds what is
+/// nobody's business: keys, sources, other programs.
+fn prefix_parts(prefix: &Path, version: &str) -> Vec<PathBuf> {
     let shared = ["/", "/usr", "/usr/local"].iter().any(|system| prefix == Path::new(system));
-    let parts =
-        if shared { vec![prefix.join("lib"), prefix.join("lib64")] } else { vec![prefix.to_path_buf()] };
+    // An environment of conda's keeps its shared libraries, which packages need, in the folder that is named so.
+    let whole = shared || prefix.join("conda-meta").is_dir();
+    let mut parts = Vec::new();
+    for lib in ["lib", "lib64"].map(|name| prefix.join(name)) {
+        if whole {
+            parts.push(lib);
+            continue;
+        }
+        parts.push(lib.join(format!("python{version}")));
+        parts.push(lib.join(format!("python{}.zip", version.replace('.', ""))));
+        let entries = std::fs::read_dir(&lib).into_iter().flatten().flatten();
+        parts.extend(entries.map(|entry| entry.path()).filter(|path| is_library_of_python(path)));
+    }
+    parts.into_iter().filter(|path| path.exists()).collect()
+}
+
+/// The interpreter itself as a shared library, and what Tk needs.
+fn is_library_of_python(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    (name.starts_with("libpython") && name.contains(".so")) || name.starts_with("tcl") || name.starts_with("tk")
+}
+
+/// What belongs to a virtual environment: what says that it is one, its interpreters, its libraries. It may have been made
+/// in the folder of a project, beside all of that.
+fn venv_parts(root: &Path, version: &str) -> Vec<PathBuf> {
+    let lib = format!("lib/python{version}");
+    let mut parts = vec![root.join("pyvenv.cfg"), root.join(&lib)];
+    if std::fs::symlink_metadata(root.join("lib64")).is_ok() {
+        parts.push(root.join(lib.replacen("lib", "lib64", 1)));
+    }
+    let programs = std::fs::read_dir(root.join("bin")).into_iter().flatten().flatten();
+    parts.extend(
+        programs
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("python"))
+            .map(|entry| entry.path()),
+    );
     parts.into_iter().filter(|path| path.exists()).collect()
 }
 
@@ -208,6 +243,28 @@ mod tests {
         std::fs::set_permissions(&shim, mode).expect("a mode");
         let found = Interpreter::inspect("e", &shim).expect("the script's interpreter");
         assert_eq!((found.path, found.version), (real.path, real.version));
+    }
+
+    /// As when Python is installed with the prefix `$HOME`, or a virtual environment is made in a project's folder.
+    #[test]
+    fn what_stands_beside_an_interpreter_is_not_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = folder.path();
+        for path in ["lib/python3.11/os.py", "lib/libpython3.11.so.1.0", "lib/notes/diary", ".ssh/id", "bin/python3", "bin/tool",
+            "pyvenv.cfg", "lib/python3.11/site-packages/x.py", "lib/python2.7/old.py"] {
+            std::fs::create_dir_all(home.join(path).parent().expect("a folder")).expect("made");
+            std::fs::write(home.join(path), "").expect("written");
+        }
+        let names = |parts: Vec<PathBuf>| {
+            let mut names: Vec<String> =
+                parts.iter().map(|path| path.strip_prefix(home).expect("below").display().to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(prefix_parts(home, "3.11")), ["lib/libpython3.11.so.1.0", "lib/python3.11"]);
+        assert_eq!(names(venv_parts(home, "3.11")), ["bin/python3", "lib/python3.11", "pyvenv.cfg"]);
+        std::fs::create_dir(home.join("conda-meta")).expect("made");
+        assert_eq!(names(prefix_parts(home, "3.11")), ["lib"]);
     }
 
     #[test]

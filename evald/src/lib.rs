@@ -23,6 +23,7 @@
 pub mod activation;
 #[allow(unsafe_code, reason = "seccomp_unotify(2)")]
 mod broker;
+pub mod budget;
 pub mod cgroup;
 pub mod check;
 pub mod connections;
@@ -57,6 +58,8 @@ pub mod scratch;
 #[allow(unsafe_code, reason = "seccomp(2) with a listener")]
 pub mod seccomp;
 pub mod server;
+#[allow(unsafe_code, reason = "functions of the C library")]
+pub mod shim;
 pub mod slot;
 mod supervise;
 #[allow(unsafe_code, reason = "system calls")]

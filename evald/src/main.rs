@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use evald::activation::{self, Passed};
+use evald::budget::Budget;
 use evald::cgroup::Group;
 use evald::check::Host;
 use evald::connections::Connections;
@@ -22,7 +23,7 @@ use evald::interpreter::Interpreter;
 use evald::limits::Terms;
 use evald::metrics::Metrics;
 use evald::sandbox::{Warm, work};
-use evald::scheduler::Scheduler;
+use evald::scheduler::{Scheduler, Worker};
 use evald::scratch::{self, Scratch};
 use evald::server::{Server, listen};
 use evald::tier::{Tier, Wish};
@@ -285,7 +286,7 @@ fn run(
     let allowed = |limits: &Limits| Limits { allow_processes: Some(processes), ..limits.clone() };
     let terms = Terms::new(&allowed(&serve.limits), &allowed(&serve.ceiling)).map_err(anyhow::Error::msg)?;
     let Chosen { tier, group, machine, seccomp } = chosen;
-    let scratch = if tier == Tier::T3 { Some(Scratch::create(&std::env::temp_dir())?) } else { None };
+    let scratch = if tier == Tier::T3 { Some(Scratch::create(&scratch::usual_parent())?) } else { None };
     let sweeper = scratch.as_ref().map(|scratch| scratch::sweeper(scratch.path().to_path_buf())).transpose()?;
     let common = Common {
         tier,
@@ -307,12 +308,13 @@ fn run(
     let slots = serve.slots.map_or(cores, usize::from);
     let scheduler = Arc::new(Scheduler::default());
     let metrics = Arc::new(Metrics::default());
-    for _ in 0..slots {
+    let workers = (0..2 * slots).map(|at| if at < slots { Worker::Slot } else { Worker::Reserve });
+    for worker in workers {
         let (scheduler, keeper, metrics) = (Arc::clone(&scheduler), keeper.clone(), Arc::clone(&metrics));
         let mut warm = Warm::new(tier, keeper, Arc::clone(&metrics), sweeper.clone());
         std::thread::Builder::new()
             .name("worker".into())
-            .spawn(move || work(&scheduler, &mut warm, &metrics))
+            .spawn(move || work(&scheduler, worker, &mut warm, &metrics))
             .context("cannot start a worker")?;
     }
     let server = Arc::new(Server {
@@ -323,6 +325,7 @@ fn run(
         scheduler,
         metrics,
         connections: Arc::new(Connections::default()),
+        budget: Arc::new(Budget::default()),
     });
     let socket = serve.socket.clone();
     let drained = Arc::clone(&server);

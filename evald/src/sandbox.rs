@@ -13,7 +13,7 @@ use crate::limits::{Baseline, Limits};
 use crate::message::{Role, SlotJob, SlotReport};
 use crate::metrics::Metrics;
 use crate::pair::{self, Half, Outcome};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, Worker};
 use crate::scratch::Sweeper;
 use crate::slot::Slot;
 use crate::testing;
@@ -290,9 +290,9 @@ fn on_the_wire(output: &[u8]) -> Option<String> {
 }
 
 /// A worker's life: jobs from the queues, replies to their clients.
-pub fn work(scheduler: &Scheduler, sandbox: &mut dyn Sandbox, metrics: &Metrics) -> ! {
+pub fn work(scheduler: &Scheduler, worker: Worker, sandbox: &mut dyn Sandbox, metrics: &Metrics) -> ! {
     loop {
-        let task = scheduler.next();
+        let task = scheduler.next(worker);
         metrics.queue_wait.observe(task.accepted.elapsed());
         let running = metrics.running.count();
         let ended = if task.cancelled.load(Ordering::Relaxed) {
@@ -314,6 +314,8 @@ pub fn work(scheduler: &Scheduler, sandbox: &mut dyn Sandbox, metrics: &Metrics)
                 Reply::error(Some(task.job.id.clone()), ErrorCode::Cancelled, "cancelled")
             }
         };
+        let (user, process) = (task.user, task.process);
         task.answer(reply);
+        scheduler.ended(user, process);
     }
 }

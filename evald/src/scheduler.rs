@@ -1,7 +1,12 @@
 //! Who is next: one queue per client, served in turn, so that a client with many jobs does not hold up the others. Clients
-//! of one process take turns among themselves: a process gets no more by connecting more often.
+//! of one process take turns among themselves: a process gets no more by connecting more often, and one of whose jobs fewer
+//! run goes first, users before processes.
+//!
+//! Jobs that take their time must not hold up others either. Beside the workers that make up the slots there are as many in
+//! reserve: where all slots are taken, they run jobs of processes of which none runs. More samples than processors change
+//! no verdict (see [`crate::supervise`]).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -15,7 +20,9 @@ use crate::metrics::Counted;
 pub struct Task {
     /// The connection it came from.
     pub client: u64,
-    /// The process at its other end.
+    /// The user of the process at its other end.
+    pub user: u32,
+    /// That process.
     pub process: i32,
     /// What to run.
     pub job: Job,
@@ -58,11 +65,25 @@ pub struct Scheduler {
 #[derive(Default)]
 struct Queues {
     by_process: VecDeque<Process>,
+    /// What runs, by user and process; no number is 0.
+    running: HashMap<(u32, i32), usize>,
+    /// Workers of slots that wait for a job.
+    free: usize,
     stopped: bool,
+}
+
+/// Which workers a job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worker {
+    /// One of a slot.
+    Slot,
+    /// One in reserve.
+    Reserve,
 }
 
 /// The queues of one process' clients; none is empty.
 struct Process {
+    user: u32,
     id: i32,
     by_client: VecDeque<(u64, VecDeque<Task>)>,
 }
@@ -74,6 +95,22 @@ impl Queues {
             let index = queues.by_client.iter().position(|(owner, _)| *owner == client)?;
             Some((process, index))
         })
+    }
+
+    /// The process whose turn it is: of those with the least running, the one that has waited longest. For a worker in
+    /// reserve, one with nothing running, where no slot is free.
+    fn turn(&self, worker: Worker) -> Option<usize> {
+        let of = |process: &Process| self.running.get(&(process.user, process.id)).copied().unwrap_or(0);
+        let of_user = |user: u32| -> usize {
+            self.running.iter().filter(|((owner, _), _)| *owner == user).map(|(_, count)| count).sum()
+        };
+        let all = self.by_process.iter().enumerate();
+        let load = |process: &Process| (of_user(process.user), of(process));
+        match worker {
+            Worker::Slot => all.min_by_key(|(_, process)| load(process)).map(|(at, _)| at),
+            Worker::Reserve if self.free > 0 => None,
+            Worker::Reserve => all.filter(|(_, process)| of(process) == 0).map(|(at, _)| at).next(),
+        }
     }
 
     fn remove(&mut self, (process, index): (usize, usize)) -> Option<VecDeque<Task>> {
@@ -97,8 +134,8 @@ impl Scheduler {
         if queues.stopped {
             return Err(Box::new(task));
         }
-        let (id, client) = (task.process, task.client);
-        match queues.by_process.iter_mut().find(|process| process.id == id) {
+        let (user, id, client) = (task.user, task.process, task.client);
+        match queues.by_process.iter_mut().find(|process| process.id == id && process.user == user) {
             Some(Process { by_client, .. }) => match by_client.iter_mut().find(|(owner, _)| *owner == client)
             {
                 Some((_, queue)) => queue.push_back(task),
@@ -106,11 +143,12 @@ impl Scheduler {
             },
             None => {
                 let by_client = VecDeque::from([(client, VecDeque::from([task]))]);
-                queues.by_process.push_back(Process { id, by_client });
+                queues.by_process.push_back(Process { user, id, by_client });
             }
         }
         drop(queues);
-        self.filled.notify_one();
+        // Not every worker may take it.
+        self.filled.notify_all();
         Ok(())
     }
 
@@ -122,11 +160,13 @@ impl Scheduler {
         clients.flat_map(|(_, queue)| queue).collect()
     }
 
-    /// The next job, processes in turn, and of each its clients in turn; waits for one.
-    pub fn next(&self) -> Task {
+    /// The next job for a worker, processes in turn, and of each its clients in turn; waits for one. It counts as running
+    /// until [`Scheduler::ended`].
+    pub fn next(&self, worker: Worker) -> Task {
         let mut queues = self.queues();
         loop {
-            if let Some(mut process) = queues.by_process.pop_front() {
+            let turn = queues.turn(worker);
+            if let Some(mut process) = turn.and_then(|at| queues.by_process.remove(at)) {
                 let mut next = None;
                 if let Some((client, mut queue)) = process.by_client.pop_front() {
                     next = queue.pop_front();
@@ -134,16 +174,34 @@ impl Scheduler {
                         process.by_client.push_back((client, queue));
                     }
                 }
+                let key = (process.user, process.id);
                 if !process.by_client.is_empty() {
                     queues.by_process.push_back(process);
                 }
                 if let Some(task) = next {
+                    *queues.running.entry(key).or_default() += 1;
                     return task;
                 }
                 continue;
             }
+            let free = usize::from(worker == Worker::Slot);
+            queues.free += free;
             queues = self.filled.wait(queues).unwrap_or_else(PoisonError::into_inner);
+            queues.free -= free;
         }
+    }
+
+    /// Says that a job of a user's process runs no more.
+    pub fn ended(&self, user: u32, process: i32) {
+        let mut queues = self.queues();
+        if let Some(count) = queues.running.get_mut(&(user, process)) {
+            *count -= 1;
+            if *count == 0 {
+                queues.running.remove(&(user, process));
+            }
+        }
+        drop(queues);
+        self.filled.notify_all();
     }
 
     /// Takes a queued job out; `None` when it runs already, or has ended.
@@ -174,6 +232,7 @@ mod tests {
     fn task(client: u64, id: &str) -> Task {
         Task {
             client,
+            user: 0,
             process: client as i32,
             job: Job { id: id.into(), ..Job::default() },
             environment: 0,
@@ -191,7 +250,7 @@ mod tests {
         for (client, id) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")] {
             assert!(scheduler.push(task(client, id)).is_ok());
         }
-        let order: Vec<String> = (0..6).map(|_| scheduler.next().job.id).collect();
+        let order: Vec<String> = (0..6).map(|_| scheduler.next(Worker::Slot).job.id).collect();
         assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3"]);
     }
 
@@ -203,13 +262,34 @@ mod tests {
         {
             assert!(scheduler.push(Task { process, ..task(client, id) }).is_ok());
         }
-        let order: Vec<String> = (0..7).map(|_| scheduler.next().job.id).collect();
+        let order: Vec<String> = (0..7).map(|_| scheduler.next(Worker::Slot).job.id).collect();
         assert_eq!(order, ["a1", "d1", "b1", "d2", "c1", "d3", "a2"]);
         // Taking the only job of a client leaves nothing of it in the way.
         assert!(scheduler.push(Task { process: 7, ..task(1, "a") }).is_ok());
         assert!(scheduler.take(1, "a").is_some());
         assert!(scheduler.push(Task { process: 8, ..task(4, "d") }).is_ok());
-        assert_eq!((scheduler.forget(1), scheduler.next().client), (0, 4));
+        assert_eq!((scheduler.forget(1), scheduler.next(Worker::Slot).client), (0, 4));
+    }
+
+    #[test]
+    fn who_runs_least_is_next_and_the_reserve_is_for_who_runs_nothing() {
+        let scheduler = Arc::new(Scheduler::default());
+        for (client, id) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (2, "b2")] {
+            assert!(scheduler.push(task(client, id)).is_ok());
+        }
+        let ids = |worker| scheduler.next(worker).job.id;
+        assert_eq!((ids(Worker::Slot), ids(Worker::Slot), ids(Worker::Slot)), ("a1".into(), "b1".into(), "a2".into()));
+        // Both have something running: nothing is left for the reserve until one of them has not.
+        let reserve = {
+            let scheduler = Arc::clone(&scheduler);
+            std::thread::spawn(move || scheduler.next(Worker::Reserve).job.id)
+        };
+        scheduler.ended(0, 2);
+        assert_eq!(reserve.join().ok().as_deref(), Some("b2"));
+        // Another user with little running goes before a process with less of a user with more.
+        assert!(scheduler.push(Task { process: 9, ..task(9, "c") }).is_ok());
+        assert!(scheduler.push(Task { user: 5, ..task(6, "d") }).is_ok());
+        assert_eq!((ids(Worker::Slot), ids(Worker::Slot), ids(Worker::Slot)), ("d".into(), "c".into(), "a3".into()));
     }
 
     #[test]
@@ -221,7 +301,7 @@ mod tests {
         assert_eq!(scheduler.take(1, "a").map(|task| task.client), Some(1));
         assert!(scheduler.take(1, "a").is_none());
         assert_eq!(scheduler.forget(1), 1);
-        assert_eq!(scheduler.next().client, 2);
+        assert_eq!(scheduler.next(Worker::Slot).client, 2);
     }
 
     #[test]

@@ -23,6 +23,22 @@ pub struct Scratch {
     _lock: File,
 }
 
+/// Where the folder is made: below TMPDIR where that is set, else in memory where there is plenty (folders by the
+/// thousand are removed from a disk far more slowly than a sample makes them), else in /tmp.
+pub fn usual_parent() -> PathBuf {
+    const MEMORY: &str = "/dev/shm";
+    const PLENTY: u64 = 1 << 30;
+    let plenty = || {
+        let found = nix::sys::statfs::statfs(MEMORY).ok()?;
+        let in_memory = found.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC;
+        let free = found.blocks_available().saturating_mul(u64::try_from(found.block_size()).ok()?);
+        let ours = nix::unistd::access(MEMORY, nix::unistd::AccessFlags::W_OK).is_ok();
+        (in_memory && ours && free >= PLENTY).then(|| PathBuf::from(MEMORY))
+    };
+    let given = std::env::var_os("TMPDIR").is_some();
+    Some(()).filter(|()| !given).and_then(|()| plenty()).unwrap_or_else(std::env::temp_dir)
+}
+
 impl Scratch {
     /// Makes a folder below `parent`, for the user that samples run as, after removing those of daemons of this user that were killed.
     ///

@@ -11,19 +11,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use evald_proto::{ErrorCode, Job, PROTOCOL_VERSION, Reply, Request};
+use evald_proto::{ErrorCode, Job, MAX_LINE_BYTES, PROTOCOL_VERSION, Reply, Request};
 use nix::sys::socket::{MsgFlags, UnixCredentials, getsockopt, send, sockopt};
 
+use crate::budget::Budget;
 use crate::connections::{Connections, MAX_CONNECTIONS};
 use crate::error::{Error, Result, Step};
 use crate::limits::Terms;
 use crate::metrics::Metrics;
-use crate::permits::{Broken, MAX_IN_FLIGHT, Permits};
+use crate::permits::{MAX_IN_FLIGHT, NoPermit, Permits};
 use crate::scheduler::{Answer, Scheduler, Task};
 use crate::wire_line::read_line;
 
 /// A client that has taken in nothing of its replies for so long is given up.
 const REPLY_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How often a reader that waits for the rest of a line looks at the clock.
+const LOOK: Duration = Duration::from_secs(2);
+/// Longest name of a job or an environment, in bytes: they are kept, and said again in replies.
+const MAX_NAME_BYTES: usize = 256;
+/// Longest message about a request, in bytes: it may quote what was sent.
+const MAX_MESSAGE_BYTES: usize = 400;
 
 /// What connections share.
 pub struct Server {
@@ -41,6 +49,8 @@ pub struct Server {
     pub metrics: Arc<Metrics>,
     /// Who is connected.
     pub connections: Arc<Connections>,
+    /// What they make the daemon hold.
+    pub budget: Arc<Budget>,
 }
 
 /// A listening socket, mode 0600. A socket file that no daemon answers on is replaced.
@@ -100,8 +110,10 @@ impl Server {
                 return turn_away(ErrorCode::Forbidden, reason);
             }
         };
-        let (client, permits) = (next_client(), Arc::new(Permits::new()));
-        let Some(place) = self.connections.admit(client, &stream, &permits, &self.metrics.connections) else {
+        let client = next_client();
+        let permits = Arc::new(Permits::new(self.budget.open(client, peer.pid, Arc::clone(&stream))));
+        let gauge = &self.metrics.connections;
+        let Some(place) = self.connections.admit(client, peer.pid, &stream, &permits, gauge) else {
             tracing::info!(peer.pid, "turned a connection away: too many");
             return turn_away(ErrorCode::Busy, format!("more than {MAX_CONNECTIONS} connections"));
         };
@@ -120,12 +132,15 @@ impl Server {
     pub fn converse(&self, stream: UnixStream) {
         let peer = credentials(&stream).unwrap_or_default();
         let _counted = self.metrics.connections.count();
-        self.attend(next_client(), &Arc::new(stream), Arc::new(Permits::new()), peer);
+        let (client, stream) = (next_client(), Arc::new(stream));
+        let permits = Arc::new(Permits::new(self.budget.open(client, peer.pid, Arc::clone(&stream))));
+        self.attend(client, &stream, permits, peer);
     }
 
     fn attend(&self, client: u64, stream: &Arc<UnixStream>, permits: Arc<Permits>, peer: Peer) {
         let begun = Instant::now();
         stream.set_write_timeout(Some(REPLY_PATIENCE)).ok();
+        stream.set_read_timeout(Some(LOOK)).ok();
         let (replies, outbox) = channel();
         let writer = {
             let (stream, permits) = (Arc::clone(stream), Arc::clone(&permits));
@@ -151,11 +166,17 @@ impl Server {
             ran: 0,
         };
         let mut reader = BufReader::with_capacity(64 << 10, &**stream);
+        let permits = Arc::clone(&conversation.permits);
         loop {
-            match read_line(&mut reader) {
-                Ok(Some(line)) if line.trim().is_empty() => {}
+            let mut held = 0;
+            let line = read_line(&mut reader, &mut |bytes| {
+                held += bytes;
+                permits.holding().grow(bytes).is_ok()
+            });
+            match line {
                 Ok(Some(line)) => {
-                    if conversation.hear(&line).is_err() {
+                    let heard = if line.trim().is_empty() { Ok(()) } else { conversation.hear(line, held) };
+                    if heard.is_err() {
                         break;
                     }
                 }
@@ -243,6 +264,7 @@ fn write_replies(stream: &UnixStream, outbox: &Receiver<Answer>, permits: &Permi
         // Whatever is ready goes out in one write.
         while let Some(Answer { reply, counted }) = next {
             written_jobs.extend(counted);
+            permits.writing(true);
             let written = serde_json::to_writer(&mut out, &reply).map_err(std::io::Error::from);
             if written.and_then(|()| out.write_all(b"\n")).is_err() {
                 return permits.give_up();
@@ -253,9 +275,16 @@ fn write_replies(stream: &UnixStream, outbox: &Receiver<Answer>, permits: &Permi
         if out.flush().is_err() {
             return permits.give_up();
         }
+        permits.writing(false);
         // Only now is a job out of flight.
         drop(written_jobs);
     }
+}
+
+/// What is left of a request that cannot be read.
+#[derive(serde::Deserialize)]
+struct Named {
+    id: String,
 }
 
 struct Conversation<'a> {
@@ -283,16 +312,20 @@ impl Drop for Conversation<'_> {
 }
 
 impl Conversation<'_> {
-    /// Serves one line. An error ends the conversation.
-    fn hear(&mut self, line: &str) -> Result<(), Broken> {
+    /// Serves one line, which is given back with its memory of `held` bytes. An error ends the conversation.
+    fn hear(&mut self, line: String, held: usize) -> Result<(), NoPermit> {
         self.asked += 1;
-        match serde_json::from_str::<Request>(line) {
+        let request = serde_json::from_str::<Request>(&line);
+        let broken_job = if request.is_err() { serde_json::from_str::<Named>(&line).ok() } else { None };
+        drop(line);
+        self.permits.holding().shrink(held);
+        match request {
             Ok(Request::Hello) => {
                 self.permits.take(None, 0)?;
                 self.send(self.server.hello())
             }
             Ok(Request::Metrics) => {
-                self.permits.take(None, 0)?;
+                self.permits.take_for_metrics()?;
                 self.send(Reply::Metrics {
                     text: self.server.metrics.text(&self.server.tier, self.server.slots),
                 })
@@ -300,23 +333,39 @@ impl Conversation<'_> {
             Ok(Request::Run(job)) => self.run(job),
             Ok(Request::Cancel { id }) => self.cancel(&id),
             Err(error) => {
-                self.permits.take(None, 0)?;
-                self.complain(None, ErrorCode::BadRequest, format!("not a request: {error}"));
+                // A job whose text is none (half of a surrogate pair, say) is told from the others by its id.
+                let id = broken_job.map(|job| job.id).filter(|id| {
+                    !id.is_empty() && id.len() <= MAX_NAME_BYTES && !self.permits.holds(id)
+                });
+                self.permits.take(id.as_deref(), 0)?;
+                self.complain(id, ErrorCode::BadRequest, format!("not a request: {error}"));
                 Ok(())
             }
         }
     }
 
-    fn complain(&self, id: Option<String>, code: ErrorCode, message: String) {
+    fn complain(&self, id: Option<String>, code: ErrorCode, mut message: String) {
+        if message.len() > MAX_MESSAGE_BYTES {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+            message.push_str("...");
+        }
         self.send(Reply::error(id, code, message)).ok();
     }
 
-    fn send(&self, reply: Reply) -> Result<(), Broken> {
-        self.replies.send(Answer { reply, counted: None }).map_err(|_| Broken)
+    fn send(&self, reply: Reply) -> Result<(), NoPermit> {
+        self.replies.send(Answer { reply, counted: None }).map_err(|_| NoPermit::Broken)
     }
 
-    fn run(&mut self, job: Job) -> Result<(), Broken> {
+    fn run(&mut self, job: Job) -> Result<(), NoPermit> {
         self.ran += 1;
+        for (what, name) in [("id", &job.id), ("env", &job.env)] {
+            if name.len() > MAX_NAME_BYTES {
+                self.permits.take(None, 0)?;
+                let message = format!("a job's {what} of {} bytes is longer than {MAX_NAME_BYTES}", name.len());
+                self.complain(None, ErrorCode::BadRequest, message);
+                return Ok(());
+            }
+        }
         if self.permits.holds(&job.id) {
             self.permits.take(None, 0)?;
             // Without the id: the reply must not be taken for the end of the first job of that name.
@@ -324,7 +373,9 @@ impl Conversation<'_> {
             self.complain(None, ErrorCode::DuplicateId, message);
             return Ok(());
         }
-        self.permits.take(Some(&job.id), job.code.len() + job.test.len())?;
+        let output = job.limits.output_bytes.unwrap_or(self.server.terms.usual.output_bytes);
+        let output = if job.keep_output { output.min(MAX_LINE_BYTES as u64) as usize } else { 0 };
+        self.permits.take(Some(&job.id), job.code.len() + job.test.len() + output)?;
         let environment = match job.env.as_str() {
             "" => Some(0),
             name => self.server.environments.iter().position(|known| known == name),
@@ -349,6 +400,7 @@ impl Conversation<'_> {
         self.jobs.insert(job.id.clone(), Arc::clone(&cancelled));
         let task = Task {
             client: self.client,
+            user: self.peer.uid,
             process: self.peer.pid,
             job,
             environment,
@@ -364,7 +416,7 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    fn cancel(&mut self, id: &str) -> Result<(), Broken> {
+    fn cancel(&mut self, id: &str) -> Result<(), NoPermit> {
         if let Some(task) = self.server.scheduler.take(self.client, id) {
             self.server.metrics.cancelled.fetch_add(1, Ordering::Relaxed);
             let id = Some(task.job.id.clone());
@@ -376,7 +428,8 @@ impl Conversation<'_> {
             }
         } else {
             self.permits.take(None, 0)?;
-            self.complain(None, ErrorCode::NothingToCancel, format!("no job {id:?} to cancel"));
+            let named = &id[..id.floor_char_boundary(MAX_NAME_BYTES)];
+            self.complain(None, ErrorCode::NothingToCancel, format!("no job {named:?} to cancel"));
         }
         Ok(())
     }
@@ -395,6 +448,7 @@ mod tests {
             scheduler: Arc::default(),
             metrics: Arc::default(),
             connections: Arc::default(),
+            budget: Arc::default(),
         }
     }
 
@@ -408,16 +462,19 @@ mod tests {
             client: 7,
             peer: Peer::default(),
             replies,
-            permits: Arc::new(Permits::new()),
+            permits: {
+                let stream = Arc::new(UnixStream::pair().expect("a pair").0);
+                Arc::new(Permits::new(server.budget.open(7, 1, stream)))
+            },
             jobs: HashMap::new(),
             asked: 0,
             ran: 0,
         };
         for id in ["runs", "waits"] {
             let line = serde_json::to_string(&Request::Run(Job { id: id.into(), ..Job::default() }));
-            conversation.hear(&line.expect("a line")).expect("heard");
+            conversation.hear(line.expect("a line"), 0).expect("heard");
         }
-        let running = server.scheduler.next();
+        let running = server.scheduler.next(crate::scheduler::Worker::Slot);
         assert_eq!(server.metrics.in_flight.now(), 2);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _conversation = conversation;

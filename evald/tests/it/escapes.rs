@@ -58,7 +58,7 @@ const IN_T4: &[(&str, &[Verdict])] = &[
     ("forged records on all descriptors", &[Signaled, NoVerdict]),
     ("a binary record without the secret", &[Failed]),
     ("noise after honest work", &[Failed]),
-    ("the record's pipe closed", &[Passed]),
+    ("all descriptors closed", &[Passed]),
     ("a thread outliving the verdict", &[ProcLimit]),
     ("thread bomb", &[ProcLimit]),
     ("subprocess", &[Failed]),
@@ -177,7 +177,8 @@ sys.excepthook = lambda *a: None",
             &[Tampered],
         ),
         attack(8, "noise after honest work", "import os\nos.write(3, b'x')", &[Tampered]),
-        attack(8, "the record's pipe closed", "import os\nos.close(3)", &[NoVerdict]),
+        attack(8, "its descriptors closed", "import os\nos.closerange(3, 1024)", &[Passed]),
+        attack(8, "all descriptors closed", "import os\nos.closerange(3, 1 << 20)", &[NoVerdict]),
         attack(
             9,
             "no tests collected",
@@ -273,7 +274,9 @@ fn time_and_process_attacks() -> Vec<Attack> {
         syscall(23, "process_vm_readv", libc::SYS_process_vm_readv, "1, 0, 0, 0, 0, 0"),
         syscall(23, "process_vm_writev", libc::SYS_process_vm_writev, "1, 0, 0, 0, 0, 0"),
         attack(24, "kill everything", "import os\nos.kill(-1, 9)", &[Failed]),
-        attack(24, "kill the parent", "import os\nos.kill(os.getppid(), 9)", &[Failed]),
+        // In a pid namespace there is no parent to see, and signal 0 is for oneself.
+        attack(24, "kill the parent", "import os\nos.kill(os.getppid(), 9)", &[Failed, Signaled]),
+        attack(24, "kill pid 1", "import os\nos.kill(1, 9)", &[Passed, Failed]),
         attack(
             24,
             "kill pids in turn",
@@ -454,13 +457,15 @@ fn file_attacks(secret: &str) -> Vec<Attack> {
             ),
             &[Passed],
         ),
-        attack(46, "abstract socket", "import socket\nsocket.socket(socket.AF_UNIX).bind('\\0x')", &[Failed]),
+        // Where it has one, the name is its own network's.
+        attack(46, "abstract socket", "import socket\nsocket.socket(socket.AF_UNIX).bind('\\0x')", &[Failed, Passed]),
         attack(46, "VSOCK", "import socket\nsocket.socket(40, socket.SOCK_STREAM)", &[Failed]),
         attack(
             47,
             "SCM_RIGHTS",
             "import socket, array\na, b = socket.socketpair()\na.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0]))])",
-            &[Failed],
+            // To oneself alone.
+            &[Passed],
         ),
         attack(
             48,

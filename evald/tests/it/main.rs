@@ -7,6 +7,7 @@ mod client;
 mod daemon;
 mod escapes;
 mod fuzz;
+mod hosts;
 mod logs;
 mod machine;
 mod metrics;
