@@ -37,7 +37,7 @@ mod value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub use docstring::{Example, examples, first_sentence};
+pub use docstring::{Example, examples, first_sentence, typed_code};
 pub use nesting::check as check_nesting;
 pub use parse::parse_source;
 

@@ -262,6 +262,7 @@ impl<'a> Writer<'_, 'a> {
                             api.kind = Some(ApiKind::Method);
                             // A module's function bound in a class body takes the receiver like any other.
                             let skip = kind != MadeKind::Static || !in_class;
+                            api.receiver = receiver_of(kind, skip);
                             api.signature = signature::function(library, function, skip);
                         }
                     }
@@ -274,6 +275,7 @@ impl<'a> Writer<'_, 'a> {
                     } else {
                         api.kind = Some(ApiKind::Method);
                         let skip = made.kind != MadeKind::Static;
+                        api.receiver = receiver_of(made.kind, skip);
                         api.signature = signature::function(library, &made.function, skip);
                     }
                     self.describe(&mut api, library.doc_of_member(id, &name, &member));
@@ -363,6 +365,7 @@ impl<'a> Writer<'_, 'a> {
                 qualified_name: format!("{module}.{base}.{name}"),
                 kind: Some(ApiKind::Method),
                 signature: without_first(&self.library.constructor(id)),
+                receiver: Some("self".into()),
                 module: module.clone(),
                 aliases: path.iter().cloned().collect(),
                 source: self.at(class.module, class.def.name.start()),
@@ -374,6 +377,11 @@ impl<'a> Writer<'_, 'a> {
             self.push_group(&module, &sort, vec![api]);
         }
     }
+}
+
+/// The parameter of a method that its signature leaves out; `skip` says whether it does.
+fn receiver_of(kind: MadeKind, skip: bool) -> Option<String> {
+    skip.then(|| if kind == MadeKind::Class { "cls" } else { "self" }.to_owned())
 }
 
 /// `(a, b: X = f(1, 2))` without its first parameter, which the receiver takes. `*args` keeps its place.
