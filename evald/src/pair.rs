@@ -190,8 +190,7 @@ mod tests {
             let verdicts = [Verdict::Passed, Verdict::Failed, Verdict::NoVerdict, Verdict::Signaled];
             for candidate in verdicts {
                 for judge in [Verdict::Failed, Verdict::NoTest, Verdict::TimeoutCpu, Verdict::Signaled] {
-                    let got =
-                        verdict(report(Some(candidate), last), report(Some(judge), Some(Kind::Failed)));
+                    let got = verdict(report(Some(candidate), last), report(Some(judge), Some(Kind::Failed)));
                     assert_ne!(got, Some(Verdict::Passed), "{candidate:?} {last:?} {judge:?}");
                 }
                 let gone = report(Some(Verdict::NoVerdict), Some(Kind::Gone));
@@ -218,10 +217,7 @@ mod tests {
             assert_eq!(verdict(report(Some(broken), None), passed), Some(broken));
         }
         let gone = || report(Some(Verdict::NoVerdict), Some(Kind::Gone));
-        assert_eq!(
-            verdict(report(Some(Verdict::Signaled), None), gone()),
-            Some(Verdict::Signaled)
-        );
+        assert_eq!(verdict(report(Some(Verdict::Signaled), None), gone()), Some(Verdict::Signaled));
         assert!(matches!(
             decide(report(None, None), report(Some(Verdict::NoTest), Some(Kind::Needs))),
             Outcome::Needs(_)

@@ -13,9 +13,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, 
 use crate::cgroup::Leaf;
 use crate::error::{Error, Result, Step};
 use crate::limits::{Baseline, Limits};
-use crate::message::{
-    CANCEL, SlotJob, SlotReport, SlotSays, USED, WAITED, read_frame, send_job,
-};
+use crate::message::{CANCEL, SlotJob, SlotReport, SlotSays, USED, WAITED, read_frame, send_job};
 use crate::{family, sys};
 
 /// A running slot; dropping it kills it and its sample.
@@ -145,7 +143,12 @@ impl Slot {
     ///
     /// # Errors
     /// The slot died or does not answer; it must not be used again.
-    pub fn start(&mut self, job: &SlotJob, texts: [&[u8]; 2], line: Option<BorrowedFd<'_>>) -> Result<Running> {
+    pub fn start(
+        &mut self,
+        job: &SlotJob,
+        texts: [&[u8]; 2],
+        line: Option<BorrowedFd<'_>>,
+    ) -> Result<Running> {
         self.stream.set_read_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
         self.stream.set_write_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
         send_job(&self.stream, job, texts, line).map_err(failed)?;
