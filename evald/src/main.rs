@@ -287,8 +287,7 @@ fn run(
     let terms = Terms::new(&allowed(&serve.limits), &allowed(&serve.ceiling)).map_err(anyhow::Error::msg)?;
     let Chosen { tier, group, machine, seccomp } = chosen;
     let scratch = if tier == Tier::T3 { Some(Scratch::create(&scratch::usual_parent())?) } else { None };
-    let sweeper =
-        scratch.as_ref().map(|scratch| scratch::sweeper(scratch.path().to_path_buf())).transpose()?;
+    let sweeper = scratch.as_ref().map(|scratch| scratch::sweeper(scratch.path().to_path_buf())).transpose()?;
     let common = Common {
         tier,
         landlock: landlock::version(),
