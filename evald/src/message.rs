@@ -201,8 +201,7 @@ pub fn send_job(
     let fds: Vec<RawFd> = line.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
     let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
-    let sent =
-        sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&frame)], rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    let sent = sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&frame)], rights, MsgFlags::MSG_NOSIGNAL, None)?;
     let mut to = to;
     to.write_all(&frame[sent..])?;
     texts.into_iter().try_for_each(|text| to.write_all(text))

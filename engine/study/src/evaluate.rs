@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-pub use evald_proto::{EnvSpec, TrustWish};
 use evald_proto::{
     Client, ClientError, Info, Job, JobResult, Limits, NamedEnv, PROTOCOL_VERSION, SpawnOptions, Verdict,
 };
+pub use evald_proto::{EnvSpec, TrustWish};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use serde::ser::{Serialize, SerializeMap, Serializer};

@@ -38,9 +38,11 @@ pub fn marked(test: &str) -> Marked {
     }
     let Ok(parsed) = parse_module(test) else { return as_it_is() };
     let mut marks = Marks { next: CHECK + 1, ..Marks::default() };
-    marks.checks_itself = parsed.syntax().body.iter().any(|stmt| {
-        matches!(stmt, Stmt::FunctionDef(function) if function.name.as_str() == "check")
-    });
+    marks.checks_itself = parsed
+        .syntax()
+        .body
+        .iter()
+        .any(|stmt| matches!(stmt, Stmt::FunctionDef(function) if function.name.as_str() == "check"));
     marks.visit_body(&parsed.syntax().body);
     // Stable: of insertions at one place, those of what encloses come first.
     marks.inserts.sort_by_key(|(at, _)| *at);
@@ -73,8 +75,12 @@ fn nesting(text: &str) -> usize {
     }
     // `not not not`, `lambda: lambda:`, `a if b else a if b else`, `**` and `await` nest without brackets too.
     let words = ["not not ", "lambda:lambda", "lambda: lambda", "else lambda"];
-    most.max(words.iter().map(|word| text.matches(word).count()).max().unwrap_or(0))
-        .max(text.lines().map(|line| line.matches(" else ").count().max(line.matches("**").count())).max().unwrap_or(0))
+    most.max(words.iter().map(|word| text.matches(word).count()).max().unwrap_or(0)).max(
+        text.lines()
+            .map(|line| line.matches(" else ").count().max(line.matches("**").count()))
+            .max()
+            .unwrap_or(0),
+    )
 }
 
 #[derive(Default)]
@@ -250,7 +256,10 @@ mod tests {
         for (test, want) in [
             ("assert f(1) == 2", "M(1);assert f(1) == 2"),
             ("if x: assert f(1)", "if x: M(1);assert f(1)"),
-            ("def check(c):\n    assert c(1)\ncheck(f)", "def check(c):\n    M(1);assert c(1)\n(M(0)or check)(f)"),
+            (
+                "def check(c):\n    assert c(1)\ncheck(f)",
+                "def check(c):\n    M(1);assert c(1)\n(M(0)or check)(f)",
+            ),
             ("self.assertEqual(f(2), 4)", "(M(1)or self.assertEqual)(f(2), 4)"),
             ("np.testing.assert_allclose(a, b)", "(M(1)or np.testing.assert_allclose)(a, b)"),
             ("with pytest.raises(E):\n    f()", "with (M(1)or pytest.raises)(E):\n    f()"),
@@ -261,7 +270,10 @@ mod tests {
                 "try:\n    f(-1)\n    assert False\nexcept E: pass",
                 "try:\n    M(1);f(-1)\n    M(2);assert False\nexcept E: pass",
             ),
-            ("for x in 1, 2:\n    pass\nelse:\n    raise E", "for x in (M(1)or(1, 2)):\n    pass\nelse:\n    raise E"),
+            (
+                "for x in 1, 2:\n    pass\nelse:\n    raise E",
+                "for x in (M(1)or(1, 2)):\n    pass\nelse:\n    raise E",
+            ),
             ("from h import run as check\ncheck(f)", "from h import run as check\n(M(0)or M(1)or check)(f)"),
             // What cannot fail is not.
             ("assert (f(2) == 4, 'x')", "assert (f(2) == 4, 'x')"),

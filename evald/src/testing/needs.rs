@@ -34,20 +34,57 @@ pub fn needs(test: &str) -> Option<String> {
 /// Words, and what a test that has them does.
 const WORDS: &[(&[&str], &str)] = &[
     (&["patch", "monkeypatch", "mock_open", "setattr", "delattr"], "it replaces parts of the program"),
-    (&["__builtins__", "builtins", "globals", "__globals__", "__dict__"], "it looks into the program's names"),
     (
-        &["getsource", "getsourcelines", "signature", "getfullargspec", "__code__", "__closure__", "inspect", "settrace"],
+        &["__builtins__", "builtins", "globals", "__globals__", "__dict__"],
+        "it looks into the program's names",
+    ),
+    (
+        &[
+            "getsource",
+            "getsourcelines",
+            "signature",
+            "getfullargspec",
+            "__code__",
+            "__closure__",
+            "inspect",
+            "settrace",
+        ],
         "it looks at the candidate's code",
     ),
     (
         &[
-            "open", "tempfile", "shutil", "tmp_path", "tmpdir", "makedirs", "mkdir", "mkdtemp", "NamedTemporaryFile", "chdir",
-            "write_text", "write_bytes", "remove", "unlink", "rmtree", "listdir", "to_csv", "to_excel", "savefig", "sqlite3",
+            "open",
+            "tempfile",
+            "shutil",
+            "tmp_path",
+            "tmpdir",
+            "makedirs",
+            "mkdir",
+            "mkdtemp",
+            "NamedTemporaryFile",
+            "chdir",
+            "write_text",
+            "write_bytes",
+            "remove",
+            "unlink",
+            "rmtree",
+            "listdir",
+            "to_csv",
+            "to_excel",
+            "savefig",
+            "sqlite3",
         ],
         "it uses files",
     ),
     (
-        &["threading", "Thread", "ThreadPoolExecutor", "ProcessPoolExecutor", "multiprocessing", "concurrent"],
+        &[
+            "threading",
+            "Thread",
+            "ThreadPoolExecutor",
+            "ProcessPoolExecutor",
+            "multiprocessing",
+            "concurrent",
+        ],
         "it runs the candidate in threads",
     ),
     (&["signal", "alarm", "setitimer", "subprocess"], "it uses signals or processes"),
@@ -60,7 +97,9 @@ const METHODS_TOO: &[&str] = &["remove", "open", "unlink"];
 fn imported<'a>(tokens: &[&'a str]) -> HashSet<&'a str> {
     let mut found = HashSet::new();
     for (at, token) in tokens.iter().enumerate() {
-        if *token == "import" && (at == 0 || !tokens[..at].iter().rev().take(4).any(|before| *before == "from")) {
+        if *token == "import"
+            && (at == 0 || !tokens[..at].iter().rev().take(4).any(|before| *before == "from"))
+        {
             let names = tokens[at + 1..].split(|token| *token == "\n").next().unwrap_or_default();
             for import in names.split(|token| *token == ",") {
                 // The first name, or the one after `as`.
@@ -95,7 +134,9 @@ fn tokens(text: &str) -> Vec<&str> {
                 continue;
             }
             byte if byte == b'_' || byte.is_ascii_alphanumeric() || byte >= 0x80 => {
-                while at < bytes.len() && (bytes[at] == b'_' || bytes[at].is_ascii_alphanumeric() || bytes[at] >= 0x80) {
+                while at < bytes.len()
+                    && (bytes[at] == b'_' || bytes[at].is_ascii_alphanumeric() || bytes[at] >= 0x80)
+                {
                     at += 1;
                 }
             }

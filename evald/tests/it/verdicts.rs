@@ -124,24 +124,57 @@ fn forgeries_are_refused_out_of_reach() {
         let mut client = daemon.client();
         let unit = "import unittest\nclass R(unittest.TestCase):\n    def test(self): self.assertEqual(root(4), 2)\n";
         for (code, test) in [
-            ("class E:\n    def __eq__(s, o): return True\n    def __ne__(s, o): return False\ndef root(x): return E()\n", CHECK),
+            (
+                "class E:\n    def __eq__(s, o): return True\n    def __ne__(s, o): return False\ndef root(x): return E()\n",
+                CHECK,
+            ),
             ("class E(int):\n    def __eq__(s, o): return True\ndef root(x): return E(7)\n", CHECK),
-            ("import builtins\nbuiltins.all = lambda it: True\ndef root(x): return 0\n", "assert all(root(i * i) == i for i in range(3))\n"),
-            ("def all(it): return True\ndef root(x): return 0\n", "assert all(root(i * i) == i for i in range(3))\n"),
-            ("import unittest\nunittest.TestCase.assertEqual = lambda *a: None\ndef root(x): return 0\n", unit),
-            ("import math\nmath.isclose = lambda *a, **k: True\ndef root(x): return 0\n", "import math\nassert math.isclose(root(4), 2)\n"),
-            ("import types\nmath = types.SimpleNamespace(isclose=lambda *a: True)\ndef root(x): return 0\n", "assert math.isclose(root(4), 2)\n"),
-            ("import gc, sys\ndef root(x):\n    f = sys._getframe()\n    while f:\n        f.f_globals.update(check=lambda c: None)\n        f = f.f_back\n    return 0\n", CHECK),
-            ("class E:\n    def equals(s, o): return True\ndef root(x): return E()\n", "assert root(4).equals([2])\n"),
-            ("class E:\n    def __sub__(s, o): return s\n    def __abs__(s): return s\n    def __lt__(s, o): return True\ndef root(x): return E()\n", "assert abs(root(4) - 2) < 1e-6\n"),
+            (
+                "import builtins\nbuiltins.all = lambda it: True\ndef root(x): return 0\n",
+                "assert all(root(i * i) == i for i in range(3))\n",
+            ),
+            (
+                "def all(it): return True\ndef root(x): return 0\n",
+                "assert all(root(i * i) == i for i in range(3))\n",
+            ),
+            (
+                "import unittest\nunittest.TestCase.assertEqual = lambda *a: None\ndef root(x): return 0\n",
+                unit,
+            ),
+            (
+                "import math\nmath.isclose = lambda *a, **k: True\ndef root(x): return 0\n",
+                "import math\nassert math.isclose(root(4), 2)\n",
+            ),
+            (
+                "import types\nmath = types.SimpleNamespace(isclose=lambda *a: True)\ndef root(x): return 0\n",
+                "assert math.isclose(root(4), 2)\n",
+            ),
+            (
+                "import gc, sys\ndef root(x):\n    f = sys._getframe()\n    while f:\n        f.f_globals.update(check=lambda c: None)\n        f = f.f_back\n    return 0\n",
+                CHECK,
+            ),
+            (
+                "class E:\n    def equals(s, o): return True\ndef root(x): return E()\n",
+                "assert root(4).equals([2])\n",
+            ),
+            (
+                "class E:\n    def __sub__(s, o): return s\n    def __abs__(s): return s\n    def __lt__(s, o): return True\ndef root(x): return E()\n",
+                "assert abs(root(4) - 2) < 1e-6\n",
+            ),
             ("from unittest.mock import ANY\ndef root(x): return ANY\n", CHECK),
             ("import unittest\ndef root(x): raise unittest.SkipTest('no')\n", unit),
-            ("import os\ndef root(x):\n    for fd in range(3, 5000):\n        try: os.write(fd, b'\\x05\\0\\0\\0R1')\n        except OSError: pass\n    os._exit(0)\n", CHECK),
+            (
+                "import os\ndef root(x):\n    for fd in range(3, 5000):\n        try: os.write(fd, b'\\x05\\0\\0\\0R1')\n        except OSError: pass\n    os._exit(0)\n",
+                CHECK,
+            ),
             ("def check(c): pass\ndef root(x): return 0\n", CHECK),
             ("def root(x): raise SystemExit(0)\n", CHECK),
         ] {
             let result = judged(&mut client, code, test, "root", TrustWish::Isolated);
-            assert!(!result.passed && result.verdict != Verdict::InfraError, "{setting:?} {code}: {result:?}");
+            assert!(
+                !result.passed && result.verdict != Verdict::InfraError,
+                "{setting:?} {code}: {result:?}"
+            );
             let result = judged(&mut client, code, test, "root", TrustWish::Auto);
             assert!(!result.passed, "{setting:?} {code}: {result:?}");
         }
@@ -154,18 +187,48 @@ fn what_tests_and_candidates_pass_each_other_arrives() {
         let daemon = Daemon::start(setting);
         let mut client = daemon.client();
         for (code, test) in [
-            ("def f(x): return x\n", "import datetime as d, decimal, fractions\nfor x in (None, 1, 1.5, 2 ** 90, 'é', b'\\0', [1, (2, {'a': {3}})], d.date(2020, 1, 2), decimal.Decimal('1.50'), fractions.Fraction(1, 3), float('inf'), frozenset({1}), range(3), ...):\n    assert f(x) == x and type(f(x)) is type(x)\n"),
-            ("def f(x): x.sort(); x.append(9); return x\n", "a = [3, 1]\nb = f(a)\nassert a == [1, 3, 9] and b is a\n"),
-            ("def f(n):\n    for i in range(n): yield i * i\n", "assert list(f(4)) == [0, 1, 4, 9]\nassert next(f(1)) == 0\n"),
-            ("def f(g, x): return [g(i) for i in x]\n", "assert f(lambda i: i + 1, [1, 2]) == [2, 3]\nassert f(len, ['a']) == [1]\nassert list(f(str, iter([1]))) == ['1']\n"),
-            ("def f(x):\n    if x < 0: raise ValueError('below zero')\n    return x\n", "try:\n    f(-1)\nexcept ValueError as error:\n    assert str(error) == 'below zero'\nelse:\n    raise AssertionError\n"),
-            ("class Own(KeyError): pass\ndef f(): raise Own('k')\n", "try:\n    f()\n    assert False\nexcept Own as error:\n    assert isinstance(error, KeyError) and error.args == ('k',)\n"),
-            ("def f(): print('hello'); return input()\n", "import io, sys\nfrom contextlib import redirect_stdout\nsys.stdin = io.StringIO('typed\\nmore\\n')\nout = io.StringIO()\nwith redirect_stdout(out):\n    got = f()\nassert (got, out.getvalue(), sys.stdin.read()) == ('typed', 'hello\\n', 'more\\n')\n"),
-            ("import random\ndef f(): return random.random()\n", "import random\nrandom.seed(5)\nwant = random.random()\nrandom.seed(5)\nassert f() == want\n"),
-            ("class Stack:\n    def __init__(self): self.items = []\n    def push(self, x): self.items.append(x)\n    def pop(self): return self.items.pop()\n    def __len__(self): return len(self.items)\n", "s = Stack()\ns.push('a')\nassert len(s) == 1 and isinstance(s, Stack)\nassert s.items == ['a'] and s.pop() == 'a'\n"),
+            (
+                "def f(x): return x\n",
+                "import datetime as d, decimal, fractions\nfor x in (None, 1, 1.5, 2 ** 90, 'é', b'\\0', [1, (2, {'a': {3}})], d.date(2020, 1, 2), decimal.Decimal('1.50'), fractions.Fraction(1, 3), float('inf'), frozenset({1}), range(3), ...):\n    assert f(x) == x and type(f(x)) is type(x)\n",
+            ),
+            (
+                "def f(x): x.sort(); x.append(9); return x\n",
+                "a = [3, 1]\nb = f(a)\nassert a == [1, 3, 9] and b is a\n",
+            ),
+            (
+                "def f(n):\n    for i in range(n): yield i * i\n",
+                "assert list(f(4)) == [0, 1, 4, 9]\nassert next(f(1)) == 0\n",
+            ),
+            (
+                "def f(g, x): return [g(i) for i in x]\n",
+                "assert f(lambda i: i + 1, [1, 2]) == [2, 3]\nassert f(len, ['a']) == [1]\nassert list(f(str, iter([1]))) == ['1']\n",
+            ),
+            (
+                "def f(x):\n    if x < 0: raise ValueError('below zero')\n    return x\n",
+                "try:\n    f(-1)\nexcept ValueError as error:\n    assert str(error) == 'below zero'\nelse:\n    raise AssertionError\n",
+            ),
+            (
+                "class Own(KeyError): pass\ndef f(): raise Own('k')\n",
+                "try:\n    f()\n    assert False\nexcept Own as error:\n    assert isinstance(error, KeyError) and error.args == ('k',)\n",
+            ),
+            (
+                "def f(): print('hello'); return input()\n",
+                "import io, sys\nfrom contextlib import redirect_stdout\nsys.stdin = io.StringIO('typed\\nmore\\n')\nout = io.StringIO()\nwith redirect_stdout(out):\n    got = f()\nassert (got, out.getvalue(), sys.stdin.read()) == ('typed', 'hello\\n', 'more\\n')\n",
+            ),
+            (
+                "import random\ndef f(): return random.random()\n",
+                "import random\nrandom.seed(5)\nwant = random.random()\nrandom.seed(5)\nassert f() == want\n",
+            ),
+            (
+                "class Stack:\n    def __init__(self): self.items = []\n    def push(self, x): self.items.append(x)\n    def pop(self): return self.items.pop()\n    def __len__(self): return len(self.items)\n",
+                "s = Stack()\ns.push('a')\nassert len(s) == 1 and isinstance(s, Stack)\nassert s.items == ['a'] and s.pop() == 'a'\n",
+            ),
             ("count = 0\ndef f():\n    global count\n    count += 1\n", "f()\nf()\nassert count == 2\n"),
             ("async def f(x): return x * 2\n", "import asyncio\nassert asyncio.run(f(4)) == 8\n"),
-            ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)\n", "assert f() == (1, 2) and f().y == 2\n"),
+            (
+                "from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)\n",
+                "assert f() == (1, 2) and f().y == 2\n",
+            ),
         ] {
             let result = judged(&mut client, code, test, "", TrustWish::Isolated);
             assert!(result.passed && result.trust == Trust::Isolated, "{setting:?} {test}: {result:?}");
@@ -179,8 +242,14 @@ fn what_cannot_be_taken_apart_says_why() {
         let daemon = Daemon::start(setting);
         let mut client = daemon.client();
         for (test, why) in [
-            ("from unittest import mock\nwith mock.patch('__main__.root', lambda x: 2):\n    assert root(4) == 2\n", "replaces parts"),
-            ("class Four:\n    def __pow__(self, e): return 2\nassert root(Four()) == 2\n", "its own classes"),
+            (
+                "from unittest import mock\nwith mock.patch('__main__.root', lambda x: 2):\n    assert root(4) == 2\n",
+                "replaces parts",
+            ),
+            (
+                "class Four:\n    def __pow__(self, e): return 2\nassert root(Four()) == 2\n",
+                "its own classes",
+            ),
         ] {
             let near = judged(&mut client, RIGHT, test, "root", TrustWish::Auto);
             assert!(near.passed && near.trust == Trust::InProcess, "{near:?}");
