@@ -84,6 +84,10 @@ class Judge:
             if name[:2] != "__" and isinstance(value, (types.FunctionType, type, types.ModuleType, types.BuiltinFunctionType)):
                 self.given.add(name)
                 self.names[name] = value
+                if wanted is None or name in wanted:
+                    where = value.__name__ if isinstance(value, types.ModuleType) else value.__module__ or ""
+                    if where and where != "__main__" and not python_own(where.partition(".")[0]):
+                        self.shared |= {where.partition(".")[0]}
 
     def value(self, reader, own):
         at = reader.at
@@ -217,9 +221,12 @@ class Judge:
     # What crosses beside plain data.
 
     def writer(self, tag):
-        writer = Writer(self.write)
+        writer = Writer(self.write, (), self.shares)
         writer.out.append(tag)
         return writer
+
+    def shares(self, kind):
+        return kind.__module__ != "__main__" and found(kind.__module__, kind.__qualname__) is kind
 
     def write(self, writer, value):
         kind = type(value)
@@ -248,7 +255,7 @@ class Judge:
             writer.text(getattr(value, "__name__", "callback"))
         elif hasattr(kind, "__next__") and kind.__module__ in ("builtins", "itertools"):
             writer.out.append(b"I" + self.passed(value))
-        elif plain_layout(kind) and kind.__module__ != "__main__" and found(kind.__module__, kind.__qualname__) is kind:
+        elif plain_layout(kind) and self.shares(kind):
             if not writer.number(value):
                 writer.out.append(b"V")
                 writer.text(kind.__module__)
@@ -281,6 +288,13 @@ class Judge:
             return self.exception(reader)
         if tag == b"q":
             return raised_class(reader.values())
+        if tag == b"u":
+            where, name, items = reader.text(), reader.text(), reader.values()
+            kind = named(where, name) if where.partition(".")[0] in self.shared else None
+            fields = getattr(kind, "_fields", ())
+            if not (isinstance(kind, type) and issubclass(kind, tuple) and len(fields) == len(items)):
+                raise ValueError("a tuple of another class")
+            return tuple.__new__(kind, items)
         if tag == b"V":
             where, name = reader.text(), reader.text()
             if where.partition(".")[0] not in self.shared:

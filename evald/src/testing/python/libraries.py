@@ -197,7 +197,7 @@ MOST_INDEXES = 256
 
 
 def write_index(writer, value):
-    own = Writer(writer.other)
+    own = Writer(writer.other, (), writer.shares)
     write_labels(own, value)
     writer.out.append(b"Xix")
     writer.blob(own.bytes())
