@@ -38,7 +38,7 @@ pub fn run<C: Cpython>(
             let code = compile_code(python, &texts.code)?;
             let serve = harness_code(python, &format!("serve({line})\n"))?;
             let namespace = begin(python, &texts.code, CODE_FILE)?;
-            python.run(code, namespace).map_err(classify)?;
+            run_program(python, code, namespace)?;
             ready();
             let harness = python.harness();
             python.run(serve, harness).map_err(classify)?;
@@ -53,6 +53,21 @@ fn compile_code<C: Cpython>(python: &mut C, code: &str) -> Result<C::Code, End> 
         RaisedKind::Memory | RaisedKind::Ended(_) | RaisedKind::Trapped => classify(raised),
         _ => End::Told(Kind::CompileError, raised.text),
     })
+}
+
+/// Runs a program that a test follows. As a script it may end with success before its text does.
+fn run_program<C: Cpython>(python: &mut C, code: C::Code, namespace: C::Namespace) -> Result<(), End> {
+    match python.run(code, namespace) {
+        Err(Raised { kind: RaisedKind::SystemExit, text }) if ends_well(&text) => Ok(()),
+        other => other.map_err(classify),
+    }
+}
+
+/// Whether a SystemExit, as text, has the status 0.
+fn ends_well(text: &str) -> bool {
+    let status = text.strip_prefix("SystemExit").unwrap_or("1");
+    let status = status.split(" (line ").next().unwrap_or_default();
+    matches!(status.trim_start_matches(": "), "" | "0" | "None" | "False")
 }
 
 fn harness_code<C: Cpython>(python: &mut C, text: &str) -> Result<C::Code, End> {
@@ -81,11 +96,11 @@ fn whole<C: Cpython>(python: &mut C, texts: &Texts, entry: &str) -> Result<(), E
     let watch = harness_code(python, &format!("deciding = watched({text}, {spans}, {flags})\n"))?;
     let decide = harness_code(python, &format!("decided(deciding, {})\n", literal(entry)))?;
     let namespace = begin(python, &texts.code, CODE_FILE)?;
-    python.run(code, namespace).map_err(classify)?;
     if texts.test.is_empty() && entry.is_empty() {
         // A program by itself.
-        return Ok(());
+        return python.run(code, namespace).map_err(classify);
     }
+    run_program(python, code, namespace)?;
     let harness = python.harness();
     python.run(watch, harness).map_err(classify)?;
     match python.run(test, namespace) {
@@ -123,6 +138,8 @@ fn judge<C: Cpython>(
         "gone" => Kind::Gone,
         "exited" => Kind::Exited,
         "memory" => Kind::Memory,
+        "disk" => Kind::Disk,
+        "processes" => Kind::Processes,
         _ => Kind::Failed,
     };
     Err(End::Told(kind, text.to_owned()))
@@ -165,4 +182,23 @@ pub fn classify(raised: Raised) -> End {
         RaisedKind::Ended(status) => return End::Exit(status),
     };
     End::Told(kind, raised.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_status_of_0_is_a_good_end() {
+        for (text, well) in [
+            ("SystemExit", true),
+            ("SystemExit (line 4)", true),
+            ("SystemExit: 0 (line 4)", true),
+            ("SystemExit: 1 (line 4)", false),
+            ("SystemExit: no", false),
+            ("ValueError: 0", false),
+        ] {
+            assert_eq!(ends_well(text), well, "{text}");
+        }
+    }
 }

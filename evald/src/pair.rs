@@ -15,6 +15,9 @@ use crate::slot::{Running, Said, Slot, wait};
 /// A candidate whose judge has hung up ends by itself; one that does not is ended after this time.
 const FAREWELL: Duration = Duration::from_millis(300);
 
+/// So long may a judge go on without its candidate.
+const WAKING: Duration = Duration::from_secs(10);
+
 /// A sample's slot, what it is to run, and its texts.
 pub struct Half<'a> {
     /// The slot.
@@ -61,7 +64,10 @@ pub fn run(candidate: Half<'_>, judge: Half<'_>, cancelled: &AtomicBool) -> Resu
     }
     let mut judging = judge.slot.start(&judge.job, judge.texts, Some(ours.as_fd()))?;
     drop(ours);
+    running.waits_for(judge.slot);
     let mut ended = None;
+    // A judge hears at once that its candidate has gone; one that sleeps through that is ended.
+    let (over, mut patience) = (AtomicBool::new(false), None);
     let said = loop {
         match ended {
             None => wait(&[candidate.slot, judge.slot])?,
@@ -71,8 +77,12 @@ pub fn run(candidate: Half<'_>, judge: Half<'_>, cancelled: &AtomicBool) -> Resu
             && let Some(Said::Ended(report)) = candidate.slot.step(&mut running, cancelled)?
         {
             ended = Some(report);
+            patience = Some(Instant::now() + WAKING);
         }
-        if let Some(Said::Ended(report)) = judge.slot.step(&mut judging, cancelled)? {
+        if cancelled.load(Ordering::Relaxed) || patience.is_some_and(|until| Instant::now() > until) {
+            over.store(true, Ordering::Relaxed);
+        }
+        if let Some(Said::Ended(report)) = judge.slot.step(&mut judging, &over)? {
             break report;
         }
     };
@@ -126,7 +136,7 @@ fn decide(candidate: SlotReport, judge: SlotReport) -> Outcome {
                 | Verdict::InfraError
         )
     );
-    let gone = judge.last == Some(Kind::Gone);
+    let gone = judge.last == Some(Kind::Gone) || judge.verdict.is_none();
     if broke || gone {
         // One that says it was told to go, and has gone before its judge has hung up, has said too much.
         let verdict = match candidate.last {

@@ -110,35 +110,6 @@ impl Slot {
             .step(format!("read /proc/{}/status", self.pid))
     }
 
-    /// How long the sample has been ready to run without a processor to run on, all its threads together: they may wait in
-    /// turn, as those of Python do, of which one runs at a time. Where they wait side by side that is too much; then their
-    /// CPU time ends them.
-    ///
-    /// The kernel adds a wait when it ends. One that is still going on is waited for, so that no sample pays for it.
-    fn longest_wait(&self, cancelled: &AtomicBool) -> Duration {
-        let deadline = Instant::now() + LONGEST_WAIT;
-        let asked = self.threads();
-        loop {
-            let now = self.threads();
-            let waits = |thread: &Thread| {
-                let before = asked.iter().find(|before| before.path == thread.path);
-                thread.runnable && before.is_some_and(|before| before.runnable && before.ran == thread.ran)
-            };
-            if !now.iter().any(waits) || cancelled.load(Ordering::Relaxed) || Instant::now() > deadline {
-                return now.iter().map(|thread| thread.waited).sum();
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// The threads of the sample, and of all that it has started.
-    fn threads(&self) -> Vec<Thread> {
-        let tasks = family::below(self.pid as u32).into_iter().flat_map(|process| {
-            std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten()
-        });
-        tasks.filter_map(|task| Thread::read(task.path())).collect()
-    }
-
     /// Makes ready for a sample with these limits: says what the slot's address space holds now (some limits are counted
     /// from there), and sets the limits of the samples' cgroup.
     ///
@@ -184,7 +155,7 @@ impl Slot {
         let patience = Duration::from_millis(job.limits.wall_ms) + SLOT_PATIENCE;
         // Never more than the sample may write: a read goes over by less than its buffer.
         let most_output = job.limits.output_bytes.saturating_add(1 << 20);
-        Ok(Running { patience, deadline: Instant::now() + patience, told: false, most_output })
+        Ok(Running { patience, deadline: Instant::now() + patience, told: false, most_output, other: None })
     }
 
     /// Looks whether the slot has said something, and answers it; kills the sample once `cancelled` is true.
@@ -197,7 +168,9 @@ impl Slot {
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
             Ok(_) => match read_frame::<SlotSays>(&self.stream).map_err(failed)? {
                 Some(SlotSays::HowLongDidItWait) => {
-                    let waited = self.longest_wait(cancelled).as_nanos() as u64;
+                    // Who waits for another sample waits through that one's waits, too.
+                    let other = running.other.map_or(Duration::ZERO, |pid| longest_wait(pid, cancelled));
+                    let waited = (longest_wait(self.pid, cancelled) + other).as_nanos() as u64;
                     let mut answer = vec![WAITED];
                     answer.extend_from_slice(&waited.to_le_bytes());
                     (&self.stream).write_all(&answer).map_err(failed)?;
@@ -237,6 +210,35 @@ impl Slot {
     }
 }
 
+/// How long the sample of a slot has been ready to run without a processor to run on, all its threads together: they may wait in
+/// turn, as those of Python do, of which one runs at a time. Where they wait side by side that is too much; then their
+/// CPU time ends them.
+///
+/// The kernel adds a wait when it ends. One that is still going on is waited for, so that no sample pays for it.
+fn longest_wait(slot: i32, cancelled: &AtomicBool) -> Duration {
+    let deadline = Instant::now() + LONGEST_WAIT;
+    let asked = threads(slot);
+    loop {
+        let now = threads(slot);
+        let waits = |thread: &Thread| {
+            let before = asked.iter().find(|before| before.path == thread.path);
+            thread.runnable && before.is_some_and(|before| before.runnable && before.ran == thread.ran)
+        };
+        if !now.iter().any(waits) || cancelled.load(Ordering::Relaxed) || Instant::now() > deadline {
+            return now.iter().map(|thread| thread.waited).sum();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The threads of the sample, and of all that it has started.
+fn threads(slot: i32) -> Vec<Thread> {
+    let tasks = family::below(slot as u32).into_iter().flat_map(|process| {
+        std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten()
+    });
+    tasks.filter_map(|task| Thread::read(task.path())).collect()
+}
+
 /// A sample in a slot, as the daemon sees it.
 pub struct Running {
     patience: Duration,
@@ -244,6 +246,15 @@ pub struct Running {
     /// It was told to kill the sample.
     told: bool,
     most_output: u64,
+    /// The slot of the sample that it waits for.
+    other: Option<i32>,
+}
+
+impl Running {
+    /// The sample waits for that of another slot, whose waits for a processor are its own.
+    pub fn waits_for(&mut self, other: &Slot) {
+        self.other = Some(other.pid);
+    }
 }
 
 /// What a slot has said that is of interest beyond it.

@@ -41,9 +41,12 @@ class Candidate:
         return handle
 
     def writer(self, tag, containers=()):
-        writer = Writer(self.other, containers)
+        writer = Writer(self.other, containers, self.shares)
         writer.out.append(tag)
         return writer
+
+    def shares(self, kind):
+        return kind.__module__.partition(".")[0] in self.shared and found(kind.__module__, kind.__qualname__) is kind
 
     def other(self, writer, value):
         kind = type(value)
@@ -57,7 +60,7 @@ class Candidate:
         elif isinstance(value, type) and issubclass(value, BaseException) and value.__module__ != "__main__":
             writer.out.append(b"q")
             writer.values(chain(value))
-        elif plain_layout(kind) and kind.__module__.partition(".")[0] in self.shared:
+        elif plain_layout(kind) and self.shares(kind):
             if not writer.number(value):
                 writer.out.append(b"V")
                 writer.text(kind.__module__)
@@ -107,11 +110,11 @@ class Candidate:
         except Exception as other:
             text = "<its __str__ raised %s>" % type(other).__name__
         writer.text(str.__getitem__(text, slice(2000)))
-        args = Writer(self.other, writer.containers)
+        args = Writer(self.other, writer.containers, self.shares)
         try:
             args.value(tuple(error.args))
         except Exception:
-            args = Writer(self.other, writer.containers)
+            args = Writer(self.other, writer.containers, self.shares)
             args.value((text,))
         writer.out += args.out
         writer.numbers, writer.containers = args.numbers, args.containers
@@ -136,6 +139,9 @@ class Candidate:
             kind = named(reader.text(), reader.text())
             item = reader.containers[number] = object.__new__(kind)
             return reader.attributes(item)
+        if tag == b"u":
+            kind = named(reader.text(), reader.text())
+            return tuple.__new__(kind, reader.values())
         if tag == b"E":
             kind = named(reader.text(), reader.text())
             return kind(*reader.value())

@@ -26,9 +26,10 @@ def loaded(name):
 class Writer:
     """Writes values; `numbers` has the containers that both sides know already, by id."""
 
-    def __init__(self, other, containers=()):
+    def __init__(self, other, containers=(), shares=None):
         self.out = []
         self.other = other  # what to do with a value that has no form: (writer, value) -> None
+        self.shares = shares  # whether the other side has a class of a library's too
         self.containers = list(containers)
         self.numbers = {id(item): number for number, item in enumerate(self.containers)}
         self.depth = 0
@@ -154,6 +155,11 @@ def write_tuple(writer, value):
 
 
 def write_namedtuple(writer, value):
+    if writer.shares is not None and writer.shares(type(value)):
+        writer.out.append(b"u")
+        writer.text(type(value).__module__)
+        writer.text(type(value).__qualname__)
+        return writer.values(tuple(value))
     writer.out.append(b"N")
     writer.text(type(value).__name__)
     writer.values([str(name) for name in type(value)._fields])

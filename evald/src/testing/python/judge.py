@@ -4,7 +4,7 @@ What a candidate sends is data. It can lie about its answers and about nothing e
 live here. An object of the candidate's that has no form as data is a `Remote`: its attributes and items are fetched, but it has
 no say in a comparison, an arithmetic operation or a call with an expected value.
 """
-import dis, re
+import ast, dis, errno, re, unicodedata
 
 
 class NeedsMore(BaseException):
@@ -71,7 +71,7 @@ class Judge:
 
     def give(self, prompt, wanted):
         """The functions, classes and modules that the problem's own text defines, where the test uses any."""
-        code = whole(prompt)
+        code = definitions(prompt)
         self.given = set()
         if code is None or wanted is not None and not (set(wanted) - {self.entry}).intersection(code.co_names):
             return
@@ -84,6 +84,10 @@ class Judge:
             if name[:2] != "__" and isinstance(value, (types.FunctionType, type, types.ModuleType, types.BuiltinFunctionType)):
                 self.given.add(name)
                 self.names[name] = value
+                if wanted is None or name in wanted:
+                    where = value.__name__ if isinstance(value, types.ModuleType) else value.__module__ or ""
+                    if where and where != "__main__" and not python_own(where.partition(".")[0]):
+                        self.shared |= {where.partition(".")[0]}
 
     def value(self, reader, own):
         at = reader.at
@@ -217,9 +221,12 @@ class Judge:
     # What crosses beside plain data.
 
     def writer(self, tag):
-        writer = Writer(self.write)
+        writer = Writer(self.write, (), self.shares)
         writer.out.append(tag)
         return writer
+
+    def shares(self, kind):
+        return kind.__module__ != "__main__" and found(kind.__module__, kind.__qualname__) is kind
 
     def write(self, writer, value):
         kind = type(value)
@@ -248,7 +255,7 @@ class Judge:
             writer.text(getattr(value, "__name__", "callback"))
         elif hasattr(kind, "__next__") and kind.__module__ in ("builtins", "itertools"):
             writer.out.append(b"I" + self.passed(value))
-        elif plain_layout(kind) and kind.__module__ != "__main__" and found(kind.__module__, kind.__qualname__) is kind:
+        elif plain_layout(kind) and self.shares(kind):
             if not writer.number(value):
                 writer.out.append(b"V")
                 writer.text(kind.__module__)
@@ -281,6 +288,13 @@ class Judge:
             return self.exception(reader)
         if tag == b"q":
             return raised_class(reader.values())
+        if tag == b"u":
+            where, name, items = reader.text(), reader.text(), reader.values()
+            kind = named(where, name) if where.partition(".")[0] in self.shared else None
+            fields = getattr(kind, "_fields", ())
+            if not (isinstance(kind, type) and issubclass(kind, tuple) and len(fields) == len(items)):
+                raise ValueError("a tuple of another class")
+            return tuple.__new__(kind, items)
         if tag == b"V":
             where, name = reader.text(), reader.text()
             if where.partition(".")[0] not in self.shared:
@@ -372,17 +386,20 @@ MODULES.update(
 )
 
 
-def whole(prompt):
-    """A prompt as code: it may end within a function that is yet to be written, or within a statement."""
+def definitions(prompt):
+    """What a prompt imports and defines, as code. It may end within a function that is yet to be written, or within a statement."""
     lines = prompt.rstrip().splitlines()
     tries = 0
     while lines and tries < 40:
         text = "\n".join(lines)
         for end in ("", "\n    pass", "\n        pass"):
             try:
-                return compile(text + end + "\n", "<prompt>", "exec", dont_inherit=True)
+                tree = compile(text + end + "\n", "<prompt>", "exec", ast.PyCF_ONLY_AST, True)
             except (SyntaxError, ValueError):
-                pass
+                continue
+            kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+            tree.body = [node for node in tree.body if isinstance(node, kept)]
+            return compile(tree, "<prompt>", "exec", 0, True)
         lines.pop()
         tries += 1
     return None
@@ -562,6 +579,8 @@ def described(error):
 def judged(fd, text, original, prompt, entry, spans, understood, checks_itself, compare):
     """Runs the test; what came of it, and a line about that."""
     names = vars(sys.modules["__main__"])
+    # As Python reads names.
+    entry = unicodedata.normalize("NFKC", entry)
     try:
         code = compile(text, TEST_FILE, "exec", dont_inherit=True)
     except BaseException as error:
@@ -589,12 +608,22 @@ def judged(fd, text, original, prompt, entry, spans, understood, checks_itself, 
         return judge.outcome("passed", judge.compared)
     except NoTest as error:
         return judge.outcome("no_test", str(error))
-    except SystemExit as error:
-        return judge.outcome("exited", described(error))
-    except MemoryError as error:
-        return judge.outcome("memory", described(error))
     except BaseException as error:
-        return judge.outcome("failed", described(error))
+        return judge.outcome(limit_of(error), described(error))
+
+
+def limit_of(error):
+    """What an exception that ends a test is the end of."""
+    number = getattr(error, "errno", None) if isinstance(error, OSError) else None
+    if isinstance(error, SystemExit):
+        return "exited"
+    if isinstance(error, MemoryError) or number == errno.ENOMEM:
+        return "memory"
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "disk"
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return "processes"
+    return "failed"
 
 
 def ended(code, names):

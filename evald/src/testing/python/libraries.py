@@ -158,7 +158,6 @@ def read_values(reader):
     if tag == b"o":
         items = reader.sequence()
         values = np.empty(len(items), object)
-        values[:] = items if not any(map(hasattr, items, ["__len__"] * len(items))) else [None] * len(items)
         for index, item in enumerate(items):
             values[index] = item
         return values
@@ -193,8 +192,32 @@ def read_series(reader):
     return item
 
 
+INDEXES = {}  # by their bytes: frames that follow each other have the same ones
+MOST_INDEXES = 256
+
+
 def write_index(writer, value):
-    pd = sys.modules["pandas"]
+    own = Writer(writer.other, (), writer.shares)
+    write_labels(own, value)
+    writer.out.append(b"Xix")
+    writer.blob(own.bytes())
+
+
+def read_index(reader):
+    data = bytes(reader.blob())
+    item = INDEXES.get(data)
+    if item is None:
+        item = Reader(memoryview(data), reader.other).value()
+        if len(INDEXES) < MOST_INDEXES and len(data) < 4096:
+            INDEXES[data] = item
+        else:
+            return item
+    # Its names can be changed.
+    return item.view()
+
+
+def write_labels(writer, value):
+    pd, np = sys.modules["pandas"], sys.modules["numpy"]
     if isinstance(value, pd.RangeIndex):
         write_tagged(writer, b"ri", [value.start, value.stop, value.step, value.name])
     elif isinstance(value, pd.MultiIndex):
@@ -202,12 +225,11 @@ def write_index(writer, value):
         write_tagged(writer, b"mi", [tuple(value.levels), codes, tuple(value.names)])
     else:
         freq = getattr(value, "freqstr", None) if not isinstance(value, pd.PeriodIndex) else None
-        write_tagged(writer, b"ix", [value.name, freq])
-        np = sys.modules["numpy"]
+        write_tagged(writer, b"il", [value.name, freq])
         write_values(writer, value.to_numpy() if isinstance(value.dtype, np.dtype) else value.array)
 
 
-def read_index(reader):
+def read_labels(reader):
     pd = sys.modules["pandas"]
     name, freq = reader.values()
     values = read_values(reader)
@@ -352,6 +374,7 @@ TAGGED.update({
     b"ed": read_parts(lambda name: sys.modules["pandas"].api.types.pandas_dtype(name)),
     b"se": read_series,
     b"ix": read_index,
+    b"il": read_labels,
     b"ri": read_parts(lambda start, stop, step, name: sys.modules["pandas"].RangeIndex(start, stop, step, name=name)),
     b"mi": read_parts(read_multi_index),
     b"df": read_frame,
