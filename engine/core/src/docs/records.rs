@@ -10,8 +10,8 @@ use super::exports::{Export, Key};
 use super::library::Library;
 use super::members::{MadeKind, Member};
 use super::program::{Base, ClassId, Function, ModId, Target, Value};
-use super::scope::Assigned;
-use super::signature;
+use super::scope::last_name;
+use super::signature::{self, Signature};
 use crate::api::{ApiDoc, ApiKind, SourceLocation};
 
 /// Classes within classes within accessors that are followed.
@@ -21,10 +21,9 @@ const MAX_RECORDS: usize = 2_000_000;
 
 /// All records of a library: modules in order of their names, in each the module itself, then its names in order, each
 /// class followed by its members in source order.
-pub(super) fn all(library: &Library<'_>, include_private: bool) -> Vec<ApiDoc> {
-    let exports = library.exports(include_private);
+pub(super) fn all<'a>(library: &Library<'a>, exports: &[Export<'a>], include_private: bool) -> Vec<ApiDoc> {
     let mut writer = Writer { library, paths: FxHashMap::default(), groups: Vec::new(), records: 0 };
-    for export in &exports {
+    for export in exports {
         let Some(best) = export.paths.first() else { continue };
         let key = match &export.target {
             Target::Class(id) => Key::Class(*id),
@@ -37,7 +36,7 @@ pub(super) fn all(library: &Library<'_>, include_private: bool) -> Vec<ApiDoc> {
     for module in library.public_modules(include_private) {
         writer.module(module);
     }
-    for export in &exports {
+    for export in exports {
         writer.export(export);
     }
     // A method registered on a public class can be called whether or not the class behind it is exported.
@@ -146,7 +145,11 @@ impl<'a> Writer<'_, 'a> {
                 Target::Class(id) => self.class(*id, api, main),
                 Target::Function(function) => {
                     api.kind = Some(ApiKind::Function);
-                    api.signature = signature::function(self.library, function, false);
+                    let mut signature = self.library.signature_of(function);
+                    if function.class.is_some() && self.library.method_kind(function) == MadeKind::Class {
+                        signature.skip_first();
+                    }
+                    api.signature = signature.to_string();
                     api.source = self.function_source(function);
                     self.describe(&mut api, self.library.doc_of_function(function));
                     vec![api]
@@ -178,16 +181,37 @@ impl<'a> Writer<'_, 'a> {
             && let Some(signature) = library.namedtuple_call(value.module, call)
         {
             api.kind = Some(ApiKind::Class);
-            api.signature = signature;
-        } else if let Some(Expr::Lambda(lambda)) = value.assigned.value {
-            let file = library.program.modules[value.module].file;
+            api.signature = signature.to_string();
+        } else if let Some(expr) = value.assigned.value
+            && let Some((signature, _)) = self.lambda(value.module, expr)
+        {
             api.kind = Some(ApiKind::Function);
-            api.signature = lambda
-                .parameters
-                .as_ref()
-                .map_or("()".into(), |list| signature::parameters(file, list, false));
+            api.signature = signature.to_string();
+        } else if let Some(made) = library.callable(value) {
+            api.kind = Some(ApiKind::Function);
+            api.signature = library.made_signature(&made, false).to_string();
+            if api.doc.is_empty() {
+                self.describe(&mut api, made.doc.clone());
+            }
         }
         api
+    }
+
+    /// The signature of a lambda, and whether a class gives it a receiver: `lambda self: 1`, `staticmethod(lambda a: a)`.
+    fn lambda(&self, module: ModId, expr: &Expr) -> Option<(Signature, bool)> {
+        match expr {
+            Expr::Lambda(lambda) => {
+                let file = self.library.program.modules[module].file;
+                let list = lambda.parameters.as_ref();
+                Some((list.map_or_else(Signature::default, |list| signature::parameters(file, list)), true))
+            }
+            Expr::Call(call) => match (last_name(&call.func), &*call.arguments.args) {
+                (Some("staticmethod"), [only]) => Some((self.lambda(module, only)?.0, false)),
+                (Some("classmethod"), [only]) => Some((self.lambda(module, only)?.0, true)),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// A class and, where `members` asks for them, what can be reached through it.
@@ -244,7 +268,7 @@ impl<'a> Writer<'_, 'a> {
             return;
         }
         let library = self.library;
-        let is_enum = library.constructor(id) == "(value)";
+        let is_enum = library.is_enum(id);
         for (name, member, from) in library.members(id) {
             let mut api = ApiDoc {
                 name: name.to_string(),
@@ -256,13 +280,17 @@ impl<'a> Writer<'_, 'a> {
                 Member::Function(function) => {
                     api.source = self.function_source(function);
                     let in_class = function.class.is_some();
-                    match Library::method_kind(function) {
+                    match library.method_kind(function) {
                         MadeKind::Property => api.kind = Some(ApiKind::Property),
                         kind => {
                             api.kind = Some(ApiKind::Method);
                             // A module's function bound in a class body takes the receiver like any other.
                             let skip = kind != MadeKind::Static || !in_class;
-                            api.signature = signature::function(library, function, skip);
+                            let mut signature = library.signature_of(function);
+                            if skip {
+                                signature.skip_first();
+                            }
+                            api.signature = signature.to_string();
                         }
                     }
                     self.describe(&mut api, library.doc_of_member(id, &name, &member));
@@ -274,7 +302,7 @@ impl<'a> Writer<'_, 'a> {
                     } else {
                         api.kind = Some(ApiKind::Method);
                         let skip = made.kind != MadeKind::Static;
-                        api.signature = signature::function(library, &made.function, skip);
+                        api.signature = library.made_signature(made, skip).to_string();
                     }
                     self.describe(&mut api, library.doc_of_member(id, &name, &member));
                 }
@@ -283,13 +311,14 @@ impl<'a> Writer<'_, 'a> {
                     let enumerated = is_enum && value.assigned.value.is_some();
                     api.kind = Some(if upper || enumerated { ApiKind::Constant } else { ApiKind::Property });
                     api.source = self.at(value.module, value.assigned.range.start());
-                    if let Assigned { value: Some(Expr::Lambda(lambda)), .. } = value.assigned {
-                        let file = library.program.modules[value.module].file;
+                    if let Some(expr) = value.assigned.value
+                        && let Some((mut signature, skip)) = self.lambda(value.module, expr)
+                    {
+                        if skip {
+                            signature.skip_first();
+                        }
                         api.kind = Some(ApiKind::Method);
-                        api.signature = lambda
-                            .parameters
-                            .as_ref()
-                            .map_or("()".into(), |list| signature::parameters(file, list, true));
+                        api.signature = signature.to_string();
                     }
                     let doc =
                         self.library.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member));
@@ -362,7 +391,12 @@ impl<'a> Writer<'_, 'a> {
             let mut api = ApiDoc {
                 qualified_name: format!("{module}.{base}.{name}"),
                 kind: Some(ApiKind::Method),
-                signature: without_first(&self.library.constructor(id)),
+                signature: {
+                    // The receiver takes the first parameter; `*args` keeps its place.
+                    let mut signature = self.library.constructor_signature(id);
+                    signature.skip_first();
+                    signature.to_string()
+                },
                 module: module.clone(),
                 aliases: path.iter().cloned().collect(),
                 source: self.at(class.module, class.def.name.start()),
@@ -372,51 +406,6 @@ impl<'a> Writer<'_, 'a> {
             self.describe(&mut api, self.library.doc_of_class(id));
             let sort = format!("{base}.{}", api.name);
             self.push_group(&module, &sort, vec![api]);
-        }
-    }
-}
-
-/// `(a, b: X = f(1, 2))` without its first parameter, which the receiver takes. `*args` keeps its place.
-fn without_first(signature: &str) -> String {
-    let Some(inner) = signature.strip_prefix('(') else { return signature.to_owned() };
-    if inner.starts_with('*') || inner.starts_with(')') {
-        return signature.to_owned();
-    }
-    let (mut depth, mut quote) = (0_usize, None);
-    for (at, c) in inner.char_indices() {
-        match (quote, c) {
-            (Some(open), _) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '(' | '[' | '{') => depth += 1,
-            (None, ')') if depth == 0 => return format!("({}", &inner[at..]),
-            (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
-            (None, ',') if depth == 0 => {
-                let rest = inner[at + 1..].trim_start();
-                return format!("({}", rest.strip_prefix("/, ").unwrap_or(rest));
-            }
-            _ => {}
-        }
-    }
-    signature.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_first;
-
-    #[test]
-    fn the_receiver_takes_the_first_parameter() {
-        let cases = [
-            ("(a, b=1)", "(b=1)"),
-            ("(a)", "()"),
-            ("(a: Dict[str, int] = f(1, 2), *, b)", "(*, b)"),
-            ("(*a, b)", "(*a, b)"),
-            ("()", "()"),
-            ("(a=', (', b=2)", "(b=2)"),
-        ];
-        for (given, expected) in cases {
-            assert_eq!(without_first(given), expected);
         }
     }
 }
