@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::layout;
-use super::parse::MAX_SOURCE_BYTES;
+use crate::python::MAX_SOURCE_BYTES;
 use crate::{Error, ErrorKind, Result, files};
 
 /// Where the bytes of a file are.
