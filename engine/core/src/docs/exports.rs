@@ -6,7 +6,9 @@ use std::rc::Rc;
 use ruff_python_ast::Expr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::lazy;
 use super::library::Library;
+use super::losses::Loss;
 use super::program::{ModId, Target};
 use super::scope::{Assigned, Binding, last_name};
 
@@ -75,43 +77,47 @@ impl<'a> Library<'a> {
         }
         let this = &self.program.modules[module];
         let mut found: Vec<(Rc<str>, Target<'a>, bool)> = Vec::new();
-        if let Some(all) = self.module_all(module).or_else(|| self.module_all(this.stub?)) {
-            let mut seen = FxHashSet::default();
-            for name in all {
-                if !seen.insert(name.clone()) {
-                    continue;
-                }
-                let target = self
-                    .program
-                    .resolve(module, &name)
-                    .unwrap_or_else(|| Target::External(format!("{}.{name}", this.file.module)));
+        let mut seen: FxHashSet<Rc<str>> = FxHashSet::default();
+        let (listed, more) = self.listed_names(module);
+        for name in listed.into_iter().flatten() {
+            let target = self
+                .program
+                .resolve(module, &name)
+                .unwrap_or_else(|| Target::External(format!("{}.{name}", this.file.module)));
+            if seen.insert(name.clone()) {
                 found.push((name, target, false));
             }
+        }
+        if !more {
             return found;
         }
-        let mut seen: FxHashSet<&str> = FxHashSet::default();
         let scopes = std::iter::once(module).chain(this.stub);
         for scope_of in scopes {
-            let scope = &self.program.modules[scope_of].scope;
-            for (name, binding) in scope.names() {
+            let this = &self.program.modules[scope_of];
+            for (name, binding) in this.scope.names() {
                 let hidden = name.starts_with("__") || (name.starts_with('_') && !include_private);
-                if hidden || scope.typing_only(name) || !seen.insert(name) {
+                let typing = this.scope.typing_only(name)
+                    && !(lazy::is_lazy(&this.file.text) && lazy::makes(&this.file.text, name));
+                if hidden || typing || seen.contains(name) {
                     continue;
                 }
                 let Some(weak) = self.strength(scope_of, name, binding) else { continue };
                 if let Some(target) = self.program.resolve(module, name) {
+                    seen.insert(name.into());
                     found.push((name.into(), target, weak));
                 }
             }
         }
         path.push(module);
-        for star in &this.scope.stars {
-            let Some(source) = self.program.module(star) else { continue };
-            if self.program.modules[source].file.dependency {
+        let stub_stars = this.stub.map_or(&[][..], |stub| &self.program.modules[stub].scope.stars);
+        for star in this.scope.stars.iter().chain(stub_stars) {
+            let Some(source) = self.program.module(&star.module) else { continue };
+            let typing = star.typing && !lazy::is_lazy(&this.file.text);
+            if typing || self.program.modules[source].file.dependency {
                 continue;
             }
             for (name, target, weak) in self.names_of(source, include_private, path) {
-                if !found.iter().any(|(other, _, _)| *other == name) {
+                if !this.scope.is_deleted(&name) && seen.insert(name.clone()) {
                     let weak = weak || !this.file.is_package;
                     found.push((name, target, weak));
                 }
@@ -119,6 +125,28 @@ impl<'a> Library<'a> {
         }
         path.pop();
         found
+    }
+
+    /// What a module lists in `__all__`, and whether its public definitions count too: where it has none, or where it cannot be
+    /// told statically what is in it.
+    pub(super) fn listed_names(&self, module: ModId) -> (Option<Vec<Rc<str>>>, bool) {
+        let this = &self.program.modules[module];
+        let of_stub = this.stub.and_then(|stub| self.module_all(stub)).filter(|all| !all.names.is_empty());
+        match (self.module_all(module), of_stub) {
+            // `__all__: list[str]` in a stub promises nothing.
+            (Some(own), None) if own.names.is_empty() && this.file.stub => (None, true),
+            (Some(own), _) if own.whole => (Some(own.names), false),
+            (Some(own), Some(of_stub)) => {
+                let names = own.names.into_iter().chain(of_stub.names).collect();
+                (Some(names), false)
+            }
+            (Some(own), None) => {
+                self.note_loss(module, Loss::UnknownAll);
+                (Some(own.names), true)
+            }
+            (None, Some(of_stub)) => (Some(of_stub.names), !of_stub.whole),
+            (None, None) => (None, true),
+        }
     }
 
     /// Whether a name that a module without `__all__` binds is part of its interface: `None` no, `Some(true)` only
@@ -221,7 +249,7 @@ fn is_constant(name: &str, assigned: &Assigned<'_>) -> bool {
 }
 
 /// Whether a top-level module is part of Python: what a package imports from it is for its own use.
-fn is_standard(top: &str) -> bool {
+pub(super) fn is_standard(top: &str) -> bool {
     const STANDARD: &[&str] = &[
         "__future__",
         "_thread",

@@ -11,14 +11,20 @@
 
 mod archive;
 mod calls;
+mod condition;
 mod construct;
+mod decorated;
 mod docstring;
 mod eval;
 mod exports;
+mod fields;
 mod html;
 mod inventory;
 mod layout;
+mod lazy;
 mod library;
+mod listed;
+mod losses;
 mod members;
 mod parse;
 mod program;
@@ -37,6 +43,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use docstring::{Example, examples, first_sentence};
+pub use losses::{Loss, Lost};
 
 use crate::api::{self, ApiDoc};
 use crate::{Error, Progress, Result};
@@ -48,6 +55,8 @@ pub struct Documentation {
     pub apis: Vec<ApiDoc>,
     /// Files that were passed over.
     pub skipped: Vec<Skipped>,
+    /// What else could not be seen.
+    pub losses: Vec<Lost>,
     /// Files looked at, skipped ones included.
     pub files_read: usize,
     /// Libraries that were read as a whole: what is not among `apis` is not in them. A module or sub-package alone is
@@ -63,6 +72,7 @@ impl Documentation {
         other.apis.retain(|api| api.qualified_name.is_empty() || seen.insert(api.qualified_name.clone()));
         self.apis.append(&mut other.apis);
         self.skipped.append(&mut other.skipped);
+        self.losses.append(&mut other.losses);
         self.files_read += other.files_read;
         self.whole_libraries.append(&mut other.whole_libraries);
     }
@@ -85,6 +95,8 @@ pub struct Skipped {
 pub struct ReadOptions {
     /// Lists modules and names that begin with an underscore too.
     pub include_private: bool,
+    /// The version of Python that the library is read for, as branches on `sys.version_info` go; `None`: the newest.
+    pub python: Option<(u8, u8)>,
     /// Folders with installed packages (`site-packages`) in which names that the library re-exports from its
     /// dependencies are looked up; without them such names are listed bare. The folder that an installed package lies
     /// in is searched in any case.

@@ -134,7 +134,12 @@ fn trim_suite(body: &mut Suite, text: &str, sets_attributes: bool) {
             Stmt::FunctionDef(function) => {
                 let range = function.range();
                 let source = text.get(range.start().to_usize()..range.end().to_usize()).unwrap_or("");
-                let kept = sets_attributes || source.match_indices("def ").nth(1).is_some();
+                let kept = sets_attributes
+                    || source.match_indices("def ").nth(1).is_some()
+                    // A constructor that documents what it sets, a signature put together, a field of a dataclass.
+                    || (function.name.as_str() == "__init__" && (source.contains("#:") || has_strings(&function.body)))
+                    || function.name.as_str() == "__signature__"
+                    || source.contains("field(");
                 if kept {
                     trim_suite(&mut function.body, text, sets_attributes);
                 } else {
@@ -158,6 +163,11 @@ fn trim_suite(body: &mut Suite, text: &str, sets_attributes: bool) {
             _ => {}
         }
     }
+}
+
+/// Whether a string literal stands behind another statement, as its documentation.
+fn has_strings(body: &[Stmt]) -> bool {
+    body.iter().skip(1).any(is_docstring)
 }
 
 fn is_docstring(stmt: &Stmt) -> bool {

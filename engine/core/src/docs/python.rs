@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
+use super::condition::Interpreter;
 use super::exports::Key;
 use super::library::Library;
 use super::parse::{self, ParsedFile};
@@ -31,6 +32,7 @@ pub(super) fn read(
     progress: &dyn Progress,
 ) -> Result<Documentation> {
     let threads = options.threads.unwrap_or(0);
+    let interpreter = Interpreter::new(options.python);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .stack_size(STACK_BYTES)
@@ -45,12 +47,14 @@ pub(super) fn read(
         let files_read = files.len();
         let mut parsed = parse_all(files, &mut skipped, Some(progress));
         progress.check()?;
-        look_into_dependencies(&mut parsed, roots);
+        look_into_dependencies(&mut parsed, roots, interpreter);
         progress.check()?;
-        let program = Program::new(&parsed);
+        let program = Program::new(&parsed, interpreter);
         let library = Library::new(&program);
-        let apis = records::all(&library, options.include_private);
-        Ok(Documentation { apis, skipped, files_read, ..Documentation::default() })
+        let exports = library.exports(options.include_private);
+        let apis = records::all(&library, &exports, options.include_private);
+        let losses = library.losses(&exports, options.include_private);
+        Ok(Documentation { apis, skipped, losses, files_read, ..Documentation::default() })
     })?;
     progress.finish();
     Ok(found)
@@ -95,14 +99,14 @@ fn parse_all(
 }
 
 /// Adds the modules outside the library that its exported names lead to, as far as they are installed in `roots`.
-fn look_into_dependencies(parsed: &mut Vec<ParsedFile>, roots: &[PathBuf]) {
+fn look_into_dependencies(parsed: &mut Vec<ParsedFile>, roots: &[PathBuf], interpreter: Interpreter) {
     if roots.is_empty() {
         return;
     }
     let mut loaded = 0;
     let mut tried: Vec<String> = Vec::new();
     for _ in 0..MAX_ROUNDS {
-        let mut wanted = outside_names(parsed);
+        let mut wanted = outside_names(parsed, interpreter);
         wanted.retain(|name| !tried.contains(name));
         if wanted.is_empty() || loaded >= MAX_DEPENDENCY_MODULES {
             return;
@@ -128,8 +132,8 @@ fn look_into_dependencies(parsed: &mut Vec<ParsedFile>, roots: &[PathBuf]) {
 }
 
 /// Dotted names outside that exports, their bases and their decorators lead to.
-fn outside_names(parsed: &[ParsedFile]) -> Vec<String> {
-    let program = Program::new(parsed);
+fn outside_names(parsed: &[ParsedFile], interpreter: Interpreter) -> Vec<String> {
+    let program = Program::new(parsed, interpreter);
     let library = Library::new(&program);
     program.take_wanted();
     let mut wanted = Vec::new();

@@ -1,5 +1,7 @@
 //! Signatures as the user writes the call: without the receiver, annotations and defaults as in the source.
 
+use std::fmt;
+
 use ruff_python_ast::{Expr, Parameters, StmtFunctionDef};
 
 use super::library::Library;
@@ -7,12 +9,127 @@ use super::parse::ParsedFile;
 use super::program::Function;
 use super::scope::is_overload;
 
-/// One parameter of a constructor that no function spells out.
-pub(super) struct Field {
+/// How a parameter takes its argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    PositionalOnly,
+    Standard,
+    /// `*args`
+    Rest,
+    KeywordOnly,
+    /// `**kwargs`
+    Keywords,
+}
+
+/// One parameter; annotation and default are source text on one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Parameter {
     pub name: String,
+    pub kind: Kind,
     pub annotation: Option<String>,
     pub default: Option<String>,
-    pub keyword_only: bool,
+}
+
+/// What follows the name in a call, and the annotation of what comes back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Signature {
+    pub parameters: Vec<Parameter>,
+    pub returns: Option<String>,
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<String> = Vec::with_capacity(self.parameters.len() + 2);
+        let mut last = None;
+        for parameter in &self.parameters {
+            if last == Some(Kind::PositionalOnly) && parameter.kind != Kind::PositionalOnly {
+                parts.push("/".into());
+            }
+            if parameter.kind == Kind::KeywordOnly && !matches!(last, Some(Kind::Rest | Kind::KeywordOnly)) {
+                parts.push("*".into());
+            }
+            last = Some(parameter.kind);
+            let prefix = match parameter.kind {
+                Kind::Rest => "*",
+                Kind::Keywords => "**",
+                _ => "",
+            };
+            let mut text = format!("{prefix}{}", parameter.name);
+            if let Some(annotation) = &parameter.annotation {
+                text.push_str(": ");
+                text.push_str(annotation);
+            }
+            if let Some(default) = &parameter.default {
+                text.push_str(if parameter.annotation.is_some() { " = " } else { "=" });
+                text.push_str(default);
+            }
+            parts.push(text);
+        }
+        if last == Some(Kind::PositionalOnly) {
+            parts.push("/".into());
+        }
+        write!(out, "({})", parts.join(", "))?;
+        match &self.returns {
+            Some(returns) => write!(out, " -> {returns}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Signature {
+    /// `(*args, **kwargs)`: nothing is known.
+    pub fn general() -> Self {
+        let parameter = |name: &str, kind| Parameter { name: name.into(), kind, annotation: None, default: None };
+        Signature {
+            parameters: vec![parameter("args", Kind::Rest), parameter("kwargs", Kind::Keywords)],
+            returns: None,
+        }
+    }
+
+    /// The signature of a constructor made of fields: keyword-only ones come last.
+    pub fn of_fields(mut fields: Vec<Parameter>) -> Self {
+        fields.sort_by_key(|field| field.kind);
+        Signature { parameters: fields, returns: None }
+    }
+
+    /// Whether it takes anything, and says nothing of it: `(*args, **kwargs)`, a receiver aside.
+    pub fn is_general(&self) -> bool {
+        let named = self.parameters.iter().skip(1).any(|p| !matches!(p.kind, Kind::Rest | Kind::Keywords));
+        let first = self.parameters.first().is_none_or(|first| {
+            matches!(first.kind, Kind::Rest | Kind::Keywords) || matches!(first.name.as_str(), "self" | "cls")
+        });
+        !named && first && self.parameters.iter().any(|p| p.kind == Kind::Rest)
+    }
+
+    /// Takes the first positional parameter away, as the receiver does. `*args` keeps its place.
+    pub fn skip_first(&mut self) {
+        let first = self.parameters.first().map(|first| first.kind);
+        if matches!(first, Some(Kind::PositionalOnly | Kind::Standard)) {
+            self.parameters.remove(0);
+        }
+    }
+
+    /// What is left after `partial(f, ...)`: positional arguments are gone, a keyword is a new default, and what stands behind
+    /// it can be given by name alone.
+    pub fn bind(&mut self, positional: usize, keywords: &[(String, String)]) {
+        for _ in 0..positional {
+            self.skip_first();
+        }
+        let mut named = false;
+        for parameter in &mut self.parameters {
+            let given = keywords.iter().find(|(name, _)| *name == parameter.name);
+            if let Some((_, value)) = given {
+                parameter.default = Some(value.clone());
+                named |= parameter.kind == Kind::Standard;
+            }
+            if named && parameter.kind == Kind::Standard {
+                parameter.kind = Kind::KeywordOnly;
+            }
+        }
+        if named {
+            self.parameters.retain(|parameter| parameter.kind != Kind::Rest);
+        }
+    }
 }
 
 /// Source text on one line: comments dropped, white space outside strings folded.
@@ -64,115 +181,73 @@ pub(super) fn fold(source: &str) -> String {
     out.trim().to_owned()
 }
 
-struct Writer {
-    parts: Vec<String>,
-    keyword_only: bool,
-}
-
-impl Writer {
-    fn push(&mut self, prefix: &str, name: &str, annotation: Option<String>, default: Option<String>) {
-        let mut text = format!("{prefix}{name}");
-        let annotated = annotation.is_some();
-        if let Some(annotation) = annotation {
-            text.push_str(": ");
-            text.push_str(&annotation);
-        }
-        if let Some(default) = default {
-            text.push_str(if annotated { " = " } else { "=" });
-            text.push_str(&default);
-        }
-        self.parts.push(text);
-    }
-
-    fn keyword_only(&mut self) {
-        if !self.keyword_only {
-            self.keyword_only = true;
-            self.parts.push("*".into());
-        }
-    }
-}
-
-/// `(a, b: int = 1, *, c)` of a parameter list; `skip` leaves out the first positional parameter (the receiver).
-pub(super) fn parameters(file: &ParsedFile, list: &Parameters, skip: bool) -> String {
+/// The parameters of a list as the source writes them, the receiver included.
+pub(super) fn parameters(file: &ParsedFile, list: &Parameters) -> Signature {
     let text = |expr: &Expr| fold(file.slice(expr));
-    let mut writer = Writer { parts: Vec::new(), keyword_only: false };
-    let mut skip = skip;
-    for parameter in &list.posonlyargs {
-        if std::mem::take(&mut skip) {
-            continue;
-        }
-        let annotation = parameter.parameter.annotation.as_deref().map(text);
-        writer.push("", &parameter.parameter.name, annotation, parameter.default.as_deref().map(text));
+    // Names are compared after normalisation (NFKC), so that is how a caller may write them as well.
+    let made = |parameter: &ruff_python_ast::Parameter, kind, default: Option<&Expr>| Parameter {
+        name: parameter.name.to_string(),
+        kind,
+        annotation: parameter.annotation.as_deref().map(text),
+        default: default.map(text),
+    };
+    let mut found = Vec::with_capacity(list.len());
+    for (group, kind) in [(&list.posonlyargs, Kind::PositionalOnly), (&list.args, Kind::Standard)] {
+        found.extend(group.iter().map(|one| made(&one.parameter, kind, one.default.as_deref())));
     }
-    if !writer.parts.is_empty() {
-        writer.parts.push("/".into());
-    }
-    for parameter in &list.args {
-        if std::mem::take(&mut skip) {
-            continue;
-        }
-        let annotation = parameter.parameter.annotation.as_deref().map(text);
-        writer.push("", &parameter.parameter.name, annotation, parameter.default.as_deref().map(text));
-    }
-    if let Some(rest) = &list.vararg {
-        writer.push("*", &rest.name, rest.annotation.as_deref().map(text), None);
-        writer.keyword_only = true;
-    }
-    for parameter in &list.kwonlyargs {
-        writer.keyword_only();
-        let annotation = parameter.parameter.annotation.as_deref().map(text);
-        writer.push("", &parameter.parameter.name, annotation, parameter.default.as_deref().map(text));
-    }
-    if let Some(rest) = &list.kwarg {
-        writer.push("**", &rest.name, rest.annotation.as_deref().map(text), None);
-    }
-    format!("({})", writer.parts.join(", "))
+    found.extend(list.vararg.iter().map(|rest| made(rest, Kind::Rest, None)));
+    found.extend(
+        list.kwonlyargs.iter().map(|one| made(&one.parameter, Kind::KeywordOnly, one.default.as_deref())),
+    );
+    found.extend(list.kwarg.iter().map(|rest| made(rest, Kind::Keywords, None)));
+    Signature { parameters: found, returns: None }
 }
 
-/// The same of fields.
-pub(super) fn fields(fields: Vec<Field>) -> String {
-    let mut writer = Writer { parts: Vec::new(), keyword_only: false };
-    let (keyword_only, positional): (Vec<Field>, Vec<Field>) =
-        fields.into_iter().partition(|field| field.keyword_only);
-    for field in positional {
-        writer.push("", &field.name, field.annotation, field.default);
-    }
-    for field in keyword_only {
-        writer.keyword_only();
-        writer.push("", &field.name, field.annotation, field.default);
-    }
-    format!("({})", writer.parts.join(", "))
+/// The signature of one definition.
+pub(super) fn of_definition(file: &ParsedFile, def: &StmtFunctionDef) -> Signature {
+    let returns = def.returns.as_deref().map(|returns| fold(file.slice(returns)));
+    Signature { returns, ..parameters(file, &def.parameters) }
 }
 
 fn annotated(def: &StmtFunctionDef) -> bool {
     def.returns.is_some() || def.parameters.iter().any(|parameter| parameter.annotation().is_some())
 }
 
-/// The definition that says most, and its file: the implementation, or of nothing but overloads the longest; the
-/// stub's where only it has annotations.
-pub(super) fn best<'a>(
-    library: &Library<'a>,
-    function: &Function<'a>,
-) -> (&'a ParsedFile, &'a StmtFunctionDef) {
-    let own = longest(function);
-    if !annotated(own)
-        && let Some(stub) = library.program.stub_function(function)
+/// What the definitions of a function say together, the receiver included: the implementation with the annotations of the stub;
+/// of nothing but overloads, or where the implementation says nothing, the overload with most parameters.
+pub(super) fn written<'a>(library: &Library<'a>, function: &Function<'a>) -> Signature {
+    let main = function.main();
+    let file = library.program.modules[function.module].file;
+    let own = if is_overload(main) { longest(&function.defs) } else { main };
+    let mut signature = of_definition(file, own);
+    if signature.is_general()
+        && let overloads = function.defs.iter().copied().filter(|def| is_overload(def)).collect::<Vec<_>>()
+        && !overloads.is_empty()
     {
-        let other = longest(&stub);
-        if annotated(other) {
-            return (library.program.modules[stub.module].file, other);
-        }
+        signature = of_definition(file, longest(&overloads));
     }
-    (library.program.modules[function.module].file, own)
+    let Some(stub) = library.program.stub_function(function) else { return signature };
+    let stub_file = library.program.modules[stub.module].file;
+    if signature.is_general() {
+        return of_definition(stub_file, longest(&stub.defs));
+    }
+    if !annotated(own)
+        && let [single] = stub.defs.as_slice()
+    {
+        let other = of_definition(stub_file, single);
+        for parameter in &mut signature.parameters {
+            if let Some(same) = other.parameters.iter().find(|same| same.name == parameter.name) {
+                parameter.annotation.clone_from(&same.annotation);
+            }
+        }
+        signature.returns = other.returns;
+    }
+    signature
 }
 
-fn longest<'a>(function: &Function<'a>) -> &'a StmtFunctionDef {
-    let main = function.main();
-    if !is_overload(main) {
-        return main;
-    }
-    let mut best = function.defs[0];
-    for def in &function.defs {
+fn longest<'a>(defs: &[&'a StmtFunctionDef]) -> &'a StmtFunctionDef {
+    let mut best = defs[0];
+    for def in defs {
         if def.parameters.len() > best.parameters.len() {
             best = def;
         }
@@ -180,25 +255,40 @@ fn longest<'a>(function: &Function<'a>) -> &'a StmtFunctionDef {
     best
 }
 
-/// `(a, b=1) -> c` of a function; `skip` leaves out the receiver.
-pub(super) fn function<'a>(library: &Library<'a>, function: &Function<'a>, skip: bool) -> String {
-    let (file, def) = best(library, function);
-    let mut text = parameters(file, &def.parameters, skip);
-    if let Some(returns) = &def.returns {
-        text.push_str(" -> ");
-        text.push_str(&fold(file.slice(&**returns)));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::fold;
+    use super::*;
 
     #[test]
     fn folding() {
         assert_eq!(fold("Union[\n    int,  # why\n    str,\n]"), "Union[int, str]");
         assert_eq!(fold("'a  b'"), "'a  b'");
         assert_eq!(fold("f(\n  'x  #',\n  1\n)"), "f('x  #', 1)");
+    }
+
+    fn parameter(name: &str, kind: Kind, default: Option<&str>) -> Parameter {
+        Parameter { name: name.into(), kind, annotation: None, default: default.map(str::to_owned) }
+    }
+
+    #[test]
+    fn writing_and_binding() {
+        use Kind::{KeywordOnly, Keywords, PositionalOnly, Rest, Standard};
+        let mut signature = Signature {
+            parameters: vec![
+                parameter("a", PositionalOnly, None),
+                parameter("b", Standard, None),
+                parameter("c", Standard, Some("1")),
+                parameter("k", KeywordOnly, None),
+                parameter("kw", Keywords, None),
+            ],
+            returns: Some("int".into()),
+        };
+        assert_eq!(signature.to_string(), "(a, /, b, c=1, *, k, **kw) -> int");
+        signature.skip_first();
+        signature.bind(0, &[("b".into(), "2".into())]);
+        assert_eq!(signature.to_string(), "(*, b=2, c=1, k, **kw) -> int");
+        let rest = Signature { parameters: vec![parameter("a", Rest, None)], returns: None };
+        assert!(rest.is_general());
+        assert_eq!(Signature::general().to_string(), "(*args, **kwargs)");
     }
 }

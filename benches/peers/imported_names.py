@@ -1,0 +1,142 @@
+"""Prints, as JSON lines, what an import of a package says: imported_names.py PACKAGE [--top].
+
+One line a module: {"module", "names": {name: thing}}, where a thing is {"kind", "signature", "members"}; a signature is a list of
+[name, kind of inspect.Parameter, has a default]. Run by docs_import.py in the package's own environment.
+
+Public names of a module are those of its `__all__`; without one, those that `dir` shows, but for modules, names that begin with an
+underscore, and what another package (or Python) defines.
+"""
+
+import enum
+import importlib
+import inspect
+import io
+import json
+import os
+import pkgutil
+import sys
+import types
+import warnings
+
+SKIPPED = {"tests", "test", "conftest", "setup", "__main__", "_vendor", "vendor", "migrations"}
+
+
+def modules(package, top_only):
+    found = [package]
+    top = importlib.import_module(package)
+    if not top_only and hasattr(top, "__path__"):
+        waiting = [(package, top)]
+        while waiting:
+            name, module = waiting.pop()
+            for child in pkgutil.iter_modules(module.__path__):
+                last = child.name
+                if last.startswith("_") or last in SKIPPED or last.startswith("test_") or last.endswith("_test"):
+                    continue
+                full = f"{name}.{last}"
+                try:
+                    loaded = importlib.import_module(full)
+                except BaseException:
+                    continue
+                found.append(full)
+                if hasattr(loaded, "__path__"):
+                    waiting.append((full, loaded))
+    return found
+
+
+def parameters(value, drop_first):
+    try:
+        found = list(inspect.signature(value).parameters.values())
+    except (ValueError, TypeError, NameError, AttributeError):
+        return None
+    except Exception:
+        return None
+    if drop_first and found and found[0].kind in (0, 1):
+        found = found[1:]
+    return [[p.name, int(p.kind), p.default is not p.empty] for p in found]
+
+
+def public_names(module, package):
+    listed = getattr(module, "__all__", None)
+    if listed is not None:
+        listed = [name if type(name) is str else getattr(name, "__name__", "") for name in listed]
+    for name in sorted(set(listed if listed is not None else dir(module))):
+        if name.startswith("_") or not name.isidentifier():
+            continue
+        try:
+            value = getattr(module, name)
+        except BaseException:
+            continue
+        if isinstance(value, types.ModuleType):
+            continue
+        home = getattr(value, "__module__", None)
+        if listed is None:
+            if type(home) is str and home.split(".")[0].lstrip("_") != package:
+                continue
+            if type(home) is not str and not callable(value) and type(value).__module__ == "__future__":
+                continue
+            if name == "TYPE_CHECKING" or type(value).__name__ in ("TypeVar", "ParamSpec", "TypeVarTuple", "Logger"):
+                continue
+        yield name, value
+
+
+def own_members(value):
+    found = {}
+    for name, raw in list(vars(value).items()):
+        if name.startswith("_"):
+            continue
+        if isinstance(raw, (staticmethod, classmethod)):
+            try:
+                found[name] = {"kind": "method", "signature": parameters(getattr(value, name), False)}
+            except Exception:
+                continue
+        elif inspect.isfunction(raw):
+            found[name] = {"kind": "method", "signature": parameters(raw, True)}
+        else:
+            found[name] = {"kind": "other"}
+    return found
+
+
+def thing(value, package, seen):
+    if isinstance(value, type):
+        made = {"kind": "class"}
+        plain = not issubclass(value, (enum.Enum, BaseException, tuple)) or "__init__" in vars(value)
+        if plain and not issubclass(value, enum.Enum):
+            made["signature"] = parameters(value, False)
+        home = getattr(value, "__module__", "")
+        if type(home) is str and home.split(".")[0] == package and id(value) not in seen:
+            seen.add(id(value))
+            made["members"] = own_members(value)
+        return made
+    if inspect.isroutine(value) or callable(value):
+        return {"kind": "function", "signature": parameters(value, False)}
+    return {"kind": "constant"}
+
+
+def main():
+    package, top_only = sys.argv[1], "--top" in sys.argv[2:]
+    warnings.simplefilter("ignore")
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stdout = io.StringIO()
+    if package == "django":
+        from django.conf import settings
+
+        settings.configure()
+        import django
+
+        django.setup()
+    seen = set()
+    for name in modules(package, top_only):
+        module = importlib.import_module(name)
+        names = {}
+        for child, value in public_names(module, package):
+            try:
+                names[child] = thing(value, package, seen)
+            except Exception:
+                continue
+        channel.write(json.dumps({"module": name, "names": names}) + "\n")
+    channel.flush()
+    os._exit(0)
+
+
+main()
