@@ -6,10 +6,9 @@
 //!
 //! A test that could not fail, because nothing in it is ever run, decides nothing: it fails every sample and says so.
 
-use inhouse_core::{Error, ErrorKind, Result};
+use inhouse_core::{Error, ErrorKind, Result, python};
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{Expr, Stmt};
-use ruff_python_parser::parse_module;
 
 use crate::problems::Problem;
 
@@ -44,9 +43,11 @@ enum Shape {
 }
 
 fn shape(test: &str) -> Shape {
-    // What Python's parser refuses, Python will refuse: the sample fails there, with Python's own words.
-    let Ok(parsed) = parse_module(test) else { return Shape::Check };
-    let body = &parsed.syntax().body;
+    // What a parser refuses, Python will refuse: the sample fails there, with Python's own words.
+    python::read_valid(test, |parsed| Some(shape_of(parsed.suite()))).unwrap_or(Shape::Check)
+}
+
+fn shape_of(body: &[Stmt]) -> Shape {
     let mut seen = TopLevel::default();
     seen.visit_body(body);
     if let Some(why) = seen.hollow_check {

@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::parse::MAX_SOURCE_BYTES;
+use crate::python::MAX_SOURCE_BYTES;
 use crate::{Error, ErrorKind, Result, files};
 
 /// Entries of an archive.

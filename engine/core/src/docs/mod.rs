@@ -4,7 +4,7 @@
 //! Sphinx `objects.inv` with the HTML beside it, or `apis.jsonl`, and gives one [`ApiDoc`] per public API under the
 //! name by which users import it.
 //!
-//! Reading order: `source`, `layout`, `archive` (which files are modules) -> `nesting`, `parse` (text to tree) ->
+//! Reading order: `source`, `layout`, `archive` (which files are modules) -> `parse` (text to tree) ->
 //! `scope`, `program` (names and what they mean) -> `eval`, `calls`, `library`, `members` (docstrings and members that
 //! are made rather than written) -> `exports`, `signature`, `construct`, `registered`, `undocumented`, `records` (what is public, and
 //! the record of each) ; `docstring` and `text` work on strings, `inventory` and `html` read Sphinx's output.
@@ -27,7 +27,6 @@ mod library;
 mod listed;
 mod losses;
 mod members;
-mod nesting;
 mod packaging;
 mod parse;
 mod program;
@@ -47,8 +46,6 @@ use std::path::{Path, PathBuf};
 
 pub use docstring::{Example, examples, first_sentence};
 pub use losses::{Loss, Lost};
-pub use nesting::check as check_nesting;
-pub use parse::parse_source;
 
 use crate::api::{self, ApiDoc};
 use crate::{Error, Progress, Result};

@@ -1,15 +1,11 @@
 //! One file of Python source to a syntax tree: encoding (PEP 263), limits, parser.
 
-use ruff_python_ast::{Expr, ModModule, Stmt, Suite};
-use ruff_python_parser::{Mode, ParseOptions, Parsed, parse_module, parse_unchecked};
+use ruff_python_ast::{Expr, Stmt, Suite};
 use ruff_text_size::{Ranged, TextSize};
 
 use super::encoding::decode;
-use super::nesting;
 use super::source::RawFile;
-
-/// A larger file of source is data, not an interface.
-pub(super) const MAX_SOURCE_BYTES: u64 = 16 << 20;
+use crate::python;
 
 /// A file that parsed: the text and the tree whose ranges point into it.
 pub(super) struct ParsedFile {
@@ -49,22 +45,15 @@ pub(super) type Refusal = (Option<u32>, String);
 /// # Errors
 /// The bytes are not text in the declared encoding, nest too deeply, or are not Python.
 pub(super) fn parse(file: &RawFile, bytes: Vec<u8>) -> Result<ParsedFile, Refusal> {
-    if bytes.len() as u64 > MAX_SOURCE_BYTES {
-        return Err((None, format!("{} bytes is over the limit of {MAX_SOURCE_BYTES} bytes", bytes.len())));
-    }
     let text = decode(bytes)?;
-    nesting::check(&text).map_err(|(line, reason)| (Some(line), reason))?;
-    let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module));
+    let parsed = python::parse(&text).map_err(|refusal| (refusal.line, refusal.reason))?;
     let mut line_starts = vec![0];
     line_starts.extend(memchr_newlines(&text));
     if let Some(error) = parsed.errors().first() {
         let line = line_starts.partition_point(|&start| start <= error.location.start().to_u32()) as u32;
         return Err((Some(line), format!("does not parse: {}", error.error)));
     }
-    let Some(module) = parsed.into_syntax().module() else {
-        return Err((None, "does not parse as a module".into()));
-    };
-    let mut body = module.body;
+    let mut body = parsed.into_suite();
     trim(&mut body, &text);
     Ok(ParsedFile {
         module: file.module.clone(),
@@ -76,17 +65,6 @@ pub(super) fn parse(file: &RawFile, bytes: Vec<u8>) -> Result<ParsedFile, Refusa
         body,
         line_starts,
     })
-}
-
-/// Parses a whole file of Python source, comments included.
-///
-/// `None` where the text is longer than any source, nests too deeply for a visitor's stack (256 MiB are enough), or is no
-/// Python.
-pub fn parse_source(text: &str) -> Option<Parsed<ModModule>> {
-    if text.len() as u64 > MAX_SOURCE_BYTES || nesting::check(text).is_err() {
-        return None;
-    }
-    parse_module(text).ok()
 }
 
 fn memchr_newlines(text: &str) -> impl Iterator<Item = u32> + '_ {

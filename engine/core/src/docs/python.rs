@@ -15,10 +15,9 @@ use super::program::{Base, Program, Target};
 use super::records;
 use super::source::{self, Files, RawFile};
 use super::{Documentation, ReadOptions, Skipped};
+use crate::python::STACK_BYTES;
 use crate::{Error, ErrorKind, Progress, Result};
 
-/// Stack of every thread that touches a syntax tree; [`super::nesting`] bounds the depth of the trees to it.
-const STACK_BYTES: usize = 256 << 20;
 /// Modules of dependencies that are looked into.
 const MAX_DEPENDENCY_MODULES: usize = 600;
 /// Rounds of looking: a re-export of a re-export takes one each.

@@ -1,10 +1,11 @@
 //! From exports to the records of `apis.jsonl`.
 
+use std::hash::BuildHasher;
 use std::rc::Rc;
 
 use ruff_python_ast::Expr;
 use ruff_text_size::TextSize;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::exports::{Export, Key};
 use super::library::Library;
@@ -22,7 +23,14 @@ const MAX_RECORDS: usize = 2_000_000;
 /// All records of a library: modules in order of their names, in each the module itself, then its names in order, each
 /// class followed by its members in source order.
 pub(super) fn all<'a>(library: &Library<'a>, exports: &[Export<'a>], include_private: bool) -> Vec<ApiDoc> {
-    let mut writer = Writer { library, paths: FxHashMap::default(), groups: Vec::new(), records: 0 };
+    let mut writer = Writer {
+        library,
+        paths: FxHashMap::default(),
+        groups: Vec::new(),
+        records: 0,
+        origins: FxHashMap::default(),
+        inherited: Vec::new(),
+    };
     for export in exports {
         let Some(best) = export.paths.first() else { continue };
         let key = match &export.target {
@@ -36,7 +44,13 @@ pub(super) fn all<'a>(library: &Library<'a>, exports: &[Export<'a>], include_pri
     for module in library.public_modules(include_private) {
         writer.module(module);
     }
-    for export in exports {
+    // Base classes first: what is inherited is documented where it comes from, if that is public.
+    let mut order: Vec<&Export<'a>> = exports.iter().collect();
+    order.sort_by_key(|export| match &export.target {
+        Target::Class(id) => library.program.mro(*id).len(),
+        _ => 0,
+    });
+    for export in order {
         writer.export(export);
     }
     // A method registered on a public class can be called whether or not the class behind it is exported.
@@ -55,14 +69,33 @@ struct Writer<'l, 'a> {
     paths: FxHashMap<Key, (String, String)>,
     groups: Vec<((String, String), Vec<ApiDoc>)>,
     records: usize,
+    /// The members written so far, by number.
+    origins: FxHashMap<Origin, usize>,
+    /// Of each the qualified name of its record, and the names that it has in classes which inherit it.
+    inherited: Vec<(String, Vec<String>)>,
+}
+
+/// What makes a member of two classes one thing: the class that brings it, and what is said of it there.
+#[derive(PartialEq, Eq, Hash)]
+struct Origin {
+    /// The member through whose class it is reached (`Series.str`).
+    within: Option<usize>,
+    from: ClassId,
+    name: Rc<str>,
+    /// A docstring may come from another base class of one that inherits it.
+    doc: Option<u64>,
+    enumerated: bool,
 }
 
 impl<'a> Writer<'_, 'a> {
     fn finish(mut self) -> Vec<ApiDoc> {
         self.groups.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut inherited: FxHashMap<String, Vec<String>> =
+            self.inherited.into_iter().filter(|(_, names)| !names.is_empty()).collect();
         let mut seen: FxHashMap<String, usize> = FxHashMap::default();
         let mut apis: Vec<ApiDoc> = Vec::with_capacity(self.records);
-        for api in self.groups.into_iter().flat_map(|(_, group)| group) {
+        for mut api in self.groups.into_iter().flat_map(|(_, group)| group) {
+            api.aliases.extend(inherited.remove(&api.qualified_name).into_iter().flatten());
             match seen.get(&api.qualified_name) {
                 None => {
                     seen.insert(api.qualified_name.clone(), apis.len());
@@ -215,7 +248,7 @@ impl<'a> Writer<'_, 'a> {
     }
 
     /// A class and, where `members` asks for them, what can be reached through it.
-    fn class(&self, id: ClassId, mut api: ApiDoc, members: bool) -> Vec<ApiDoc> {
+    fn class(&mut self, id: ClassId, mut api: ApiDoc, members: bool) -> Vec<ApiDoc> {
         let mut group = Vec::new();
         let library = self.library;
         let class = &library.program.classes[id];
@@ -251,9 +284,25 @@ impl<'a> Writer<'_, 'a> {
         let (module, qualified) = (api.module.clone(), api.qualified_name.clone());
         group.push(api);
         if members {
-            self.members(id, &module, &qualified, 0, &mut group);
+            self.members(id, &module, &qualified, &[], &mut group);
         }
         group
+    }
+
+    /// The number of a member, and whether it is documented already: then `qualified` is one more name of its record.
+    fn origin(&mut self, origin: Origin, qualified: &str) -> (usize, bool) {
+        match self.origins.get(&origin) {
+            Some(&known) => {
+                self.inherited[known].1.push(qualified.to_owned());
+                (known, true)
+            }
+            None => {
+                let new = self.inherited.len();
+                self.origins.insert(origin, new);
+                self.inherited.push((qualified.to_owned(), Vec::new()));
+                (new, false)
+            }
+        }
     }
 
     /// The base classes by the best path of each, or as the source writes them; `object` is not worth a word.
@@ -271,8 +320,10 @@ impl<'a> Writer<'_, 'a> {
         bases.collect()
     }
 
-    fn members(&self, id: ClassId, module: &str, owner: &str, nesting: usize, group: &mut Vec<ApiDoc>) {
-        if nesting > MAX_NESTING || group.len() > MAX_RECORDS {
+    /// The records of the members of a class that is reached as `owner`, through the members numbered `within`. Those that
+    /// another class brings unchanged are documented once.
+    fn members(&mut self, id: ClassId, module: &str, owner: &str, within: &[usize], group: &mut Vec<ApiDoc>) {
+        if within.len() > MAX_NESTING || group.len() > MAX_RECORDS {
             return;
         }
         let library = self.library;
@@ -284,6 +335,24 @@ impl<'a> Writer<'_, 'a> {
                 module: module.to_owned(),
                 ..ApiDoc::default()
             };
+            let doc = match &member {
+                Member::Value(value) => {
+                    library.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member))
+                }
+                Member::Function(_) | Member::Made(_) => library.doc_of_member(id, &name, &member),
+                Member::Class(_) | Member::Accessor(_) | Member::Bare => None,
+            };
+            let origin = Origin {
+                within: within.last().copied(),
+                from,
+                name,
+                doc: doc.as_ref().map(|doc| FxBuildHasher.hash_one(doc)),
+                enumerated: is_enum,
+            };
+            let (number, known) = self.origin(origin, &api.qualified_name);
+            if known && !matches!(member, Member::Class(_) | Member::Accessor(_)) {
+                continue;
+            }
             match &member {
                 Member::Function(function) => {
                     api.source = self.function_source(function);
@@ -301,7 +370,7 @@ impl<'a> Writer<'_, 'a> {
                             api.signature = signature.to_string();
                         }
                     }
-                    self.describe(&mut api, library.doc_of_member(id, &name, &member));
+                    self.describe(&mut api, doc);
                 }
                 Member::Made(made) => {
                     api.source = self.function_source(&made.function);
@@ -312,10 +381,10 @@ impl<'a> Writer<'_, 'a> {
                         let skip = made.kind != MadeKind::Static;
                         api.signature = library.made_signature(made, skip).to_string();
                     }
-                    self.describe(&mut api, library.doc_of_member(id, &name, &member));
+                    self.describe(&mut api, doc);
                 }
                 Member::Value(value) => {
-                    let upper = name.chars().all(|c| !c.is_lowercase());
+                    let upper = api.name.chars().all(|c| !c.is_lowercase());
                     let enumerated = is_enum && value.assigned.value.is_some();
                     api.kind = Some(if upper || enumerated { ApiKind::Constant } else { ApiKind::Property });
                     api.source = self.at(value.module, value.assigned.range.start());
@@ -328,8 +397,6 @@ impl<'a> Writer<'_, 'a> {
                         api.kind = Some(ApiKind::Method);
                         api.signature = signature.to_string();
                     }
-                    let doc =
-                        self.library.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member));
                     self.describe(&mut api, doc);
                 }
                 Member::Class(inner) | Member::Accessor(inner) => {
@@ -337,16 +404,19 @@ impl<'a> Writer<'_, 'a> {
                     let own = library.program.classes[*inner].outer == Some(from);
                     let (module, qualified) = (api.module.clone(), api.qualified_name.clone());
                     let nested = *inner != id;
-                    let mut inner_group = self.class(*inner, api, false);
-                    if accessor {
-                        for api in &mut inner_group {
-                            api.kind = Some(ApiKind::Property);
-                            api.signature.clear();
+                    if !known {
+                        let mut inner_group = self.class(*inner, api, false);
+                        if accessor {
+                            for api in &mut inner_group {
+                                api.kind = Some(ApiKind::Property);
+                                api.signature.clear();
+                            }
                         }
+                        group.append(&mut inner_group);
                     }
-                    group.append(&mut inner_group);
                     if nested && (accessor || own) {
-                        self.members(*inner, &module, &qualified, nesting + 1, group);
+                        let within = [within, &[number]].concat();
+                        self.members(*inner, &module, &qualified, &within, group);
                     }
                     continue;
                 }

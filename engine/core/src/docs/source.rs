@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::{self, Choice, Layout, Placed};
 use super::packaging::{self, Root};
-use super::parse::MAX_SOURCE_BYTES;
+use crate::python::MAX_SOURCE_BYTES;
 use crate::{Error, ErrorKind, Result, files};
 
 /// Where the bytes of a file are.
