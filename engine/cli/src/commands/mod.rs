@@ -7,6 +7,7 @@ mod encoder;
 pub mod eval;
 pub mod generate;
 pub mod index;
+mod installed;
 mod number;
 pub mod privatize;
 pub mod retrieve;

@@ -1,14 +1,15 @@
 //! What a SOURCE on the command line stands for.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use inhouse_core::decode::CancelToken;
-use inhouse_core::docs::{self, Documentation, ReadOptions};
+use inhouse_core::docs::{self, Documentation, Loss, Lost, ReadOptions};
 use inhouse_core::progress::Progress;
 use inhouse_study::introspect::{self, ImportOptions};
 
-use super::{number, on_interrupt};
+use super::{installed, number, on_interrupt};
 
 /// What comes before the name of a library that is imported.
 const IMPORT: &str = "import:";
@@ -26,6 +27,24 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     site: Vec<PathBuf>,
 
+    /// List modules and names that begin with an underscore too
+    #[arg(long)]
+    include_private: bool,
+
+    /// Read files that are passed over otherwise (tests, copies of other packages): a pattern of paths inside SOURCE, `*` within
+    /// a folder, `**` across folders; without `/` it matches at any depth
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+
+    /// Do not read these files, nor tell of them
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+
+    /// Fail where something could not be seen: a file that does not parse, a module without any API, names imported from modules
+    /// that cannot be read, folders passed over, definitions for another interpreter
+    #[arg(long)]
+    strict: bool,
+
     /// Python interpreter for import:NAME
     #[arg(long, value_name = "PYTHON", default_value = "python3")]
     env: PathBuf,
@@ -37,9 +56,12 @@ pub struct Arguments {
 
 /// Reads the documentation of all sources and tells of every file that was passed over.
 pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentation> {
-    let sites = if arguments.site.is_empty() { site_folders() } else { arguments.site.clone() };
+    let sites = if arguments.site.is_empty() { installed::sites() } else { arguments.site.clone() };
     let mut options = ReadOptions::default();
     options.search_paths.clone_from(&sites);
+    options.include_private = arguments.include_private;
+    options.include.clone_from(&arguments.include);
+    options.exclude.clone_from(&arguments.exclude);
     let mut documentation = Documentation::default();
     let imports = arguments.source.iter().any(|source| source.starts_with(IMPORT));
     let cancel = if imports { on_interrupt()? } else { CancelToken::new() };
@@ -53,6 +75,7 @@ pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentat
         let line = skipped.line.map(|line| format!(":{line}")).unwrap_or_default();
         progress.note(&format!("skipped {}{line}: {}", skipped.path, skipped.reason));
     }
+    tell_losses(&documentation, arguments.strict, progress)?;
     Ok(documentation)
 }
 
@@ -77,53 +100,41 @@ fn resolve(source: &str, folders: &[PathBuf]) -> Result<PathBuf> {
     if path.exists() || !is_name {
         return Ok(path);
     }
-    let relative: PathBuf = source.split('.').collect();
-    for folder in folders {
-        let package = folder.join(&relative);
-        let module = package.with_extension("py");
-        if package.is_dir() {
-            return Ok(package);
-        }
-        if module.is_file() {
-            return Ok(module);
-        }
+    if let Some(found) = installed::find(source, folders) {
+        return Ok(found);
     }
     let searched = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
     bail!("{source}: no such file, and no installed package of that name in {searched}")
 }
 
-/// Package folders of the active virtual environment, then of every `python3` on the PATH. Found by looking, without
-/// running Python.
-fn site_folders() -> Vec<PathBuf> {
-    let mut prefixes = Vec::new();
-    if let Some(environment) = std::env::var_os("VIRTUAL_ENV") {
-        prefixes.push(PathBuf::from(environment));
+/// Tells what could not be seen: a line for each kind, with the first few places.
+///
+/// # Errors
+/// Something could not be seen, and `--strict` is given.
+fn tell_losses(documentation: &Documentation, strict: bool, progress: &dyn Progress) -> Result<()> {
+    const SHOWN: usize = 8;
+    let mut kinds: BTreeMap<Loss, Vec<&Lost>> = BTreeMap::new();
+    for lost in &documentation.losses {
+        kinds.entry(lost.kind).or_default().push(lost);
     }
-    for folder in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
-        if folder.join("python3").exists()
-            && let Some(prefix) = folder.parent()
-        {
-            prefixes.push(prefix.to_path_buf());
+    for (kind, lost) in &kinds {
+        let mut places: Vec<String> = lost
+            .iter()
+            .take(SHOWN)
+            .map(|lost| match lost.names.as_slice() {
+                [] => lost.place.clone(),
+                names if names.len() <= SHOWN => format!("{}: {}", lost.place, names.join(" ")),
+                names => format!("{}: {} and {} more", lost.place, names[..SHOWN].join(" "), names.len() - SHOWN),
+            })
+            .collect();
+        if lost.len() > SHOWN {
+            places.push(format!("and {} more", lost.len() - SHOWN));
         }
+        progress.note(&format!("not seen: {}: {}", kind.describe(), places.join("; ")));
     }
-    let mut folders = Vec::new();
-    for prefix in prefixes {
-        for python in children(&prefix.join("lib")) {
-            let named = python.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"));
-            folders.extend(
-                ["site-packages", "dist-packages"]
-                    .map(|name| python.join(name))
-                    .into_iter()
-                    .filter(|f| named && f.is_dir()),
-            );
-        }
+    let unread = documentation.skipped.len() + documentation.losses.len();
+    if strict && unread > 0 {
+        bail!("{unread} things could not be seen (listed above); without --strict they are only told");
     }
-    folders
-}
-
-fn children(folder: &Path) -> Vec<PathBuf> {
-    let mut children: Vec<_> =
-        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    children.sort();
-    children
+    Ok(())
 }
