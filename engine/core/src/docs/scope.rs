@@ -416,6 +416,11 @@ impl<'a> Scanner<'a, '_> {
             }
             return;
         }
+        // `if TYPE_CHECKING: from a import X`, `else: X = f()`: the import says what it is.
+        if named.typing && matches!((&named.binding, &binding), (Binding::Import(_), Binding::Value(_))) {
+            named.typing = typing;
+            return;
+        }
         let bare = matches!(&binding, Binding::Value(value) if value.value.is_none());
         let self_alias = matches!(&binding, Binding::Value(Assigned { value: Some(Expr::Call(_)), .. })
             if matches!(named.binding, Binding::Function(_) | Binding::Class(_)));

@@ -98,7 +98,8 @@ impl Signature {
         let first = self.parameters.first().is_none_or(|first| {
             matches!(first.kind, Kind::Rest | Kind::Keywords) || matches!(first.name.as_str(), "self" | "cls")
         });
-        !named && first && self.parameters.iter().any(|p| p.kind == Kind::Rest)
+        let takes = |kind| self.parameters.iter().any(|p| p.kind == kind);
+        !named && first && takes(Kind::Rest) && takes(Kind::Keywords)
     }
 
     /// Takes the first positional parameter away, as the receiver does. `*args` keeps its place.
@@ -209,6 +210,9 @@ pub(super) fn of_definition(file: &ParsedFile, def: &StmtFunctionDef) -> Signatu
     Signature { returns, ..parameters(file, &def.parameters) }
 }
 
+/// Overloads that are compared with the longest.
+const MAX_OVERLOADS: usize = 64;
+
 fn annotated(def: &StmtFunctionDef) -> bool {
     def.returns.is_some() || def.parameters.iter().any(|parameter| parameter.annotation().is_some())
 }
@@ -219,17 +223,18 @@ pub(super) fn written<'a>(library: &Library<'a>, function: &Function<'a>) -> Sig
     let main = function.main();
     let file = library.program.modules[function.module].file;
     let own = if is_overload(main) { longest(&function.defs) } else { main };
-    let mut signature = of_definition(file, own);
+    let mut signature =
+        if is_overload(main) { of_overloads(file, &function.defs) } else { of_definition(file, own) };
     if signature.is_general()
         && let overloads = function.defs.iter().copied().filter(|def| is_overload(def)).collect::<Vec<_>>()
         && !overloads.is_empty()
     {
-        signature = of_definition(file, longest(&overloads));
+        signature = of_overloads(file, &overloads);
     }
     let Some(stub) = library.program.stub_function(function) else { return signature };
     let stub_file = library.program.modules[stub.module].file;
     if signature.is_general() {
-        return of_definition(stub_file, longest(&stub.defs));
+        return of_overloads(stub_file, &stub.defs);
     }
     if !annotated(own)
         && let [single] = stub.defs.as_slice()
@@ -241,6 +246,38 @@ pub(super) fn written<'a>(library: &Library<'a>, function: &Function<'a>) -> Sig
             }
         }
         signature.returns = other.returns;
+    }
+    signature
+}
+
+/// The overload with most parameters; what another one does without may be left out.
+fn of_overloads(file: &ParsedFile, defs: &[&StmtFunctionDef]) -> Signature {
+    let mut signature = of_definition(file, longest(defs));
+    if defs.len() < 2 {
+        return signature;
+    }
+    let others: Vec<Signature> = defs.iter().take(MAX_OVERLOADS).map(|def| of_definition(file, def)).collect();
+    for parameter in &mut signature.parameters {
+        if parameter.default.is_some() || matches!(parameter.kind, Kind::Rest | Kind::Keywords) {
+            continue;
+        }
+        let optional = others.iter().find_map(|other| {
+            match other.parameters.iter().find(|same| same.name == parameter.name) {
+                Some(same) => same.default.clone(),
+                None => Some("...".to_owned()),
+            }
+        });
+        parameter.default = optional;
+    }
+    // A required parameter cannot stand behind one that may be left out.
+    let mut optional = false;
+    for parameter in &mut signature.parameters {
+        if matches!(parameter.kind, Kind::PositionalOnly | Kind::Standard) {
+            optional |= parameter.default.is_some();
+            if optional && parameter.default.is_none() {
+                parameter.default = Some("...".into());
+            }
+        }
     }
     signature
 }
@@ -288,7 +325,7 @@ mod tests {
         signature.bind(0, &[("b".into(), "2".into())]);
         assert_eq!(signature.to_string(), "(*, b=2, c=1, k, **kw) -> int");
         let rest = Signature { parameters: vec![parameter("a", Rest, None)], returns: None };
-        assert!(rest.is_general());
+        assert!(!rest.is_general() && Signature::general().is_general());
         assert_eq!(Signature::general().to_string(), "(*args, **kwargs)");
     }
 }
