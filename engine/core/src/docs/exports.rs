@@ -110,7 +110,8 @@ impl<'a> Library<'a> {
         }
         path.push(module);
         let stub_stars = this.stub.map_or(&[][..], |stub| &self.program.modules[stub].scope.stars);
-        for star in this.scope.stars.iter().chain(stub_stars) {
+        // The last star import that has a name gives it.
+        for star in stub_stars.iter().chain(&this.scope.stars).rev() {
             let Some(source) = self.program.module(&star.module) else { continue };
             let typing = star.typing && !lazy::is_lazy(&this.file.text);
             if typing || self.program.modules[source].file.dependency {
@@ -118,8 +119,6 @@ impl<'a> Library<'a> {
             }
             for (name, target, _) in self.names_of(source, include_private, path) {
                 if !this.scope.is_deleted(&name) && seen.insert(name.clone()) {
-                    // The last star import that has a name gives it.
-                    let target = self.program.resolve(module, &name).unwrap_or(target);
                     found.push((name, target, !this.file.is_package));
                 }
             }
@@ -246,7 +245,7 @@ fn is_constant(name: &str, assigned: &Assigned<'_>) -> bool {
     match assigned.value {
         Some(value @ Expr::Call(_)) => !matches!(
             last_name(value),
-            Some("TypeVar" | "ParamSpec" | "TypeVarTuple" | "getLogger" | "get_logger" | "NewType")
+            Some("TypeVar" | "ParamSpec" | "TypeVarTuple" | "getLogger" | "get_logger")
         ),
         Some(Expr::Name(_) | Expr::Attribute(_)) => true,
         Some(_) => true,

@@ -215,6 +215,13 @@ impl<'a> Writer<'_, 'a> {
         {
             api.kind = Some(ApiKind::Class);
             api.signature = signature.to_string();
+        } else if let Some(Expr::Call(call)) = value.assigned.value
+            && last_name(&call.func) == Some("NewType")
+            && let Some(of) = call.arguments.args.get(1)
+        {
+            let file = library.program.modules[value.module].file;
+            api.kind = Some(ApiKind::Class);
+            api.signature = format!("(x: {}, /)", signature::fold(file.slice(of)));
         } else if let Some(expr) = value.assigned.value
             && let Some((signature, _)) = self.lambda(value.module, expr)
         {
