@@ -19,21 +19,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # Import name -> pinned distributions.
 PACKAGES = {
-    "numpy": ["numpy==PIN"],
-    "cv2": ["opencv-python-headless==PIN"],
-    "transformers": ["transformers==PIN"],
-    "fastapi": ["fastapi==PIN"],
-    "pydantic": ["pydantic==PIN"],
-    "networkx": ["networkx==PIN"],
-    "skimage": ["scikit-image==PIN"],
-    "sqlalchemy": ["sqlalchemy==PIN"],
-    "django": ["django==PIN"],
-    "polars": ["polars==PIN"],
-    "textual": ["textual==PIN"],
-    "jax": ["jax==PIN"],
-    "sklearn": ["scikit-learn==PIN"],
-    "trio": ["trio==PIN"],
-    "rich": ["rich==PIN"],
+    "numpy": ["numpy==2.5.5"],
+    "cv2": ["opencv-python-headless==5.0.0.93"],
+    "transformers": ["transformers==5.24.0"],
+    "fastapi": ["fastapi==0.165.0"],
+    "pydantic": ["pydantic==2.14.4"],
+    "networkx": ["networkx==3.7"],
+    "skimage": ["scikit-image==0.26.0"],
+    "sqlalchemy": ["sqlalchemy==2.1.9"],
+    "django": ["django==6.1.3"],
+    "polars": ["polars==2.1.0"],
+    "textual": ["textual==8.2.8"],
+    "jax": ["jax==0.12.0.1"],
+    "sklearn": ["scikit-learn==1.9.1"],
+    "trio": ["trio==0.35.0"],
+    "rich": ["rich==15.0.0"],
 }
 # Packages of which only the names of the package itself are compared: importing all of their modules takes minutes or more libraries.
 TOP_ONLY = {"transformers"}

@@ -4,10 +4,13 @@ One line a module: {"module", "names": {name: thing}}, where a thing is {"kind",
 [name, kind of inspect.Parameter, has a default]. Run by docs_import.py in the package's own environment.
 
 Public names of a module are those of its `__all__`; without one, those that `dir` shows, but for modules, names that begin with an
-underscore, and what another package (or Python) defines.
+underscore, and what another package (or Python) defines. Of a module that is no package only what it defines itself counts then: its
+imports are for its own use.
 """
 
+import ast
 import enum
+import functools
 import importlib
 import inspect
 import io
@@ -19,6 +22,11 @@ import types
 import warnings
 
 SKIPPED = {"tests", "test", "conftest", "setup", "__main__", "_vendor", "vendor", "migrations"}
+
+
+@functools.cache
+def assigned_once(module):
+    return assigned(module)
 
 
 def modules(package, top_only):
@@ -55,6 +63,41 @@ def parameters(value, drop_first):
     return [[p.name, int(p.kind), p.default is not p.empty] for p in found]
 
 
+def assigned(module):
+    """The names that a module's own source binds outside imports; None where it has no source."""
+    try:
+        tree = ast.parse(inspect.getsource(module))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    found = set()
+    waiting = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+        else:
+            waiting.extend(child for child in ast.iter_child_nodes(node) if isinstance(child, (ast.stmt, ast.ExceptHandler)))
+    return found
+
+
+def belongs(module, name, value, package):
+    if name == "TYPE_CHECKING" or type(value).__name__ in ("TypeVar", "ParamSpec", "TypeVarTuple", "Logger", "_Feature"):
+        return False
+    home = getattr(value, "__module__", None)
+    home = home if type(home) is str and home else None
+    if home and home.split(".")[0].lstrip("_") != package:
+        return False
+    if hasattr(module, "__path__"):
+        return True
+    if isinstance(value, type) or inspect.isroutine(value):
+        return home is None or home == module.__name__
+    own = assigned_once(module)
+    return own is None or name in own
+
+
 def public_names(module, package):
     listed = getattr(module, "__all__", None)
     if listed is not None:
@@ -68,14 +111,8 @@ def public_names(module, package):
             continue
         if isinstance(value, types.ModuleType):
             continue
-        home = getattr(value, "__module__", None)
-        if listed is None:
-            if type(home) is str and home.split(".")[0].lstrip("_") != package:
-                continue
-            if type(home) is not str and not callable(value) and type(value).__module__ == "__future__":
-                continue
-            if name == "TYPE_CHECKING" or type(value).__name__ in ("TypeVar", "ParamSpec", "TypeVarTuple", "Logger"):
-                continue
+        if listed is None and not belongs(module, name, value, package):
+            continue
         yield name, value
 
 

@@ -46,8 +46,12 @@ pub(super) fn format(path: &Path) -> Result<Format> {
     })
 }
 
-fn is_python(name: &str) -> bool {
-    name.ends_with(".py") || name.ends_with(".pyi")
+/// Whether an entry is read: Python source outside foreign folders, and what says at the top where packages are.
+fn is_read(name: &str) -> bool {
+    let says = |file: &str| super::packaging::FILES.contains(&file);
+    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let source = file.ends_with(".py") || file.ends_with(".pyi");
+    (source && !folder.split('/').any(super::layout::is_foreign_folder)) || (says(file) && !folder.contains('/'))
 }
 
 /// Refuses names that point out of the archive; folders are passed over as `None`.
@@ -117,7 +121,7 @@ pub(super) fn zip(path: &Path) -> Result<Unpacked> {
     for i in 0..archive.len() {
         let Some(name) = archive.name_for_index(i).map(str::to_owned) else { continue };
         let Some(name) = checked_name(path, &name)? else { continue };
-        if !is_python(name) || name.split('/').any(super::layout::is_skipped_folder) {
+        if !is_read(name) {
             continue;
         }
         let entry = archive.by_index(i).map_err(|cause| {
@@ -178,7 +182,7 @@ pub(super) fn tar_gz(path: &Path) -> Result<Unpacked> {
         }
         let name = String::from_utf8_lossy(&name).into_owned();
         let Some(name) = checked_name(path, &name)? else { continue };
-        if !is_python(name) || name.split('/').any(super::layout::is_skipped_folder) {
+        if !is_read(name) {
             continue;
         }
         let bytes = budget.read(name, entry)?;

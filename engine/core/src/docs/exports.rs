@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::lazy;
 use super::library::Library;
 use super::losses::Loss;
-use super::program::{ModId, Target};
+use super::program::{ModId, Module, Target};
 use super::scope::{Assigned, Binding, last_name};
 
 /// What is exported, as a key.
@@ -116,10 +116,11 @@ impl<'a> Library<'a> {
             if typing || self.program.modules[source].file.dependency {
                 continue;
             }
-            for (name, target, weak) in self.names_of(source, include_private, path) {
+            for (name, target, _) in self.names_of(source, include_private, path) {
                 if !this.scope.is_deleted(&name) && seen.insert(name.clone()) {
-                    let weak = weak || !this.file.is_package;
-                    found.push((name, target, weak));
+                    // The last star import that has a name gives it.
+                    let target = self.program.resolve(module, &name).unwrap_or(target);
+                    found.push((name, target, !this.file.is_package));
                 }
             }
         }
@@ -134,7 +135,7 @@ impl<'a> Library<'a> {
         let of_stub = this.stub.and_then(|stub| self.module_all(stub)).filter(|all| !all.names.is_empty());
         match (self.module_all(module), of_stub) {
             // `__all__: list[str]` in a stub promises nothing.
-            (Some(own), None) if own.names.is_empty() && this.file.stub => (None, true),
+            (Some(own), None) if own.names.is_empty() && (this.file.stub || this.stub.is_some()) => (None, true),
             (Some(own), _) if own.whole => (Some(own.names), false),
             (Some(own), Some(of_stub)) => {
                 let names = own.names.into_iter().chain(of_stub.names).collect();
@@ -152,7 +153,12 @@ impl<'a> Library<'a> {
     /// Whether a name that a module without `__all__` binds is part of its interface: `None` no, `Some(true)` only
     /// where the thing has no better path.
     fn strength(&self, module: ModId, name: &str, binding: &Binding<'a>) -> Option<bool> {
-        let file = self.program.modules[module].file;
+        let Module { file, scope, .. } = &self.program.modules[module];
+        let defines = |other: &Binding<'a>| matches!(other, Binding::Function(_) | Binding::Class(_));
+        // What stands in where an import fails is the module's own.
+        if scope.others(name).iter().any(defines) {
+            return Some(false);
+        }
         match binding {
             Binding::Function(_) | Binding::Class(_) => Some(false),
             Binding::Value(assigned) => is_constant(name, assigned).then_some(false),

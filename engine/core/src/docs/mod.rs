@@ -15,6 +15,7 @@ mod condition;
 mod construct;
 mod decorated;
 mod docstring;
+mod encoding;
 mod eval;
 mod exports;
 mod fields;
@@ -26,6 +27,7 @@ mod library;
 mod listed;
 mod losses;
 mod members;
+mod packaging;
 mod parse;
 mod program;
 mod python;
@@ -95,6 +97,11 @@ pub struct Skipped {
 pub struct ReadOptions {
     /// Lists modules and names that begin with an underscore too.
     pub include_private: bool,
+    /// Patterns of paths inside the source (`*`, `**`, `?`; a pattern without `/` matches at any depth) whose files are read
+    /// though they are passed over otherwise.
+    pub include: Vec<String>,
+    /// Patterns of paths whose files are not read.
+    pub exclude: Vec<String>,
     /// The version of Python that the library is read for, as branches on `sys.version_info` go; `None`: the newest.
     pub python: Option<(u8, u8)>,
     /// Folders with installed packages (`site-packages`) in which names that the library re-exports from its
@@ -127,10 +134,12 @@ fn read_part(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> R
     if source == Path::new("-") {
         return rows(source);
     }
+    let patterns = |patterns: &[String]| patterns.iter().map(|pattern| layout::Glob::new(pattern)).collect();
+    let choice = &layout::Choice { include: patterns(&options.include), exclude: patterns(&options.exclude) };
     let meta = std::fs::metadata(source).map_err(|cause| Error::io("open", source, cause))?;
     if meta.is_dir() {
         let roots = python::roots(source, options);
-        return python::read(source::folder(source)?, &roots, options, progress);
+        return python::read(source::folder(source, choice)?, &roots, options, progress);
     }
     let name = source.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     if name.ends_with(".py") || name.ends_with(".pyi") {
@@ -146,11 +155,11 @@ fn read_part(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> R
     let is_tar = name.ends_with(".tar.gz") || name.ends_with(".tgz");
     match archive::format(source)? {
         archive::Format::Zip => {
-            let files = source::unpacked(source, archive::zip(source)?)?;
+            let files = source::unpacked(source, archive::zip(source)?, choice)?;
             python::read(files, &options.search_paths, options, progress)
         }
         archive::Format::Gzip if is_tar => {
-            let files = source::unpacked(source, archive::tar_gz(source)?)?;
+            let files = source::unpacked(source, archive::tar_gz(source)?, choice)?;
             python::read(files, &options.search_paths, options, progress)
         }
         _ if name.ends_with(".whl") || name.ends_with(".zip") => {

@@ -260,13 +260,21 @@ impl<'a> Writer<'_, 'a> {
             self.at(class.module, class.def.name.start())
         };
         let doc = library.doc_of_class(id);
-        let init = |name: &str| {
-            library
-                .program
-                .attribute(&Target::Class(id), name, 0)
-                .and_then(|target| library.doc_of_target(&target))
+        // As `inspect.getdoc`, but that the text of a constructor is better than that of a base class.
+        let of_init = |owner: ClassId| {
+            let class = &library.program.classes[owner];
+            let target = library.program.target(class.module, Some(owner), class.scope.get("__init__")?, 0)?;
+            library.doc_of_target(&target)
         };
-        self.describe(&mut api, doc.or_else(|| init("__init__")));
+        let bases = library.program.mro(id)[1..]
+            .iter()
+            .copied()
+            .filter(|&base| !library.program.modules[library.program.classes[base].module].file.dependency);
+        let doc = doc
+            .or_else(|| of_init(id))
+            .or_else(|| bases.clone().find_map(|base| library.doc_of_class(base)))
+            .or_else(|| bases.clone().find_map(of_init));
+        self.describe(&mut api, doc);
         for (name, base) in library.registrations(id) {
             if let Some((module, base)) = self.registration_path(&base) {
                 api.aliases.push(format!("{module}.{base}.{name}"));

@@ -7,9 +7,9 @@
 
 use super::Refusal;
 
-/// Levels of one expression, by the bound above. Written code stays below a few hundred; a generated sum of a
-/// thousand terms still passes.
-const MAX_EXPRESSION_DEPTH: u32 = 4_000;
+/// Levels of one expression, by the bound above. Written code stays below a few hundred; a generated sum of several thousand
+/// terms still passes.
+const MAX_EXPRESSION_DEPTH: u32 = 16_000;
 /// Brackets and replacement fields open at once.
 const MAX_OPEN: usize = 400;
 /// Levels of indentation (CPython stops at 100).
@@ -41,6 +41,8 @@ struct Scanner<'a> {
     levels: Vec<Level>,
     /// Sum of `tokens + lambdas` over all levels.
     depth: u32,
+    /// Whether the last token was a string: strings in a row are one.
+    after_string: bool,
 }
 
 /// Checks that `source` nests within the limits.
@@ -48,7 +50,7 @@ struct Scanner<'a> {
 /// # Errors
 /// The line and the limit that is exceeded.
 pub(super) fn check(source: &str) -> Result<(), Refusal> {
-    let mut scanner = Scanner { bytes: source.as_bytes(), at: 0, line: 1, levels: Vec::new(), depth: 0 };
+    let mut scanner = Scanner { bytes: source.as_bytes(), at: 0, line: 1, levels: Vec::new(), depth: 0, after_string: false };
     scanner.push(Kind::Bracket(0));
     scanner.run()
 }
@@ -68,6 +70,7 @@ impl Scanner<'_> {
     }
 
     fn token(&mut self) -> Result<(), Refusal> {
+        self.after_string = false;
         if let Some(level) = self.levels.last_mut() {
             level.tokens += 1;
             self.depth += 1;
@@ -182,8 +185,11 @@ impl Scanner<'_> {
                     self.at += 1;
                 }
                 b'"' | b'\'' => {
-                    self.token()?;
+                    if !self.after_string {
+                        self.token()?;
+                    }
                     self.string(false);
+                    self.after_string = true;
                 }
                 b'_' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | 0x80..=0xff => {
                     self.token()?;
@@ -326,11 +332,13 @@ mod tests {
     #[test]
     fn ordinary_code_passes() {
         let table: String = (0..50_000).map(|i| format!("    ({i}, 'x', f\"{{{i}:>10}}\"),\n")).collect();
-        let sum = vec!["'x'"; 1500].join(" + ");
+        let sum = vec!["'x'"; 7000].join(" + ");
+        let strings = "'x' ".repeat(50_000);
         let cases = [
             "def f(a, b=lambda x, y: x):\n    return f'{a!r:>{b}} {{}}' + \"it's\"\n".to_owned(),
             format!("table = [\n{table}]\n"),
             format!("text = {sum}\n"),
+            format!("text = ({strings})\n"),
             "x = f\"{f'{1:%H:%M}'}\"\ny = rb'\\''\nz = '''a\n'b'''\n".to_owned(),
             "if a:\n  if b:\n    pass\n# comment\n\n  pass\n".to_owned(),
         ];
