@@ -7,11 +7,13 @@ mod encoder;
 pub mod eval;
 pub mod generate;
 pub mod index;
+mod installed;
 mod number;
 pub mod privatize;
 pub mod retrieve;
 mod source;
 pub mod study;
+mod verified;
 #[cfg(feature = "candle")]
 pub mod train;
 #[cfg(not(feature = "candle"))]

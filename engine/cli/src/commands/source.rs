@@ -1,14 +1,15 @@
 //! What a SOURCE on the command line stands for.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use inhouse_core::decode::CancelToken;
-use inhouse_core::docs::{self, Documentation, ReadOptions};
+use inhouse_core::docs::{self, Documentation, Loss, Lost, ReadOptions};
 use inhouse_core::progress::Progress;
-use inhouse_study::introspect::{self, ImportOptions, Verified};
+use inhouse_study::introspect::{self, ImportOptions};
 
-use super::{number, on_interrupt};
+use super::{installed, number, on_interrupt, verified};
 
 /// What comes before the name of a library that is imported.
 const IMPORT: &str = "import:";
@@ -26,7 +27,25 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     site: Vec<PathBuf>,
 
-    /// Python interpreter for import:NAME and --verify
+    /// List modules and names that begin with an underscore too
+    #[arg(long)]
+    include_private: bool,
+
+    /// Read files that are passed over otherwise (tests, copies of other packages): a pattern of paths inside SOURCE, `*` within
+    /// a folder, `**` across folders; without `/` it matches at any depth
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+
+    /// Do not read these files, nor tell of them
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+
+    /// Fail where something could not be seen: a file that does not parse, a module without any API, names imported from modules
+    /// that cannot be read, folders passed over, definitions for another interpreter
+    #[arg(long)]
+    strict: bool,
+
+    /// Python interpreter for import:NAME and --verify; installed packages are looked for with it first
     #[arg(long, value_name = "PYTHON", default_value = "python3")]
     env: PathBuf,
 
@@ -42,64 +61,25 @@ pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentat
     read_and(arguments, &cancel, progress, &mut |_, documentation| Ok(documentation))
 }
 
-/// Reads installed packages by their names, holds each against what importing it in the sandbox shows, and tells what either
-/// side missed.
+/// As [`read`], of installed packages: each is held against what importing it in the sandbox shows, and what either side missed
+/// is told.
 pub fn read_verified(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentation> {
     for source in &arguments.source {
-        if !source.split('.').all(|part| is_name(part)) {
+        if !source.split('.').all(is_name) {
             bail!("--verify takes the names of installed packages, which it imports: `{source}` is none");
         }
     }
     let cancel = on_interrupt()?;
     read_and(arguments, &cancel, progress, &mut |library, documentation| {
         let options = import_options(arguments);
-        let verified = introspect::verify(documentation, library, &options, &cancel, progress)
+        let found = introspect::verify(documentation, library, &options, &cancel, progress)
             .with_context(|| format!("--verify imports {library} in the sandbox, and that failed"))?;
-        tell(library, &verified, progress);
-        Ok(verified.documentation)
+        verified::tell(library, &found, progress);
+        Ok(found.documentation)
     })
 }
 
-/// How many names a report lists of a kind.
-const MAX_TOLD: usize = 8;
-
-/// Says what each side missed.
-fn tell(library: &str, found: &Verified, progress: &dyn Progress) {
-    progress.note(&format!(
-        "{library}: {} names at run time, {} records; the source text misses {} of them, run time {} of its own",
-        found.at_run_time,
-        found.documentation.apis.len(),
-        found.missed_by_source.len(),
-        found.missed_by_run_time.len() + found.absent.len(),
-    ));
-    let some = |names: &mut dyn Iterator<Item = String>, all: usize| {
-        let mut told = names.take(MAX_TOLD).collect::<Vec<_>>().join(", ");
-        if all > MAX_TOLD {
-            told.push_str(&format!(", and {} more", all - MAX_TOLD));
-        }
-        told
-    };
-    for (what, names) in [
-        ("added, known at run time alone", &found.missed_by_source),
-        ("left out, not there at run time", &found.absent),
-        ("kept, not shown at run time", &found.missed_by_run_time),
-    ] {
-        if !names.is_empty() {
-            let told = some(&mut names.iter().cloned(), names.len());
-            progress.note(&format!("{library}: {} {what}: {told}", names.len()));
-        }
-    }
-    if !found.signatures.is_empty() {
-        let mut each = found
-            .signatures
-            .iter()
-            .map(|one| format!("{}{} instead of {}", one.name, one.run_time, one.source));
-        let told = some(&mut each, found.signatures.len());
-        progress.note(&format!("{library}: {} signatures corrected: {told}", found.signatures.len()));
-    }
-}
-
-/// What is done with the documentation of a source.
+/// What is done with the documentation of each source.
 type Then<'t> = &'t mut dyn FnMut(&str, Documentation) -> Result<Documentation>;
 
 fn read_and(
@@ -108,15 +88,17 @@ fn read_and(
     progress: &dyn Progress,
     then: Then<'_>,
 ) -> Result<Documentation> {
-    let sites = if arguments.site.is_empty() { site_folders(&arguments.env) } else { arguments.site.clone() };
+    let sites =
+        if arguments.site.is_empty() { installed::sites(&arguments.env) } else { arguments.site.clone() };
     let mut options = ReadOptions::default();
     options.search_paths.clone_from(&sites);
+    options.include_private = arguments.include_private;
+    options.include.clone_from(&arguments.include);
+    options.exclude.clone_from(&arguments.exclude);
     let mut documentation = Documentation::default();
     for source in &arguments.source {
         let read = match source.strip_prefix(IMPORT) {
-            Some(library) => {
-                introspect::read(library, &import_options(arguments), cancel, progress)?
-            }
+            Some(library) => introspect::read(library, &import_options(arguments), cancel, progress)?,
             None => docs::read(&resolve(source, &sites)?, &options, progress)?,
         };
         documentation.append(then(source, read)?);
@@ -125,6 +107,7 @@ fn read_and(
         let line = skipped.line.map(|line| format!(":{line}")).unwrap_or_default();
         progress.note(&format!("skipped {}{line}: {}", skipped.path, skipped.reason));
     }
+    tell_losses(&documentation, arguments.strict, progress)?;
     Ok(documentation)
 }
 
@@ -148,56 +131,41 @@ fn resolve(source: &str, folders: &[PathBuf]) -> Result<PathBuf> {
     if path.exists() || !is_name {
         return Ok(path);
     }
-    let relative: PathBuf = source.split('.').collect();
-    for folder in folders {
-        let package = folder.join(&relative);
-        let module = package.with_extension("py");
-        if package.is_dir() {
-            return Ok(package);
-        }
-        if module.is_file() {
-            return Ok(module);
-        }
+    if let Some(found) = installed::find(source, folders) {
+        return Ok(found);
     }
     let searched = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
     bail!("{source}: no such file, and no installed package of that name in {searched}")
 }
 
-/// Package folders of the interpreter that is named by a path, of the active virtual environment, then of every `python3` on the
-/// PATH. Found by looking, without running Python.
-fn site_folders(python: &Path) -> Vec<PathBuf> {
-    let mut prefixes = Vec::new();
-    if python.components().count() > 1 {
-        prefixes.extend(python.parent().and_then(Path::parent).map(Path::to_path_buf));
+/// Tells what could not be seen: a line for each kind, with the first few places.
+///
+/// # Errors
+/// Something could not be seen, and `--strict` is given.
+fn tell_losses(documentation: &Documentation, strict: bool, progress: &dyn Progress) -> Result<()> {
+    const SHOWN: usize = 8;
+    let mut kinds: BTreeMap<Loss, Vec<&Lost>> = BTreeMap::new();
+    for lost in &documentation.losses {
+        kinds.entry(lost.kind).or_default().push(lost);
     }
-    if let Some(environment) = std::env::var_os("VIRTUAL_ENV") {
-        prefixes.push(PathBuf::from(environment));
-    }
-    for folder in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
-        if folder.join("python3").exists()
-            && let Some(prefix) = folder.parent()
-        {
-            prefixes.push(prefix.to_path_buf());
+    for (kind, lost) in &kinds {
+        let mut places: Vec<String> = lost
+            .iter()
+            .take(SHOWN)
+            .map(|lost| match lost.names.as_slice() {
+                [] => lost.place.clone(),
+                names if names.len() <= SHOWN => format!("{}: {}", lost.place, names.join(" ")),
+                names => format!("{}: {} and {} more", lost.place, names[..SHOWN].join(" "), names.len() - SHOWN),
+            })
+            .collect();
+        if lost.len() > SHOWN {
+            places.push(format!("and {} more", lost.len() - SHOWN));
         }
+        progress.note(&format!("not seen: {}: {}", kind.describe(), places.join("; ")));
     }
-    let mut folders = Vec::new();
-    for prefix in prefixes {
-        for python in children(&prefix.join("lib")) {
-            let named = python.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"));
-            folders.extend(
-                ["site-packages", "dist-packages"]
-                    .map(|name| python.join(name))
-                    .into_iter()
-                    .filter(|f| named && f.is_dir()),
-            );
-        }
+    let unread = documentation.skipped.len() + documentation.losses.len();
+    if strict && unread > 0 {
+        bail!("{unread} things could not be seen (listed above); without --strict they are only told");
     }
-    folders
-}
-
-fn children(folder: &Path) -> Vec<PathBuf> {
-    let mut children: Vec<_> =
-        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    children.sort();
-    children
+    Ok(())
 }

@@ -22,13 +22,11 @@ pub(super) enum Maker {
 
 /// How a class gets its constructor.
 #[derive(Clone, Copy)]
-pub(super) struct Transform<'a> {
+pub(super) struct Transform {
     pub maker: Maker,
     keyword_only: bool,
     /// `init=False`: it makes none.
     pub init: bool,
-    /// The call with the options, where there is one.
-    call: Option<&'a ExprCall>,
 }
 
 /// Where pydantic's models begin.
@@ -36,10 +34,10 @@ const MODELS: &[&str] = &["BaseModel", "BaseSettings", "RootModel", "SQLModel", 
 
 impl<'a> Library<'a> {
     /// What makes the constructor of a class, by its own decorators or by what it inherits.
-    pub(super) fn transform(&self, id: ClassId) -> Option<Transform<'a>> {
+    pub(super) fn transform(&self, id: ClassId) -> Option<Transform> {
         let class = &self.program.classes[id];
         if self.is_model(id) {
-            return Some(Transform { maker: Maker::Model, keyword_only: true, init: true, call: None });
+            return Some(Transform { maker: Maker::Model, keyword_only: true, init: true });
         }
         for decorator in &class.def.decorator_list {
             if let Some(found) = self.decorating_transform(class.module, class.outer, &decorator.expression) {
@@ -54,7 +52,7 @@ impl<'a> Library<'a> {
         module: usize,
         outer: Option<ClassId>,
         decorator: &'a Expr,
-    ) -> Option<Transform<'a>> {
+    ) -> Option<Transform> {
         let (called, call) = match decorator {
             Expr::Call(call) => (&*call.func, Some(call)),
             other => (other, None),
@@ -114,7 +112,7 @@ impl<'a> Library<'a> {
     }
 
     /// `@dataclass_transform` on a base class or on its metaclass.
-    fn inherited_transform(&self, id: ClassId) -> Option<Transform<'a>> {
+    fn inherited_transform(&self, id: ClassId) -> Option<Transform> {
         let options = self.program.mro(id).iter().skip(1).find_map(|&base| {
             transforming(&self.program.classes[base].def.decorator_list)
         });
@@ -169,7 +167,7 @@ impl<'a> Library<'a> {
     }
 
     /// The signature of a constructor made of fields: of `owner`, which `transform` makes, as the first of `mro` that has one.
-    pub(super) fn made_constructor(&self, owner: ClassId, transform: Transform<'a>) -> Signature {
+    pub(super) fn made_constructor(&self, owner: ClassId, transform: Transform) -> Signature {
         let mro = self.program.mro(owner).to_vec();
         let mut fields: Vec<Field> = Vec::new();
         for &class in mro.iter().rev() {
@@ -252,7 +250,7 @@ impl<'a> Library<'a> {
     }
 
     /// The fields that one class body declares.
-    fn fields_of(&self, owner: ClassId, transform: Transform<'a>) -> Vec<Field> {
+    fn fields_of(&self, owner: ClassId, transform: Transform) -> Vec<Field> {
         let class = &self.program.classes[owner];
         let file = self.program.modules[class.module].file;
         let mut keyword_only = transform.keyword_only;
@@ -386,7 +384,7 @@ impl<'a> Library<'a> {
 
     /// The fields of a `NamedTuple` or `Struct` body.
     pub(super) fn plain_fields(&self, id: ClassId, keyword_only: bool) -> Vec<Parameter> {
-        let transform = Transform { maker: Maker::Dataclass, keyword_only, init: true, call: None };
+        let transform = Transform { maker: Maker::Dataclass, keyword_only, init: true };
         let fields = self.fields_of(id, transform).into_iter();
         fields.filter(|field| field.init).map(|field| field.parameter).collect()
     }
@@ -456,20 +454,14 @@ impl<'a> Library<'a> {
     }
 }
 
-impl<'a> Transform<'a> {
-    fn new(maker: Maker, call: Option<&'a ExprCall>, keyword_only: bool) -> Self {
+impl Transform {
+    fn new(maker: Maker, call: Option<&ExprCall>, keyword_only: bool) -> Self {
         let option = |name: &str| call.and_then(|call| flag(call, name));
         Transform {
             maker,
             keyword_only: option("kw_only").unwrap_or(keyword_only),
             init: option("init") != Some(false),
-            call,
         }
-    }
-
-    /// Whether the decorator is called with options.
-    pub fn has_options(&self) -> bool {
-        self.call.is_some()
     }
 }
 

@@ -120,6 +120,12 @@ pub struct ReadOptions {
 /// ([`Progress::check`]). A file inside that does not parse is no error: it is listed in [`Documentation::skipped`].
 pub fn read(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
     progress.check()?;
+    let installed_for;
+    let mut options = options;
+    if options.python.is_none() {
+        installed_for = ReadOptions { python: version_of(source), ..options.clone() };
+        options = &installed_for;
+    }
     let mut documentation = read_part(source, options, progress)?;
     let name = source.to_string_lossy().to_lowercase();
     let rows = name == "-" || name.ends_with(".jsonl") || name.ends_with(".jsonl.gz");
@@ -128,6 +134,15 @@ pub fn read(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Re
             documentation.apis.iter().map(|api| api.library().to_owned()).collect();
     }
     Ok(documentation)
+}
+
+/// The version of Python in whose folder (`lib/python3.13`) a package is installed.
+fn version_of(source: &Path) -> Option<(u8, u8)> {
+    let path = source.canonicalize().ok()?;
+    path.components().rev().find_map(|part| {
+        let (major, minor) = part.as_os_str().to_str()?.strip_prefix("python")?.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    })
 }
 
 fn read_part(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
