@@ -230,6 +230,21 @@ mod tests {
     }
 
     #[test]
+    fn a_test_of_any_depth_ends_nothing() {
+        let deep = |open: &str, close: &str| {
+            let n = 150_000;
+            format!("def check(c):\n    assert c({}1{})\n", open.repeat(n), close.repeat(n))
+        };
+        let tests = [deep("-", ""), deep("not ", ""), deep("(", ")"), deep("[", "]"), deep("", ".x")];
+        let small = std::thread::Builder::new().stack_size(512 << 10);
+        let judged = small.spawn(move || {
+            tests.iter().map(|test| test_program(&problem("f", test)).unwrap()).collect::<Vec<_>>()
+        });
+        // Python has the last word on them, as on anything that does not parse.
+        assert!(judged.unwrap().join().unwrap().iter().all(|program| program.ends_with("check(f)\n")));
+    }
+
+    #[test]
     fn an_entry_point_is_a_name_and_no_program() {
         for entry in ["f(1)", "a; b", "1f", "f,", "f) or (g", "a..b", "__import__('os')"] {
             let error = test_program(&problem(entry, "assert f()")).unwrap_err().to_string();

@@ -24,10 +24,17 @@ Examples:
   inhouse docs ./mylib --exclude 'mylib/gui/**' --strict
                                              everything but one sub-package, and an error if anything else was not seen
   inhouse docs import:numpy --env venv/bin/python --out numpy.jsonl.gz
-                                             what the imported library says of itself")]
+                                             what the imported library says of itself
+  inhouse docs numpy --verify --env venv/bin/python --out numpy.jsonl
+                                             text from its source, names and signatures held against run time")]
 pub struct Arguments {
     #[command(flatten)]
     source: source::Arguments,
+
+    /// Hold the documentation of an installed package against what importing it in the sandbox shows: text from the source, names
+    /// and signatures from run time where they differ
+    #[arg(long)]
+    verify: bool,
 
     /// Where to write; `-` is stdout, a name ending in .gz is compressed
     #[arg(long, default_value = "-")]
@@ -35,7 +42,11 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
-    let documentation = source::read(&arguments.source, progress)?;
+    let documentation = if arguments.verify {
+        source::read_verified(&arguments.source, progress)?
+    } else {
+        source::read(&arguments.source, progress)?
+    };
     progress.finish();
     api::write_jsonl(&arguments.out, &documentation.apis)?;
     if arguments.out != Path::new("-") {

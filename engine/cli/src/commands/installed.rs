@@ -111,10 +111,13 @@ fn unescaped(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Package folders of the active virtual environment, then of every `python3` on the PATH; a shim of pyenv stands for the
-/// version that it would start.
-pub fn sites() -> Vec<PathBuf> {
+/// Package folders of the interpreter that is named by its path, of the active virtual environment, then of every `python3` on
+/// the PATH; a shim of pyenv stands for the version that it would start.
+pub fn sites(python: &Path) -> Vec<PathBuf> {
     let mut prefixes = Vec::new();
+    if python.components().count() > 1 {
+        prefixes.extend(python.parent().and_then(Path::parent).map(Path::to_path_buf));
+    }
     if let Some(environment) = std::env::var_os("VIRTUAL_ENV") {
         prefixes.push(PathBuf::from(environment));
     }

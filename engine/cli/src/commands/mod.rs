@@ -13,6 +13,7 @@ pub mod privatize;
 pub mod retrieve;
 mod source;
 pub mod study;
+mod verified;
 #[cfg(feature = "candle")]
 pub mod train;
 #[cfg(not(feature = "candle"))]

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::docs::{self, Documentation, Loss, Lost, ReadOptions};
 use inhouse_core::progress::Progress;
 use inhouse_study::introspect::{self, ImportOptions};
 
-use super::{installed, number, on_interrupt};
+use super::{installed, number, on_interrupt, verified};
 
 /// What comes before the name of a library that is imported.
 const IMPORT: &str = "import:";
@@ -45,31 +45,63 @@ pub struct Arguments {
     #[arg(long)]
     strict: bool,
 
-    /// Python interpreter for import:NAME
+    /// Python interpreter for import:NAME and --verify; installed packages are looked for with it first
     #[arg(long, value_name = "PYTHON", default_value = "python3")]
     env: PathBuf,
 
-    /// CPU seconds for import:NAME; its wall-clock limit is three times that
+    /// CPU seconds for import:NAME and --verify; its wall-clock limit is three times that
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = number::timeout, allow_negative_numbers = true)]
     import_timeout: f64,
 }
 
 /// Reads the documentation of all sources and tells of every file that was passed over.
 pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentation> {
-    let sites = if arguments.site.is_empty() { installed::sites() } else { arguments.site.clone() };
+    let imports = arguments.source.iter().any(|source| source.starts_with(IMPORT));
+    let cancel = if imports { on_interrupt()? } else { CancelToken::new() };
+    read_and(arguments, &cancel, progress, &mut |_, documentation| Ok(documentation))
+}
+
+/// As [`read`], of installed packages: each is held against what importing it in the sandbox shows, and what either side missed
+/// is told.
+pub fn read_verified(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentation> {
+    for source in &arguments.source {
+        if !source.split('.').all(is_name) {
+            bail!("--verify takes the names of installed packages, which it imports: `{source}` is none");
+        }
+    }
+    let cancel = on_interrupt()?;
+    read_and(arguments, &cancel, progress, &mut |library, documentation| {
+        let options = import_options(arguments);
+        let found = introspect::verify(documentation, library, &options, &cancel, progress)
+            .with_context(|| format!("--verify imports {library} in the sandbox, and that failed"))?;
+        verified::tell(library, &found, progress);
+        Ok(found.documentation)
+    })
+}
+
+/// What is done with the documentation of each source.
+type Then<'t> = &'t mut dyn FnMut(&str, Documentation) -> Result<Documentation>;
+
+fn read_and(
+    arguments: &Arguments,
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+    then: Then<'_>,
+) -> Result<Documentation> {
+    let sites =
+        if arguments.site.is_empty() { installed::sites(&arguments.env) } else { arguments.site.clone() };
     let mut options = ReadOptions::default();
     options.search_paths.clone_from(&sites);
     options.include_private = arguments.include_private;
     options.include.clone_from(&arguments.include);
     options.exclude.clone_from(&arguments.exclude);
     let mut documentation = Documentation::default();
-    let imports = arguments.source.iter().any(|source| source.starts_with(IMPORT));
-    let cancel = if imports { on_interrupt()? } else { CancelToken::new() };
     for source in &arguments.source {
-        documentation.append(match source.strip_prefix(IMPORT) {
-            Some(library) => import(library, arguments, &cancel, progress)?,
+        let read = match source.strip_prefix(IMPORT) {
+            Some(library) => introspect::read(library, &import_options(arguments), cancel, progress)?,
             None => docs::read(&resolve(source, &sites)?, &options, progress)?,
-        });
+        };
+        documentation.append(then(source, read)?);
     }
     for skipped in &documentation.skipped {
         let line = skipped.line.map(|line| format!(":{line}")).unwrap_or_default();
@@ -79,18 +111,17 @@ pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentat
     Ok(documentation)
 }
 
-fn import(
-    library: &str,
-    arguments: &Arguments,
-    cancel: &CancelToken,
-    progress: &dyn Progress,
-) -> Result<Documentation> {
-    let options = ImportOptions {
+fn import_options(arguments: &Arguments) -> ImportOptions {
+    ImportOptions {
         python: arguments.env.clone(),
         paths: arguments.site.clone(),
         timeout_seconds: arguments.import_timeout,
-    };
-    Ok(introspect::read(library, &options, cancel, progress)?)
+    }
+}
+
+fn is_name(part: &str) -> bool {
+    part.starts_with(|c: char| c == '_' || c.is_alphabetic())
+        && part.chars().all(|c| c == '_' || c.is_alphanumeric())
 }
 
 /// A path as it is, or the folder of an installed package of that name.

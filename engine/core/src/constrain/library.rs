@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::builtins::{BUILTIN_MEMBERS, KEYWORDS, MODULE_DUNDERS, OBJECT_DUNDERS};
+use super::builtins::{BUILTIN_MEMBERS, MODULE_DUNDERS, OBJECT_DUNDERS};
 use super::mask::NameSet;
 use super::signature::Signature;
 use crate::api::{ApiKind, OTHERS};
 use crate::index::Index;
-use crate::{ApiDoc, Result};
+use crate::{ApiDoc, Result, python};
 
 /// Dotted names with more parts are left out.
 const MAX_PARTS: usize = 32;
@@ -428,7 +428,7 @@ pub(super) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|byte| super::mask::is_name_byte(byte) && !byte.is_ascii_digit())
         && bytes.all(super::mask::is_name_byte)
-        && KEYWORDS.binary_search(&text).is_err()
+        && !python::is_keyword(text)
 }
 
 #[cfg(test)]

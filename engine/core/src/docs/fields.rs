@@ -559,12 +559,7 @@ fn unwrapped(text: String, wrapper: &str) -> String {
 
 /// Whether a name can be written before `=` in a call.
 fn is_argument(name: &str) -> bool {
-    const KEYWORDS: &[&str] = &[
-        "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del",
-        "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda",
-        "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
-    ];
-    super::layout::is_identifier(name) && !KEYWORDS.contains(&name)
+    super::layout::is_identifier(name) && !crate::python::is_keyword(name)
 }
 
 pub(super) fn keyword<'a>(call: &'a ExprCall, name: &str) -> Option<&'a Expr> {

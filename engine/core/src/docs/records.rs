@@ -153,8 +153,9 @@ impl<'a> Writer<'_, 'a> {
     /// imported from as high up (`isnull` beside `isna`). All other paths are aliases.
     fn export(&mut self, export: &Export<'a>) {
         let Some(best) = export.paths.first() else { return };
-        let depth = |module: ModId| self.library.module_name_of(module).matches('.').count();
-        let full = |module: ModId, name: &str| format!("{}.{name}", self.library.module_name_of(module));
+        let library = self.library;
+        let depth = |module: ModId| library.module_name_of(module).matches('.').count();
+        let full = |module: ModId, name: &str| format!("{}.{name}", library.module_name_of(module));
         let all: Vec<String> = export.paths.iter().map(|path| full(path.module, &path.name)).collect();
         let mut names: Vec<&str> = Vec::new();
         let mut groups = Vec::new();

@@ -454,7 +454,8 @@ impl<'a> Scanner<'a, '_> {
         if let Some(&at) = self.scope.index.get(name)
             && let Named { binding: Binding::Function(defs), typing, deleted: false, .. } =
                 &mut self.scope.names[at]
-            && defs.iter().all(|earlier| is_overload(earlier))
+            // So were those before it, or it would not be among them.
+            && defs.last().is_some_and(|earlier| is_overload(earlier))
         {
             defs.push(def);
             *typing &= branch == Branch::Typing;

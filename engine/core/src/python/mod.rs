@@ -2,13 +2,24 @@
 //!
 //! A syntax tree is walked and dropped recursively, and text decides how deep it is: a test with 150,000 minus signs in a
 //! row would end the process. So a text is looked over before it is parsed (`nesting`), the tree is measured, and whoever
-//! looks at it runs on a stack that bears it ([`read`]), whatever the thread's own is.
+//! looks at it runs on a stack that bears it ([`read`]), whatever the thread's own is. What names Python keeps for itself is
+//! told here too.
 
 mod nesting;
 
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{Expr, InterpolatedStringElement, ModModule, Pattern, PySourceType, Stmt, StmtFunctionDef};
 use ruff_python_parser::{Parsed, parse_unchecked_source};
+
+pub use ruff_python_stdlib::keyword::is_keyword;
+
+/// The version of Python whose builtins are known.
+const MINOR_VERSION: u8 = 14;
+
+/// Whether a name is bound before a program binds it.
+pub fn is_builtin(name: &str) -> bool {
+    ruff_python_stdlib::builtins::is_python_builtin(name, MINOR_VERSION, false)
+}
 
 /// Longer text is data, not source.
 pub const MAX_SOURCE_BYTES: u64 = 16 << 20;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use inhouse_core::python;
+use inhouse_core::python::{self, is_builtin};
 use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
@@ -13,7 +13,6 @@ use ruff_python_ast::{
 use ruff_text_size::Ranged;
 
 use super::speech::{Quotes, Said, Speech, Why};
-use crate::rename::is_builtin;
 
 /// Where the library's names stood in a program that ran: by the place of an attribute's end or a keyword's start, whether
 /// the object was the library's.
