@@ -60,7 +60,9 @@ def parameters(value, drop_first):
         return None
     if drop_first and found and found[0].kind in (0, 1):
         found = found[1:]
-    return [[p.name, int(p.kind), p.default is not p.empty] for p in found]
+    rows = [[p.name, int(p.kind), p.default is not p.empty] for p in found]
+    # `(*args, **kwargs)` says nothing that could be compared.
+    return None if [row[1] for row in rows] == [2, 4] else rows
 
 
 def assigned(module):
@@ -137,7 +139,8 @@ def own_members(value):
 def thing(value, package, seen):
     if isinstance(value, type):
         made = {"kind": "class"}
-        plain = not issubclass(value, (enum.Enum, BaseException, tuple)) or "__init__" in vars(value)
+        # A protocol is not called; the signature of an enumeration or exception is Python's own.
+        plain = not getattr(value, "_is_protocol", False) and not issubclass(value, (enum.Enum, BaseException, tuple)) or "__init__" in vars(value)
         if plain and not issubclass(value, enum.Enum):
             made["signature"] = parameters(value, False)
         home = getattr(value, "__module__", "")

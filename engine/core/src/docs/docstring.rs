@@ -362,11 +362,28 @@ pub fn examples(doc: &str) -> Vec<Example> {
     found
 }
 
+<<<<<<< HEAD
 /// The marks that open a code block of Markdown.
 fn fence(line: &str) -> Option<&'static str> {
     ["```", "~~~"].into_iter().find(|fence| {
         line.strip_prefix(fence).is_some_and(|rest| rest.chars().all(|c| c.is_alphanumeric() || "{}. -_+=".contains(c)))
     })
+=======
+/// The code of an example: what was typed at the prompts where it has prompts, else the whole.
+pub fn typed_code(example: &str) -> String {
+    if !example.trim_start().starts_with(">>>") {
+        return format!("{example}\n");
+    }
+    let mut code = String::new();
+    for line in example.lines() {
+        let Some(typed) = line.strip_prefix(">>>").or_else(|| line.strip_prefix("...")) else { continue };
+        // Directives are for the one who tests.
+        let typed = typed.split("# doctest:").next().unwrap_or(typed);
+        code.push_str(typed.strip_prefix(' ').unwrap_or(typed).trim_end());
+        code.push('\n');
+    }
+    code
+>>>>>>> main
 }
 
 fn push_code(found: &mut Vec<Example>, lines: &[&str], range: Range<usize>) {

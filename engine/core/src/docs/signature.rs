@@ -133,16 +133,23 @@ impl Signature {
     }
 }
 
+/// Whether a character comes twice next.
+fn twice(chars: &std::str::Chars<'_>, wanted: char) -> bool {
+    let mut next = chars.clone();
+    next.next() == Some(wanted) && next.next() == Some(wanted)
+}
+
 /// Source text on one line: comments dropped, white space outside strings folded.
 pub(super) fn fold(source: &str) -> String {
     if !source.contains(['\n', '#', '\t']) && !source.contains("  ") {
         return source.trim().to_owned();
     }
     let mut out = String::with_capacity(source.len());
-    let mut chars = source.chars().peekable();
-    let mut quote: Option<char> = None;
+    let mut chars = source.chars();
+    // The quote that is open, and whether three of it close it.
+    let mut quote: Option<(char, bool)> = None;
     while let Some(c) = chars.next() {
-        if let Some(open) = quote {
+        if let Some((open, triple)) = quote {
             match c {
                 '\\' => {
                     out.push(c);
@@ -150,16 +157,19 @@ pub(super) fn fold(source: &str) -> String {
                 }
                 '\n' => out.push_str("\\n"),
                 _ => {
-                    if c == open {
+                    out.push(c);
+                    if c == open && triple && twice(&chars, open) {
+                        out.extend([open, open]);
+                        chars.nth(1);
+                        quote = None;
+                    } else if c == open && !triple {
                         quote = None;
                     }
-                    out.push(c);
                 }
             }
         } else if c == '#' {
-            while chars.peek().is_some_and(|next| *next != '\n') {
-                chars.next();
-            }
+            let end = chars.as_str().find('\n').unwrap_or(chars.as_str().len());
+            chars = chars.as_str()[end..].chars();
         } else if c.is_whitespace() || c == '\\' {
             let opened = out.ends_with(['(', '[', '{']);
             if !out.is_empty() && !out.ends_with(' ') && !opened {
@@ -167,7 +177,12 @@ pub(super) fn fold(source: &str) -> String {
             }
         } else {
             if matches!(c, '"' | '\'') {
-                quote = Some(c);
+                let triple = twice(&chars, c);
+                if triple {
+                    out.extend([c, c]);
+                    chars.nth(1);
+                }
+                quote = Some((c, triple));
             }
             if matches!(c, ')' | ']' | '}') && out.ends_with(' ') {
                 out.pop();
@@ -301,6 +316,7 @@ mod tests {
         assert_eq!(fold("Union[\n    int,  # why\n    str,\n]"), "Union[int, str]");
         assert_eq!(fold("'a  b'"), "'a  b'");
         assert_eq!(fold("f(\n  'x  #',\n  1\n)"), "f('x  #', 1)");
+        assert_eq!(fold("Doc(\"\"\"\n  say \"it's\"  # so\n\"\"\")\n"), "Doc(\"\"\"\\n  say \"it's\"  # so\\n\"\"\")");
     }
 
     fn parameter(name: &str, kind: Kind, default: Option<&str>) -> Parameter {
