@@ -25,11 +25,8 @@ pub mod installation;
 pub mod lora;
 pub mod progress;
 pub mod prompt;
-<<<<<<< HEAD
 pub mod python;
-=======
 pub mod safetensors;
->>>>>>> main
 pub mod vector;
 
 pub use api::ApiDoc;

@@ -362,13 +362,13 @@ pub fn examples(doc: &str) -> Vec<Example> {
     found
 }
 
-<<<<<<< HEAD
 /// The marks that open a code block of Markdown.
 fn fence(line: &str) -> Option<&'static str> {
     ["```", "~~~"].into_iter().find(|fence| {
         line.strip_prefix(fence).is_some_and(|rest| rest.chars().all(|c| c.is_alphanumeric() || "{}. -_+=".contains(c)))
     })
-=======
+}
+
 /// The code of an example: what was typed at the prompts where it has prompts, else the whole.
 pub fn typed_code(example: &str) -> String {
     if !example.trim_start().starts_with(">>>") {
@@ -383,7 +383,6 @@ pub fn typed_code(example: &str) -> String {
         code.push('\n');
     }
     code
->>>>>>> main
 }
 
 fn push_code(found: &mut Vec<Example>, lines: &[&str], range: Range<usize>) {

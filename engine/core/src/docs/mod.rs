@@ -44,14 +44,8 @@ mod value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-<<<<<<< HEAD
-pub use docstring::{Example, examples, first_sentence};
-pub use losses::{Loss, Lost};
-=======
 pub use docstring::{Example, examples, first_sentence, typed_code};
-pub use nesting::check as check_nesting;
-pub use parse::parse_source;
->>>>>>> main
+pub use losses::{Loss, Lost};
 
 use crate::api::{self, ApiDoc};
 use crate::{Error, Progress, Result};

@@ -371,16 +371,12 @@ impl<'a> Writer<'_, 'a> {
                             api.kind = Some(ApiKind::Method);
                             // A module's function bound in a class body takes the receiver like any other.
                             let skip = kind != MadeKind::Static || !in_class;
-<<<<<<< HEAD
+                            api.receiver = receiver_of(kind, skip);
                             let mut signature = library.signature_of(function);
                             if skip {
                                 signature.skip_first();
                             }
                             api.signature = signature.to_string();
-=======
-                            api.receiver = receiver_of(kind, skip);
-                            api.signature = signature::function(library, function, skip);
->>>>>>> main
                         }
                     }
                     self.describe(&mut api, doc);
@@ -392,12 +388,8 @@ impl<'a> Writer<'_, 'a> {
                     } else {
                         api.kind = Some(ApiKind::Method);
                         let skip = made.kind != MadeKind::Static;
-<<<<<<< HEAD
-                        api.signature = library.made_signature(made, skip).to_string();
-=======
                         api.receiver = receiver_of(made.kind, skip);
-                        api.signature = signature::function(library, &made.function, skip);
->>>>>>> main
+                        api.signature = library.made_signature(made, skip).to_string();
                     }
                     self.describe(&mut api, doc);
                 }
@@ -487,17 +479,13 @@ impl<'a> Writer<'_, 'a> {
             let mut api = ApiDoc {
                 qualified_name: format!("{module}.{base}.{name}"),
                 kind: Some(ApiKind::Method),
-<<<<<<< HEAD
                 signature: {
                     // The receiver takes the first parameter; `*args` keeps its place.
                     let mut signature = self.library.constructor_signature(id);
                     signature.skip_first();
                     signature.to_string()
                 },
-=======
-                signature: without_first(&self.library.constructor(id)),
                 receiver: Some("self".into()),
->>>>>>> main
                 module: module.clone(),
                 aliases: path.iter().cloned().collect(),
                 source: self.at(class.module, class.def.name.start()),
@@ -510,56 +498,8 @@ impl<'a> Writer<'_, 'a> {
         }
     }
 }
-<<<<<<< HEAD
-=======
 
 /// The parameter of a method that its signature leaves out; `skip` says whether it does.
 fn receiver_of(kind: MadeKind, skip: bool) -> Option<String> {
     skip.then(|| if kind == MadeKind::Class { "cls" } else { "self" }.to_owned())
 }
-
-/// `(a, b: X = f(1, 2))` without its first parameter, which the receiver takes. `*args` keeps its place.
-fn without_first(signature: &str) -> String {
-    let Some(inner) = signature.strip_prefix('(') else { return signature.to_owned() };
-    if inner.starts_with('*') || inner.starts_with(')') {
-        return signature.to_owned();
-    }
-    let (mut depth, mut quote) = (0_usize, None);
-    for (at, c) in inner.char_indices() {
-        match (quote, c) {
-            (Some(open), _) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '(' | '[' | '{') => depth += 1,
-            (None, ')') if depth == 0 => return format!("({}", &inner[at..]),
-            (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
-            (None, ',') if depth == 0 => {
-                let rest = inner[at + 1..].trim_start();
-                return format!("({}", rest.strip_prefix("/, ").unwrap_or(rest));
-            }
-            _ => {}
-        }
-    }
-    signature.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_first;
-
-    #[test]
-    fn the_receiver_takes_the_first_parameter() {
-        let cases = [
-            ("(a, b=1)", "(b=1)"),
-            ("(a)", "()"),
-            ("(a: Dict[str, int] = f(1, 2), *, b)", "(*, b)"),
-            ("(*a, b)", "(*a, b)"),
-            ("()", "()"),
-            ("(a=', (', b=2)", "(b=2)"),
-        ];
-        for (given, expected) in cases {
-            assert_eq!(without_first(given), expected);
-        }
-    }
-}
->>>>>>> main

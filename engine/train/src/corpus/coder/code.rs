@@ -2,11 +2,7 @@
 
 use std::ops::Range;
 
-<<<<<<< HEAD
-use inhouse_core::{ApiDoc, docs, python};
-=======
-use inhouse_core::{ApiDoc, docs, prompt};
->>>>>>> main
+use inhouse_core::{ApiDoc, docs, prompt, python};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use ruff_python_ast::token::TokenKind;

@@ -172,12 +172,7 @@ fn docstring(file: &SourceFile, table: &ApiTable, name: &str, literal: &Expr) ->
     for found in docs::examples(&api.doc) {
         let above = sentence_above(&lines[end.min(found.line)..found.line]);
         end = found.line + found.code.lines().count();
-<<<<<<< HEAD
-        let code = without_prompts(&found.code);
-=======
         let code = docs::typed_code(&found.code);
-        let Some(parsed) = docs::parse_source(&code) else { continue };
->>>>>>> main
         let first = statements.len();
         let read = python::read_valid(&code, |parsed| {
             for stmt in parsed.suite() {
