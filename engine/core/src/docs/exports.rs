@@ -135,7 +135,9 @@ impl<'a> Library<'a> {
         let of_stub = this.stub.and_then(|stub| self.module_all(stub)).filter(|all| !all.names.is_empty());
         match (self.module_all(module), of_stub) {
             // `__all__: list[str]` in a stub promises nothing.
-            (Some(own), None) if own.names.is_empty() && (this.file.stub || this.stub.is_some()) => (None, true),
+            (Some(own), None) if own.names.is_empty() && (this.file.stub || this.stub.is_some()) => {
+                (None, true)
+            }
             (Some(own), _) if own.whole => (Some(own.names), false),
             (Some(own), Some(of_stub)) => {
                 let names = own.names.into_iter().chain(of_stub.names).collect();

@@ -15,7 +15,9 @@ use super::value::Val;
 pub(super) enum Maker {
     Dataclass,
     /// `attr.s` without `auto_attribs` takes what `attr.ib()` is assigned to, the others annotated names.
-    Attrs { annotated: bool },
+    Attrs {
+        annotated: bool,
+    },
     /// pydantic: keyword arguments by their aliases.
     Model,
 }
@@ -63,9 +65,9 @@ impl<'a> Library<'a> {
                 ("attr" | "attrs", "define" | "frozen" | "mutable" | "dataclass") => {
                     Maker::Attrs { annotated: true }
                 }
-                ("attr" | "attrs", "s" | "attrs" | "attributes") => {
-                    Maker::Attrs { annotated: call.is_some_and(|call| flag(call, "auto_attribs") == Some(true)) }
-                }
+                ("attr" | "attrs", "s" | "attrs" | "attributes") => Maker::Attrs {
+                    annotated: call.is_some_and(|call| flag(call, "auto_attribs") == Some(true)),
+                },
                 (_, "dataclass") => Maker::Dataclass,
                 _ => return None,
             };
@@ -113,9 +115,12 @@ impl<'a> Library<'a> {
 
     /// `@dataclass_transform` on a base class or on its metaclass.
     fn inherited_transform(&self, id: ClassId) -> Option<Transform> {
-        let options = self.program.mro(id).iter().skip(1).find_map(|&base| {
-            transforming(&self.program.classes[base].def.decorator_list)
-        });
+        let options = self
+            .program
+            .mro(id)
+            .iter()
+            .skip(1)
+            .find_map(|&base| transforming(&self.program.classes[base].def.decorator_list));
         let options = options.or_else(|| {
             let meta = self.metaclass(id)?;
             let metas = self.program.mro(meta).iter();
@@ -156,7 +161,11 @@ impl<'a> Library<'a> {
         self.program.mro(id).iter().any(|&owner| {
             let class = &self.program.classes[owner];
             let known = MODELS.contains(&class.def.name.as_str())
-                && self.module_name_of(class.module).split('.').next().is_some_and(|top| top.starts_with("pydantic"));
+                && self
+                    .module_name_of(class.module)
+                    .split('.')
+                    .next()
+                    .is_some_and(|top| top.starts_with("pydantic"));
             known && owner != id
                 || self
                     .program
@@ -175,7 +184,9 @@ impl<'a> Library<'a> {
             let of_class = match (transform.maker, of_class) {
                 // Every base of a model may declare fields.
                 (Maker::Model, None) => Some(transform),
-                (_, found) => found.filter(|found| found.maker == transform.maker || transform.maker != Maker::Model),
+                (_, found) => {
+                    found.filter(|found| found.maker == transform.maker || transform.maker != Maker::Model)
+                }
             };
             let Some(of_class) = of_class else { continue };
             for field in self.fields_of(class, of_class) {
@@ -196,7 +207,9 @@ impl<'a> Library<'a> {
     /// pydantic's: what a written `__init__` takes, then the fields by keyword where it takes the rest as `**data`.
     fn model_constructor(&self, owner: ClassId, fields: Vec<Field>) -> Signature {
         let written = self.program.mro(owner).iter().find_map(|&class| {
-            let Some(Binding::Function(defs)) = self.program.classes[class].scope.get("__init__") else { return None };
+            let Some(Binding::Function(defs)) = self.program.classes[class].scope.get("__init__") else {
+                return None;
+            };
             let module = self.program.classes[class].module;
             let function = super::program::Function { module, class: Some(class), defs: defs.clone() };
             let mut found = self.signature_of(&function);
@@ -224,7 +237,12 @@ impl<'a> Library<'a> {
                 Some(rest) if rest.name != "data" => rest.name,
                 _ => "extra_data".into(),
             };
-            signature.parameters.push(Parameter { name, kind: Kind::Keywords, annotation: None, default: None });
+            signature.parameters.push(Parameter {
+                name,
+                kind: Kind::Keywords,
+                annotation: None,
+                default: None,
+            });
         }
         signature
     }
@@ -240,9 +258,15 @@ impl<'a> Library<'a> {
             });
             config.is_some_and(|text| {
                 let text: String = text.split_whitespace().collect();
-                ["extra=\"allow\"", "extra='allow'", "\"extra\":\"allow\"", "'extra':'allow'", "extra=Extra.allow"]
-                    .iter()
-                    .any(|part| text.contains(part))
+                [
+                    "extra=\"allow\"",
+                    "extra='allow'",
+                    "\"extra\":\"allow\"",
+                    "'extra':'allow'",
+                    "extra=Extra.allow",
+                ]
+                .iter()
+                .any(|part| text.contains(part))
             })
         })
     }
@@ -319,17 +343,23 @@ impl<'a> Library<'a> {
     fn field_call(&self, owner: ClassId, assigned: &Assigned<'a>) -> Option<&'a ExprCall> {
         let Some(Expr::Call(call)) = assigned.value else { return None };
         let name = last_name(&call.func)?;
-        if matches!(name, "field" | "Field" | "ib" | "attrib" | "PrivateAttr" | "mapped_column" | "relationship") {
+        if matches!(
+            name,
+            "field" | "Field" | "ib" | "attrib" | "PrivateAttr" | "mapped_column" | "relationship"
+        ) {
             return Some(call);
         }
         let class = &self.program.classes[owner];
-        let Some(Target::Function(function)) = self.program.resolve_expr(class.module, class.outer, &call.func)
+        let Some(Target::Function(function)) =
+            self.program.resolve_expr(class.module, class.outer, &call.func)
         else {
             return None;
         };
         function.main().body.iter().find_map(|stmt| match stmt {
             Stmt::Return(result) => match result.value.as_deref() {
-                Some(Expr::Call(inner)) if matches!(last_name(&inner.func), Some("field" | "Field" | "ib")) => {
+                Some(Expr::Call(inner))
+                    if matches!(last_name(&inner.func), Some("field" | "Field" | "ib")) =>
+                {
                     Some(inner)
                 }
                 _ => None,
@@ -481,9 +511,11 @@ impl Field {
             .then(|| call.arguments.args.first().map(|first| fold(file.slice(first))))
             .flatten();
         let default = named("default").or(positional).filter(|default| {
-            default != "..." && !matches!(last(default), "NOTHING" | "MISSING" | "PydanticUndefined" | "Undefined")
+            default != "..."
+                && !matches!(last(default), "NOTHING" | "MISSING" | "PydanticUndefined" | "Undefined")
         });
-        let made = named("default_factory").or_else(|| named("factory")).map(|factory| format!("{factory}()"));
+        let made =
+            named("default_factory").or_else(|| named("factory")).map(|factory| format!("{factory}()"));
         self.parameter.default = default.or(made);
         match flag(call, "kw_only") {
             Some(true) => self.parameter.kind = Kind::KeywordOnly,
@@ -523,10 +555,12 @@ fn annotated_calls(annotation: &Expr) -> Vec<&ExprCall> {
 fn transforming(decorators: &[ruff_python_ast::Decorator]) -> Option<Option<&ExprCall>> {
     decorators.iter().find_map(|decorator| {
         let name = last_name(&decorator.expression)?;
-        matches!(name, "dataclass_transform" | "__dataclass_transform__").then_some(match &decorator.expression {
-            Expr::Call(call) => Some(call),
-            _ => None,
-        })
+        matches!(name, "dataclass_transform" | "__dataclass_transform__").then_some(
+            match &decorator.expression {
+                Expr::Call(call) => Some(call),
+                _ => None,
+            },
+        )
     })
 }
 

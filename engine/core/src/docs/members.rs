@@ -348,7 +348,9 @@ impl<'a> Library<'a> {
                 continue;
             }
             let doc = match def.body.get(i + 1) {
-                Some(Stmt::Expr(next)) if matches!(&*next.value, Expr::StringLiteral(_)) => Some(&*next.value),
+                Some(Stmt::Expr(next)) if matches!(&*next.value, Expr::StringLiteral(_)) => {
+                    Some(&*next.value)
+                }
                 _ => None,
             };
             let assigned = Assigned { value, annotation, range, doc };

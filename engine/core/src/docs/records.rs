@@ -270,7 +270,8 @@ impl<'a> Writer<'_, 'a> {
         // As `inspect.getdoc`, but that the text of a constructor is better than that of a base class.
         let of_init = |owner: ClassId| {
             let class = &library.program.classes[owner];
-            let target = library.program.target(class.module, Some(owner), class.scope.get("__init__")?, 0)?;
+            let target =
+                library.program.target(class.module, Some(owner), class.scope.get("__init__")?, 0)?;
             library.doc_of_target(&target)
         };
         let bases = library.program.mro(id)[1..]

@@ -352,7 +352,8 @@ impl<'a> Scanner<'a, '_> {
     fn choice(&mut self, test: &'a ruff_python_ast::StmtIf, branch: Branch, depth: usize) {
         let mut branch = branch;
         let first = (Some(&*test.test), test.body.as_slice());
-        let others = test.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), clause.body.as_slice()));
+        let others =
+            test.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), clause.body.as_slice()));
         let last = test.elif_else_clauses.len();
         for (i, (condition, body)) in std::iter::once(first).chain(others).enumerate() {
             let Some(condition) = condition else {
