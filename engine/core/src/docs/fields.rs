@@ -417,6 +417,25 @@ impl<'a> Library<'a> {
         fields.filter(|field| field.init).map(|field| field.parameter).collect()
     }
 
+    /// The signature of pydantic's `create_model("X", a=(int, 1), b=(str, ...))`.
+    pub(super) fn model_call(&self, module: usize, call: &'a ExprCall) -> Option<Signature> {
+        if last_name(&call.func) != Some("create_model") || keyword(call, "__base__").is_some() {
+            return None;
+        }
+        let file = self.program.modules[module].file;
+        let fields = call.arguments.keywords.iter().filter_map(|field| {
+            let name = field.arg.as_ref().filter(|name| !name.starts_with('_'))?;
+            let (annotation, default) = match &field.value {
+                Expr::Tuple(pair) => (pair.elts.first(), pair.elts.get(1)),
+                other => (None, Some(other)),
+            };
+            let default = default.map(|default| fold(file.slice(default))).filter(|default| default != "...");
+            let annotation = annotation.map(|annotation| fold(file.slice(annotation)));
+            Some(Parameter { name: name.to_string(), kind: Kind::KeywordOnly, annotation, default })
+        });
+        Some(Signature::of_fields(fields.collect()))
+    }
+
     /// The signature of `namedtuple("X", "a b")` and `NamedTuple("X", [("a", int)])`.
     pub(super) fn namedtuple_call(&self, module: usize, call: &'a ExprCall) -> Option<Signature> {
         if !matches!(last_name(&call.func), Some("namedtuple" | "NamedTuple")) {

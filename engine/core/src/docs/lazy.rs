@@ -68,8 +68,10 @@ pub(super) fn fill<'a>(scope: &mut Scope<'a>, file: &'a ParsedFile, exists: &dyn
         }
     }
     for action in &scope.actions {
-        if let Some((key, value)) = extended(action) {
-            place.entry(key, value, &mut found);
+        if let Some((key, value)) = extended(action)
+            && let Some(module) = place.module(key)
+        {
+            names(value, &mut |name| found.push((name, module.clone(), name)));
         }
     }
     for (name, module, taken) in found {

@@ -212,7 +212,8 @@ impl<'a> Writer<'_, 'a> {
         api.source = self.at(value.module, value.assigned.range.start());
         self.describe(&mut api, self.library.value_doc(value));
         if let Some(Expr::Call(call)) = value.assigned.value
-            && let Some(signature) = library.namedtuple_call(value.module, call)
+            && let Some(signature) =
+                library.namedtuple_call(value.module, call).or_else(|| library.model_call(value.module, call))
         {
             api.kind = Some(ApiKind::Class);
             api.signature = signature.to_string();
