@@ -8,12 +8,12 @@ help:
 	@echo "make demo    a private library's documentation in, code that calls it out, pass@k beside it"
 	@echo "make test    all tests"
 	@echo "make build   the commands inhouse, evald and inhouse-convert, in target/release"
-	@echo "make setup   what building and testing need: system packages, a Python environment"
+	@echo "make setup   what building and testing need: system packages, a Python environment, the default model"
 	@echo "make lint    rustfmt and clippy, warnings are errors"
 	@echo "make deny    licences, advisories and sources of all dependencies (needs cargo-deny)"
 	@echo "make header  write include/inhouse.h anew from ffi/src"
 	@echo "make abi     record additions to the C ABI in ffi/abi; refuses to record a change"
-	@echo "make install libinhouse in PREFIX (/usr/local), with DESTDIR and FEATURES (llama,evald)"
+	@echo "make install libinhouse in PREFIX (/usr/local), with DESTDIR, FEATURES (llama,evald) and MODEL (default, small)"
 	@echo "make deb     Debian packages of libinhouse in target/deb"
 	@echo "make clean   remove everything that the others made"
 
@@ -26,6 +26,7 @@ build: setup
 demo: build
 	@scripts/demo.sh
 
+test: export INHOUSE_BUILD_FORM = workspace
 test: setup
 	@scripts/test.sh
 

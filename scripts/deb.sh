@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Debian packages of libinhouse: libinhouse0 (the shared library and the worker) and libinhouse-dev (headers, static library,
 # pkg-config and CMake files).
-#   scripts/deb.sh [FOLDER]    where they go (target/deb); FEATURES and BUILT as in scripts/install.sh,
+#   scripts/deb.sh [FOLDER]    where they go (target/deb); FEATURES, MODEL and BUILT as in scripts/install.sh,
 #                              COMPRESSION (xz) as dpkg-deb -Z takes it
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -4,6 +4,8 @@
 #   PREFIX (/usr/local)    where hosts will find it
 #   DESTDIR (empty)        put in front of PREFIX while installing, for packages
 #   FEATURES (llama,evald) what to build with: "llama" and "candle" are backends, "evald" is evaluation; "" for none
+#   MODEL (default)        the code model to install: "default", which is made first where it can be (scripts/default-model.sh), or
+#                          "small" (4 MB)
 #   BUILT                  a folder with libinhouse_ffi.so, .a and inhouse-worker (or beside it) that are built already;
 #                          else cargo builds them
 set -euo pipefail
@@ -65,6 +67,12 @@ libexec=$root/libexec/inhouse-$version
 install -d "$root/include/inhouse" "$root/lib/pkgconfig" "$root/lib/cmake/inhouse" "$libexec"
 install -m 755 "$temporary/inhouse-worker" "$libexec/"
 install -D -m 644 -t "$root/share/inhouse" models/inhouse-retriever/inhouse-retriever.gguf models/inhouse-coder/inhouse-coder.gguf
+if [ "${MODEL:-default}" = default ]; then
+    scripts/default-model.sh
+    if [ -f models/inhouse-smollm2/inhouse-smollm2.gguf ]; then
+        install -m 644 models/inhouse-smollm2/inhouse-smollm2.gguf "$root/share/inhouse/"
+    fi
+fi
 install -m 644 include/inhouse.h include/inhouse.hpp "$root/include/"
 install -m 644 include/inhouse/*.hpp "$root/include/inhouse/"
 install -m 755 "$temporary/libinhouse.so" "$root/lib/libinhouse.so.$version"

@@ -58,5 +58,8 @@ rm -rf "${site:?}/gaugewren"
 cp -r tests/private-library/gaugewren "$site/"
 .env/python/bin/python -m compileall -q "$site"
 
+# The default code model; the small one serves without.
+scripts/default-model.sh
+
 # What evald's tier T4 runs; all else works without.
 scripts/wasi.sh || note "skipped: evald's tier T4 is not tested without CPython for WASI"

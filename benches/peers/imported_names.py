@@ -1,6 +1,6 @@
 """Prints, as JSON lines, what an import of a package says: imported_names.py PACKAGE [--top].
 
-One line a module: {"module", "names": {name: thing}}, where a thing is {"kind", "signature", "members"}; a signature is a list of
+One line a module: {"module", "names": {name: thing}, "dir": [name]}, where a thing is {"kind", "signature", "members"}; a signature is a list of
 [name, kind of inspect.Parameter, has a default]. Run by docs_import.py in the package's own environment.
 
 Public names of a module are those of its `__all__`; without one, those that `dir` shows, but for modules, names that begin with an
@@ -60,7 +60,9 @@ def parameters(value, drop_first):
         return None
     if drop_first and found and found[0].kind in (0, 1):
         found = found[1:]
-    return [[p.name, int(p.kind), p.default is not p.empty] for p in found]
+    rows = [[p.name, int(p.kind), p.default is not p.empty] for p in found]
+    # `(*args, **kwargs)` says nothing that could be compared.
+    return None if [row[1] for row in rows] == [2, 4] else rows
 
 
 def assigned(module):
@@ -101,7 +103,8 @@ def belongs(module, name, value, package):
 def public_names(module, package):
     listed = getattr(module, "__all__", None)
     if listed is not None:
-        listed = [name if type(name) is str else getattr(name, "__name__", "") for name in listed]
+        # An empty list is what C extensions with stubs have; it says nothing.
+        listed = [name if type(name) is str else getattr(name, "__name__", "") for name in listed] or None
     for name in sorted(set(listed if listed is not None else dir(module))):
         if name.startswith("_") or not name.isidentifier():
             continue
@@ -136,7 +139,8 @@ def own_members(value):
 def thing(value, package, seen):
     if isinstance(value, type):
         made = {"kind": "class"}
-        plain = not issubclass(value, (enum.Enum, BaseException, tuple)) or "__init__" in vars(value)
+        # A protocol is not called; the signature of an enumeration or exception is Python's own.
+        plain = not getattr(value, "_is_protocol", False) and not issubclass(value, (enum.Enum, BaseException, tuple)) or "__init__" in vars(value)
         if plain and not issubclass(value, enum.Enum):
             made["signature"] = parameters(value, False)
         home = getattr(value, "__module__", "")
@@ -171,7 +175,8 @@ def main():
                 names[child] = thing(value, package, seen)
             except Exception:
                 continue
-        channel.write(json.dumps({"module": name, "names": names}) + "\n")
+        shown = sorted({*dir(module), *(n for n in getattr(module, "__all__", None) or () if type(n) is str)})
+        channel.write(json.dumps({"module": name, "names": names, "dir": shown}) + "\n")
     channel.flush()
     os._exit(0)
 

@@ -1,7 +1,7 @@
 //! From a Hugging Face folder to a GGUF file, streamed.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use inhouse_candle::checkpoint::{Checkpoint, ElementType};
 use inhouse_candle::config::ConfigFile;
@@ -17,9 +17,9 @@ use crate::{tokenizer, wordpiece};
 use inhouse_core::gguf::{TensorSpec, TensorType, Value, Writer};
 
 /// Version of the quantised blocks' layouts (`GGML_QNT_VERSION` in `ggml.h`).
-const QUANTIZATION_VERSION: u32 = 2;
+pub(crate) const QUANTIZATION_VERSION: u32 = 2;
 /// Values read, encoded and written at a time: 8 MiB as f32.
-const CHUNK_VALUES: usize = 2 << 20;
+pub(crate) const CHUNK_VALUES: usize = 2 << 20;
 /// Values encoded by one thread at a time.
 const TASK_VALUES: usize = 64 << 10;
 
@@ -112,11 +112,23 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
     }
 
     progress.start("converting", Some(bytes));
-    // The writer's closure speaks of I/O errors alone: ours are kept aside, with their kind and text.
-    let mut failure = None;
-    let written = files::write_atomic(&options.out, |out| {
+    let written = write_or_fail(&options.out, |out| {
         let tensors = plan.tensors.iter().zip(&kinds);
-        write(out, &metadata, &specs, tensors, &checkpoint, progress).map_err(|error| match error {
+        write(out, &metadata, &specs, tensors, &checkpoint, progress)
+    });
+    progress.finish();
+    written.map(|()| report)
+}
+
+/// Writes a file as a whole, or fails with what kept it from being written: errors of the input keep their kind and text.
+pub(crate) fn write_or_fail(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+) -> Result<()> {
+    // The writer's closure speaks of I/O errors alone: ours are kept aside.
+    let mut failure = None;
+    let written = files::write_atomic(path, |out| {
+        fill(out).map_err(|error| match error {
             Failure::Output(cause) => cause,
             Failure::Input(error) => {
                 failure = Some(error);
@@ -124,10 +136,9 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
             }
         })
     });
-    progress.finish();
     match failure {
         Some(error) => Err(error),
-        None => written.map(|()| report),
+        None => written,
     }
 }
 
@@ -204,7 +215,8 @@ fn general(
     Ok(metadata)
 }
 
-enum Failure {
+/// Why a file could not be written.
+pub(crate) enum Failure {
     Output(std::io::Error),
     Input(Error),
 }
@@ -309,6 +321,19 @@ fn read_rows(
 }
 
 /// Encodes whole rows on all cores; the pieces are in order.
+///
+/// # Errors
+/// One line without the tensor's name.
+pub(crate) fn encode_rows(
+    kind: &'static TensorType,
+    values: &[f32],
+    columns: usize,
+) -> Result<Vec<Vec<u8>>, String> {
+    let task_values = (TASK_VALUES / columns).max(1) * columns;
+    values.par_chunks(task_values).map(|piece| quantize::encode(kind, piece)).collect()
+}
+
+/// The same, with errors that name the tensor and its file.
 fn encode(
     kind: &'static TensorType,
     values: &[f32],
@@ -316,18 +341,13 @@ fn encode(
     tensor: &Tensor,
     checkpoint: &Checkpoint,
 ) -> Result<Vec<Vec<u8>>> {
-    let task_values = (TASK_VALUES / columns).max(1) * columns;
-    values
-        .par_chunks(task_values)
-        .map(|piece| quantize::encode(kind, piece))
-        .collect::<Result<_, String>>()
-        .map_err(|what| {
-            let (path, name) = match tensor.source.tensor() {
-                Some(name) => {
-                    (checkpoint.get(name).map_or(checkpoint.dir(), |info| checkpoint.path_of(info)), name)
-                }
-                None => (checkpoint.dir(), tensor.name.as_str()),
-            };
-            Error::data(path, format!("tensor {name} {what}"))
-        })
+    encode_rows(kind, values, columns).map_err(|what| {
+        let (path, name) = match tensor.source.tensor() {
+            Some(name) => {
+                (checkpoint.get(name).map_or(checkpoint.dir(), |info| checkpoint.path_of(info)), name)
+            }
+            None => (checkpoint.dir(), tensor.name.as_str()),
+        };
+        Error::data(path, format!("tensor {name} {what}"))
+    })
 }

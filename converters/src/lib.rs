@@ -1,4 +1,5 @@
-//! `inhouse-convert`: Hugging Face checkpoints to GGUF files that llama.cpp runs, with quantisation.
+//! `inhouse-convert`: Hugging Face checkpoints to GGUF files that llama.cpp runs, with quantisation, and back ([`write_folder`]);
+//! low-rank adapters to GGUF ([`convert_adapter`]) and into a model ([`merge`]).
 //!
 //! [`convert`] reads `config.json`, lets the architecture ([`arch`]) plan which tensors the file gets and where their rows
 //! come from, and streams them through the quantiser ([`quantize`]) into the writer
@@ -7,12 +8,18 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 pub mod arch;
 mod convert;
+mod folder;
 mod info;
+mod merge;
 pub mod quantize;
 mod tokenizer;
 mod wordpiece;
 
+pub use adapter::{AdapterOptions, AdapterReport, convert_adapter};
 pub use convert::{Options, Report, convert};
+pub use folder::{FolderOptions, FolderReport, write_folder};
 pub use info::{Info, TensorRow, info};
+pub use merge::{MergeOptions, MergeReport, merge};

@@ -5,15 +5,19 @@
 mod progress;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use inhouse_convert::quantize::Quantization;
-use inhouse_convert::{Options, convert, info};
+use inhouse_convert::{
+    AdapterOptions, FolderOptions, MergeOptions, Options, convert, convert_adapter, info, merge, write_folder,
+};
+use inhouse_core::lora::LoraChoice;
+use inhouse_core::safetensors::ElementType;
 use inhouse_core::{Error, ErrorKind};
 
-/// Converts Hugging Face checkpoints to GGUF files for llama.cpp, and says what a GGUF file holds
+/// Converts Hugging Face checkpoints and adapters to GGUF files for llama.cpp and back, and says what a GGUF file holds
 #[derive(Parser)]
 #[command(version, after_help = "Exit status: 0 done, 1 the work failed, 2 wrong usage.")]
 struct Arguments {
@@ -64,6 +68,81 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Convert a low-rank adapter (LoRA) from a PEFT folder to a GGUF file, as llama.cpp reads
+    #[command(
+        after_help = "Examples:\n  inhouse-convert lora --from my-adapter --model base.gguf --out my-adapter.gguf\n  \
+        inhouse complete --model base.gguf --lora my-adapter.gguf draft.py"
+    )]
+    Lora {
+        /// PEFT folder: adapter_config.json, adapter_model.safetensors
+        #[arg(long, value_name = "PEFT_DIR")]
+        from: PathBuf,
+        /// GGUF adapter to write; an existing one is replaced
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// GGUF model that the adapter is for: names and the order of rows are its [default: the file that the folder names as its
+        /// base, or the default model where the adapter fits]
+        #[arg(long, value_name = "BASE.gguf")]
+        model: Option<PathBuf>,
+        /// Matrices in F32 instead of F16
+        #[arg(long)]
+        full: bool,
+        /// Print a report as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add low-rank adapters (LoRA) to a GGUF model's weights
+    #[command(
+        after_help = "Examples:\n  inhouse-convert merge --model base.gguf --lora my-adapter --out mine.gguf\n  \
+        inhouse-convert merge --model base.gguf --lora a:0.5 --lora b.gguf --out mine.gguf --quantize Q8_0\n  \
+        inhouse-convert merge --model base.gguf --out smaller.gguf --quantize Q4_K_M       (no adapter: stored anew)"
+    )]
+    Merge {
+        /// GGUF model to read
+        #[arg(long, value_name = "BASE.gguf")]
+        model: PathBuf,
+        /// PEFT folder or GGUF adapter, with what its effect is multiplied by; may be given again: effects add up
+        #[arg(long, value_name = "ADAPTER[:SCALE]")]
+        lora: Vec<LoraChoice>,
+        /// GGUF file to write; an existing one is replaced
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// How to store the weights [default: as in the model]
+        #[arg(long, value_name = "TYPE")]
+        quantize: Option<Quantization>,
+        /// Name to put into the file [default: the model's]
+        #[arg(long)]
+        name: Option<String>,
+        /// Progress on stderr
+        #[arg(long, value_enum, default_value = "auto")]
+        progress: progress::Style,
+        /// Print a report as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a GGUF model as a Hugging Face folder, quantised weights widened
+    ///
+    /// For transformers, PEFT and `inhouse train`. Architectures: llama, qwen2, with byte-level tokenizers.
+    #[command(
+        after_help = "Examples:\n  inhouse-convert hf --from model.gguf --out model\n  inhouse-convert hf --from model.gguf --out model --dtype F32"
+    )]
+    Hf {
+        /// GGUF model to read
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// Folder to write
+        #[arg(long, value_name = "HF_DIR")]
+        out: PathBuf,
+        /// Element type of the weights
+        #[arg(long, value_enum, default_value = "f16", ignore_case = true)]
+        dtype: Float,
+        /// Progress on stderr
+        #[arg(long, value_enum, default_value = "auto")]
+        progress: progress::Style,
+        /// Print a report as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what a GGUF file holds: facts, metadata, tensors
     #[command(
         after_help = "Examples:\n  inhouse-convert info model.gguf\n  inhouse-convert info model.gguf --json"
@@ -75,6 +154,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Element types of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Float {
+    /// IEEE half
+    F16,
+    /// bfloat16
+    Bf16,
+    /// 32 bits
+    F32,
 }
 
 fn main() -> ExitCode {
@@ -91,30 +181,75 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Gguf { from, out, quantize, token_embedding_type, name, progress, json } => {
-            let to_stdout = out.as_os_str() == "-";
             let options =
                 Options { from, out, quantization: quantize, token_embedding: token_embedding_type, name };
             let report = convert(&options, &*progress::make(progress))?;
-            if json && !to_stdout {
-                print(&to_json(&report)?)
-            } else {
-                let size = report.bytes as f64 / 1e6;
-                eprintln!(
-                    "inhouse-convert: wrote {} ({} as {}, {}, {} tensors, {size:.1} MB)",
-                    options.out.display(),
-                    report.model_type,
-                    report.architecture,
-                    report.file_type,
-                    report.tensors
-                );
-                Ok(())
-            }
+            let line = format!(
+                "wrote {} ({} as {}, {}, {} tensors, {:.1} MB)",
+                options.out.display(),
+                report.model_type,
+                report.architecture,
+                report.file_type,
+                report.tensors,
+                report.bytes as f64 / 1e6
+            );
+            tell(&report, json, &options.out, &line)
+        }
+        Command::Lora { from, out, model, full, json } => {
+            let options = AdapterOptions { from, out, model, full };
+            let report = convert_adapter(&options)?;
+            let line = format!(
+                "wrote {} ({} weights of {}, {} parameters)",
+                options.out.display(),
+                report.modules,
+                report.model,
+                report.parameters
+            );
+            tell(&report, json, &options.out, &line)
+        }
+        Command::Merge { model, lora, out, quantize, name, progress, json } => {
+            let options = MergeOptions { model, adapters: lora, out, quantization: quantize, name };
+            let report = merge(&options, &*progress::make(progress))?;
+            let line = format!(
+                "wrote {} ({}, {} of {} tensors adapted, {:.1} MB)",
+                options.out.display(),
+                report.architecture,
+                report.adapted,
+                report.tensors,
+                report.bytes as f64 / 1e6
+            );
+            tell(&report, json, &options.out, &line)
+        }
+        Command::Hf { from, out, dtype, progress, json } => {
+            let dtype = match dtype {
+                Float::F16 => ElementType::F16,
+                Float::Bf16 => ElementType::BF16,
+                Float::F32 => ElementType::F32,
+            };
+            let options = FolderOptions { from, out, dtype };
+            let report = write_folder(&options, &*progress::make(progress))?;
+            let line = format!(
+                "wrote {} ({} tensors, {} parameters)",
+                options.out.display(),
+                report.tensors,
+                report.parameters
+            );
+            tell(&report, json, &options.out, &line)
         }
         Command::Info { file, json } => {
             let info = info(&file)?;
             print(&if json { to_json(&info)? } else { info.to_string() })
         }
     }
+}
+
+/// A report on standard output, where it is asked for and nothing else goes there; else a line for people.
+fn tell(report: &impl serde::Serialize, json: bool, out: &Path, line: &str) -> Result<(), Error> {
+    if json && out.as_os_str() != "-" {
+        return print(&to_json(report)?);
+    }
+    eprintln!("inhouse-convert: {line}");
+    Ok(())
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<String, Error> {

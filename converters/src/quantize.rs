@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
+use inhouse_candle::gguf::ggml_dtype;
 use inhouse_core::gguf::{TENSOR_TYPES, TensorType};
 
 /// A file type: how the matrices of a model are stored. Those ending in `_S` and `_M` are llama.cpp's mixes, in which the
@@ -229,22 +230,6 @@ fn named(name: &str) -> &'static TensorType {
     TensorType::by_name(name).unwrap_or(&TENSOR_TYPES[0])
 }
 
-fn candle(kind: &TensorType) -> Option<GgmlDType> {
-    Some(match kind.name {
-        "Q4_0" => GgmlDType::Q4_0,
-        "Q4_1" => GgmlDType::Q4_1,
-        "Q5_0" => GgmlDType::Q5_0,
-        "Q5_1" => GgmlDType::Q5_1,
-        "Q8_0" => GgmlDType::Q8_0,
-        "Q2_K" => GgmlDType::Q2K,
-        "Q3_K" => GgmlDType::Q3K,
-        "Q4_K" => GgmlDType::Q4K,
-        "Q5_K" => GgmlDType::Q5K,
-        "Q6_K" => GgmlDType::Q6K,
-        _ => return None,
-    })
-}
-
 /// Encodes whole rows.
 ///
 /// # Errors
@@ -253,7 +238,7 @@ pub fn encode(kind: &TensorType, values: &[f32]) -> Result<Vec<u8>, String> {
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
         return Err(format!("holds {value}"));
     }
-    match (candle(kind), kind.name) {
+    match (ggml_dtype(kind), kind.name) {
         (Some(dtype), name) => {
             let encode = || {
                 let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
@@ -306,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_parse_and_blocks_agree_with_candle() {
+    fn names_parse_and_blocks_agree_with_ggml_dtype() {
         for kind in Quantization::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
             assert_eq!(kind.name().to_lowercase().parse(), Ok(kind));
@@ -314,7 +299,7 @@ mod tests {
             assert_eq!(listed.map(|(_, name)| *name), Some(kind.name()));
             let stored = named(kind.base());
             assert_eq!(stored.name, kind.base());
-            if let Some(dtype) = candle(stored) {
+            if let Some(dtype) = ggml_dtype(stored) {
                 assert_eq!((dtype.block_size(), dtype.type_size()), (stored.block_len, stored.block_bytes));
             }
         }
@@ -369,7 +354,7 @@ mod tests {
             let stored = named(kind.base());
             let bytes = encode(stored, &values).unwrap();
             assert_eq!(bytes.len() as u64, stored.bytes(2048).unwrap(), "{kind}");
-            let Some(dtype) = candle(stored) else { continue };
+            let Some(dtype) = ggml_dtype(stored) else { continue };
             let storage =
                 candle_core::quantized::QStorage::from_data(bytes.into(), &Device::Cpu, dtype).unwrap();
             let back = QTensor::new(storage, 2048).unwrap().dequantize(&Device::Cpu).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use inhouse_core::decode::Model;
 use inhouse_core::encode::TextEncoder;
+use inhouse_core::lora::LoraChoice;
 use inhouse_core::{Error, ErrorKind, Result};
 
 /// Which backend runs a model.
@@ -47,20 +48,47 @@ pub fn available_backends() -> &'static [&'static str] {
     }
 }
 
-/// Loads the model at `path`, with as many layers on the GPU as asked where the backend has one.
+/// A model to load.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'s> {
+    pub path: &'s Path,
+    pub backend: Backend,
+    /// As many layers on the GPU, where the backend has one.
+    pub gpu_layers: u32,
+    pub adapters: &'s [LoraChoice],
+}
+
+impl Source<'_> {
+    /// The backend that it goes to.
+    fn chosen(&self) -> Result<Backend> {
+        let meta = std::fs::metadata(self.path).map_err(|cause| Error::io("open model", self.path, cause))?;
+        Ok(match self.backend {
+            Backend::Auto if meta.is_dir() => Backend::Candle,
+            Backend::Auto => Backend::Llama,
+            chosen => chosen,
+        })
+    }
+}
+
+/// Loads a model. `isolated` says that this process is there for the model alone: files then need not be known completely.
 ///
 /// # Errors
-/// Nothing at `path`, a backend that this build lacks, or a file that the backend refuses.
-pub(crate) fn load(path: &Path, backend: Backend, gpu_layers: u32) -> Result<Arc<dyn Model>> {
-    let meta = std::fs::metadata(path).map_err(|cause| Error::io("open model", path, cause))?;
-    let backend = match backend {
-        Backend::Auto if meta.is_dir() => Backend::Candle,
-        Backend::Auto => Backend::Llama,
-        chosen => chosen,
-    };
-    match backend {
-        Backend::Candle => load_candle(path, gpu_layers),
-        _ => load_llama(path, gpu_layers),
+/// Nothing at the path, a backend that this build lacks, or a file that the backend refuses.
+pub(crate) fn load(source: &Source<'_>, isolated: bool) -> Result<Arc<dyn Model>> {
+    match source.chosen()? {
+        Backend::Candle => load_candle(source),
+        _ => load_llama(source, isolated),
+    }
+}
+
+/// Why a model should run in a process of its own, where it should.
+///
+/// # Errors
+/// As [`load`], of a file that is wrong.
+pub(crate) fn why_isolated(source: &Source<'_>) -> Result<Option<String>> {
+    match source.chosen()? {
+        Backend::Candle => Ok(None),
+        _ => why_unchecked(source.path),
     }
 }
 
@@ -104,28 +132,41 @@ fn load_candle_encoder(path: &Path) -> Result<Arc<dyn TextEncoder>> {
 }
 
 #[cfg(feature = "llama")]
-fn load_llama(path: &Path, gpu_layers: u32) -> Result<Arc<dyn Model>> {
+fn load_llama(source: &Source<'_>, isolated: bool) -> Result<Arc<dyn Model>> {
     let mut options = inhouse_llama::LoadOptions::default();
-    options.gpu_layers = gpu_layers;
-    inhouse_llama::load(path, &options)
+    options.gpu_layers = source.gpu_layers;
+    options.adapters = source.adapters.to_vec();
+    options.unchecked = isolated;
+    inhouse_llama::load(source.path, &options)
 }
 
 #[cfg(not(feature = "llama"))]
-fn load_llama(path: &Path, _gpu_layers: u32) -> Result<Arc<dyn Model>> {
-    Err(missing(path, "llama.cpp", "llama"))
+fn load_llama(source: &Source<'_>, _isolated: bool) -> Result<Arc<dyn Model>> {
+    Err(missing(source.path, "llama.cpp", "llama"))
+}
+
+#[cfg(feature = "llama")]
+fn why_unchecked(path: &Path) -> Result<Option<String>> {
+    inhouse_llama::why_unchecked(path)
+}
+
+#[cfg(not(feature = "llama"))]
+fn why_unchecked(_path: &Path) -> Result<Option<String>> {
+    Ok(None)
 }
 
 #[cfg(feature = "candle")]
-fn load_candle(path: &Path, gpu_layers: u32) -> Result<Arc<dyn Model>> {
+fn load_candle(source: &Source<'_>) -> Result<Arc<dyn Model>> {
     use inhouse_candle::{Device, LoadOptions};
     // candle has no half-way: with any layer on the GPU all of them are.
-    let device = if gpu_layers > 0 { Device::Cuda(0) } else { Device::Cpu };
-    inhouse_candle::load(path, &LoadOptions { device, ..LoadOptions::default() })
+    let device = if source.gpu_layers > 0 { Device::Cuda(0) } else { Device::Cpu };
+    let options = LoadOptions { device, ..LoadOptions::default() };
+    inhouse_candle::load_adapted(source.path, &options, source.adapters)
 }
 
 #[cfg(not(feature = "candle"))]
-fn load_candle(path: &Path, _gpu_layers: u32) -> Result<Arc<dyn Model>> {
-    Err(missing(path, "candle", "candle"))
+fn load_candle(source: &Source<'_>) -> Result<Arc<dyn Model>> {
+    Err(missing(source.path, "candle", "candle"))
 }
 
 #[cfg(not(all(feature = "llama", feature = "candle")))]

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use inhouse_core::constrain::{self, ApiNames, ApiReport, Calls, Library, Vocabulary};
 use inhouse_core::decode::{Conventions, DecoderOptions, Model, ModelInfo};
 use inhouse_core::index::{Hit, Index, Query};
+use inhouse_core::lora::LoraChoice;
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result, prompt};
 use inhouse_remote::{Worker, WorkerProgram};
 
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, Source};
 use crate::encoder::{EncoderChoice, open_index, reopen_index};
 use crate::session::Session;
 use crate::worker;
@@ -30,9 +31,12 @@ pub struct EngineOptions {
     pub backend: Backend,
     /// Layers on the GPU, where the build and the machine have one.
     pub gpu_layers: u32,
+    /// Low-rank adapters (LoRA) of the model: PEFT folders or GGUF adapters. Their effects add up.
+    pub adapters: Vec<LoraChoice>,
     /// Runs the model in a process of its own, so that whatever ends that (an assertion in C++, the kernel for want of memory)
     /// reaches this one as an error ([`ErrorKind::Backend`]); `None`: in this process. Sessions of a worker that has ended
-    /// get errors on and on; the next [`Engine::session`] starts a new one.
+    /// get errors on and on; the next [`Engine::session`] starts a new one. A GGUF file that holds more than this build knows to
+    /// check (another architecture, say) gets such a process whatever is said here.
     pub worker: Option<WorkerProgram>,
     /// Threads for the model, at most [`MAX_THREADS`]; `None`: the backend chooses by the size of the model and the cores.
     pub threads: Option<usize>,
@@ -54,10 +58,22 @@ pub struct Engine {
     model: Option<Arc<dyn Model>>,
     worker: Option<Arc<Worker>>,
     model_path: Option<PathBuf>,
+    adapters: Arc<[LoraChoice]>,
     threads: Option<usize>,
     context_length: Option<usize>,
     prefix_tokens: usize,
     names: Arc<Names>,
+}
+
+/// A worker for a file that is not known completely, which llama.cpp might end the process over; `None` for others.
+fn isolated(source: &Source<'_>) -> Result<Option<Worker>> {
+    let Some(reason) = backend::why_isolated(source)? else { return Ok(None) };
+    let worker = worker::start(&WorkerProgram::default(), source).map_err(|cause| {
+        let what = format!("{reason}; it could run unchecked in a process of its own, but: {cause}");
+        Error::with_source(cause.kind(), what, cause)
+    })?;
+    tracing::warn!("{reason}: it runs unchecked, in a process of its own");
+    Ok(Some(worker))
 }
 
 /// The names of the index, as code refers to them; found when they are first asked for.
@@ -82,16 +98,21 @@ impl Engine {
         }
         let open = |dir| open_index(dir, &options.encoder);
         let index = options.index.as_deref().map(open).transpose()?.map(Arc::new);
-        let (backend, gpu_layers) = (options.backend, options.gpu_layers);
-        let worker = match (&options.model, &options.worker) {
-            (Some(path), Some(program)) => Some(worker::start(program, path, backend, gpu_layers)?),
-            _ => None,
-        };
-        let model = match (&options.model, &worker) {
-            (Some(_), Some(worker)) => Some(worker.model()?),
-            (Some(path), None) => Some(backend::load(path, backend, gpu_layers)?),
-            (None, _) => None,
-        };
+        let (mut model, mut worker) = (None, None);
+        if let Some(path) = &options.model {
+            let (backend, gpu_layers) = (options.backend, options.gpu_layers);
+            let source = Source { path, backend, gpu_layers, adapters: &options.adapters };
+            worker = match &options.worker {
+                Some(program) => Some(worker::start(program, &source)?),
+                None => isolated(&source)?,
+            };
+            model = Some(match &worker {
+                Some(worker) => worker.model()?,
+                None => backend::load(&source, false)?,
+            });
+        } else if !options.adapters.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidArgument, "an adapter without a model"));
+        }
         let model_path = options.model.clone();
         Ok(Self {
             index,
@@ -99,6 +120,7 @@ impl Engine {
             model,
             worker: worker.map(Arc::new),
             model_path,
+            adapters: options.adapters.clone().into(),
             threads: options.threads,
             context_length: options.context_length,
             names: Arc::default(),
@@ -170,6 +192,11 @@ impl Engine {
     /// Where the loaded model came from.
     pub fn model_path(&self) -> Option<&Path> {
         self.model_path.as_deref()
+    }
+
+    /// The adapters of the loaded model.
+    pub fn adapters(&self) -> &[LoraChoice] {
+        &self.adapters
     }
 
     /// The `k` APIs that fit `query` best, distinct by name, best first.

@@ -41,6 +41,7 @@ pub use inhouse_core::decode::{
 };
 pub use inhouse_core::encode::{EncoderInfo, Role, TextEncoder, Vectors};
 pub use inhouse_core::index::{Hit, Index, IndexInfo, Query};
+pub use inhouse_core::lora::LoraChoice;
 pub use inhouse_core::prompt::query_from_context;
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, docs, index, progress};
 pub use inhouse_remote::WorkerProgram;

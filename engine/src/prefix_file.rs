@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use inhouse_core::decode::{Decoder, PrefixCache, TokenId};
+use inhouse_core::lora::LoraChoice;
 use inhouse_core::{Error, ErrorKind, Fingerprint, Result, files};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -30,16 +31,31 @@ struct Prompt {
     n_bytes: u64,
 }
 
-/// What tells one model file from another.
-fn fingerprint(model: &Path) -> Result<String> {
-    let mut fingerprint = Fingerprint::default();
-    fingerprint.add_file(model)?;
-    Ok(fingerprint.finish())
+/// What the cells were computed with.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'w> {
+    pub model: &'w Path,
+    pub adapters: &'w [LoraChoice],
+}
+
+impl Weights<'_> {
+    /// What tells them from others.
+    fn fingerprint(&self) -> Result<String> {
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.add_file(self.model)?;
+        self.adapters.iter().try_for_each(|adapter| adapter.add_to(&mut fingerprint))?;
+        Ok(fingerprint.finish())
+    }
 }
 
 /// Writes the cache's prompts.
-pub(crate) fn save(path: &Path, model: &Path, decoder: &dyn Decoder, cache: &PrefixCache) -> Result<()> {
-    let mut header = Header { model: fingerprint(model)?, prompts: Vec::new() };
+pub(crate) fn save(
+    path: &Path,
+    weights: Weights<'_>,
+    decoder: &dyn Decoder,
+    cache: &PrefixCache,
+) -> Result<()> {
+    let mut header = Header { model: weights.fingerprint()?, prompts: Vec::new() };
     let mut cells = Vec::new();
     for (seq, tokens) in cache.prompts() {
         let bytes = decoder.save(seq)?;
@@ -61,7 +77,7 @@ pub(crate) fn save(path: &Path, model: &Path, decoder: &dyn Decoder, cache: &Pre
 /// Reads prompts into an empty cache; how many there were. Those that do not fit are left out, the oldest first.
 pub(crate) fn load(
     path: &Path,
-    model: &Path,
+    weights: Weights<'_>,
     vocab: usize,
     decoder: &mut dyn Decoder,
     cache: &mut PrefixCache,
@@ -93,8 +109,10 @@ pub(crate) fn load(
     let header = length.and_then(&mut take).ok_or_else(|| damaged("the header is cut off"))?;
     let header: Header =
         serde_json::from_slice(header).map_err(|cause| damaged(&format!("bad header: {cause}")))?;
-    if header.model != fingerprint(model)? {
-        return Err(Error::data(path, format!("saved with another model than {}", model.display())));
+    if header.model != weights.fingerprint()? {
+        let what =
+            format!("saved with another model than {}, or with other adapters", weights.model.display());
+        return Err(Error::data(path, what));
     }
     let mut n_read = 0;
     for prompt in &header.prompts {

@@ -246,7 +246,8 @@ impl Session {
         let (Some(cache), Some(model)) = (&self.cache, self.engine.model_path()) else {
             return Err(Error::new(ErrorKind::InvalidArgument, "there is nothing to save"));
         };
-        prefix_file::save(path, model, cache.decoder.as_ref(), &cache.prefixes)
+        let weights = prefix_file::Weights { model, adapters: self.engine.adapters() };
+        prefix_file::save(path, weights, cache.decoder.as_ref(), &cache.prefixes)
     }
 
     /// Takes in the prompts of a file that [`Session::save_prefixes`] wrote with the same model; returns how many. What
@@ -260,9 +261,11 @@ impl Session {
         let model = model.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no model is loaded"))?;
         let vocab = self.model.tokenizer().vocab_size();
         let most = self.context_length();
+        let engine = self.engine.clone();
         self.cache = None;
         let cache = self.reserve(most.min(CELLS_PER_SAMPLE))?;
-        let loaded = prefix_file::load(path, &model, vocab, cache.decoder.as_mut(), &mut cache.prefixes);
+        let weights = prefix_file::Weights { model: &model, adapters: engine.adapters() };
+        let loaded = prefix_file::load(path, weights, vocab, cache.decoder.as_mut(), &mut cache.prefixes);
         if loaded.is_err() {
             self.cache = None;
         }

@@ -12,8 +12,8 @@ struct Shipped {
     what: &'static str,
     /// The environment variable that names another, for a whole installation.
     variable: &'static str,
-    /// Its folder in `models` of the checkout; the file has the same name and `.gguf`.
-    name: &'static str,
+    /// Its folder in `models` of the checkout; the file has the same name and `.gguf`. The first that is there is taken.
+    names: &'static [&'static str],
     /// Whether only llama.cpp runs it.
     needs_llama: bool,
 }
@@ -21,11 +21,17 @@ struct Shipped {
 const RETRIEVER: Shipped = Shipped {
     what: "retriever",
     variable: "INHOUSE_RETRIEVER",
-    name: "inhouse-retriever",
+    names: &["inhouse-retriever"],
     needs_llama: false,
 };
-const CODER: Shipped =
-    Shipped { what: "code model", variable: "INHOUSE_CODER", name: "inhouse-coder", needs_llama: true };
+const CODER: Shipped = Shipped {
+    what: "code model",
+    variable: "INHOUSE_CODER",
+    names: &[installation::DEFAULT_CODER, SMALL_CODER],
+    needs_llama: true,
+};
+/// What serves where the default code model was not made.
+const SMALL_CODER: &str = "inhouse-coder";
 
 /// The project's own retriever: what `INHOUSE_RETRIEVER` names (nothing: none); else
 /// `inhouse-retriever.gguf` beside the library or executable that holds this code, in `../share/inhouse` from there, as
@@ -37,18 +43,26 @@ pub fn shipped_retriever() -> Result<Option<PathBuf>> {
     RETRIEVER.find()
 }
 
-/// The project's own small code model, where this build can run it: what `INHOUSE_CODER` names (nothing: none); else
-/// `inhouse-coder.gguf`, found as [`shipped_retriever`] is.
+/// The default code model, where this build can run it: what `INHOUSE_CODER` names (nothing: none); else `inhouse-smollm2.gguf`, which
+/// `make setup` makes of a pinned base and the adapter in `models/inhouse-smollm2`, found as [`shipped_retriever`] is; else
+/// `inhouse-coder.gguf`, the project's own small model, with a warning.
 ///
 /// # Errors
 /// What `INHOUSE_CODER` names is not there.
 pub fn shipped_coder() -> Result<Option<PathBuf>> {
-    CODER.find()
+    let found = CODER.find()?;
+    let is_small = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == SMALL_CODER);
+    if std::env::var_os(CODER.variable).is_none() && found.as_ref().is_some_and(is_small) {
+        tracing::warn!(
+            "the default code model is not here (`make setup` makes it, with a network): the small one serves, which is weak;              --model or INHOUSE_CODER name another"
+        );
+    }
+    Ok(found)
 }
 
 impl Shipped {
     fn find(&self) -> Result<Option<PathBuf>> {
-        let Self { what, variable, name, needs_llama } = self;
+        let Self { what, variable, names, needs_llama } = self;
         if let Some(named) = std::env::var_os(variable) {
             if named.is_empty() {
                 return Ok(None);
@@ -62,13 +76,6 @@ impl Shipped {
         if *needs_llama && !backend::available_backends().contains(&"llama.cpp") {
             return Ok(None);
         }
-        let beside = |folder: &PathBuf| {
-            let checkout = folder.ancestors().take(4).map(|folder| folder.join("models").join(name));
-            [folder.clone(), folder.join("../share/inhouse")].into_iter().chain(checkout).collect::<Vec<_>>()
-        };
-        let folders = installation::folders();
-        let mut places =
-            folders.iter().flat_map(beside).map(|folder| folder.join(name).with_added_extension("gguf"));
-        Ok(places.find(|file| file.is_file()))
+        Ok(names.iter().find_map(|name| installation::model_file(name)))
     }
 }

@@ -116,7 +116,8 @@ impl Preparer<'_> {
         let constraint = match request.constrain {
             true => {
                 let names = self.engine.api_names(self.model)?;
-                Some(Arc::new(ApiConstraint::new(names, &request.context)))
+                let shown = &apis[..prompt.apis_used.min(apis.len())];
+                Some(Arc::new(ApiConstraint::offering(names, &request.context, shown)))
             }
             false => None,
         };

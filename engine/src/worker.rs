@@ -1,20 +1,14 @@
 //! The model in a process of its own: what the host asks the worker to load, and the worker's side of it.
 
-use std::path::Path;
-
 use inhouse_core::{Error, ErrorKind, Result};
 use inhouse_remote::{Load, Worker, WorkerProgram};
 
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, Source};
 
-/// Starts a worker with the model at `path`.
-pub(crate) fn start(
-    program: &WorkerProgram,
-    path: &Path,
-    backend: Backend,
-    gpu_layers: u32,
-) -> Result<Worker> {
-    Worker::start(program, path, Load { backend: backend.name().to_owned(), gpu_layers })
+/// Starts a worker with a model.
+pub(crate) fn start(program: &WorkerProgram, source: &Source<'_>) -> Result<Worker> {
+    let load = Load::new(source.backend.name(), source.gpu_layers).with_adapters(source.adapters.to_vec());
+    Worker::start(program, source.path, load)
 }
 
 /// What the program `inhouse-worker` does: serves the host that started it until that hangs up, with the backends of this
@@ -28,6 +22,7 @@ pub fn serve_worker() -> Result<()> {
         let backend = Backend::named(&load.backend).ok_or_else(|| {
             Error::new(ErrorKind::InvalidArgument, format!("no backend is called `{}`", load.backend))
         })?;
-        backend::load(path, backend, load.gpu_layers)
+        let source = Source { path, backend, gpu_layers: load.gpu_layers, adapters: &load.adapters };
+        backend::load(&source, true)
     })
 }

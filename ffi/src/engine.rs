@@ -3,7 +3,7 @@
 use std::mem::{offset_of, size_of};
 use std::path::Path;
 
-use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, Query, WorkerProgram};
+use inhouse::{Backend, EncoderChoice, Engine, EngineOptions, LoraChoice, Query, WorkerProgram};
 use serde_json::{Value, json};
 
 use crate::apis::{Apis, inhouse_apis};
@@ -12,13 +12,17 @@ use crate::error::inhouse_error;
 use crate::handle::{self, handle};
 use crate::params::{self, Params, flag};
 use crate::status::{Failure, inhouse_status};
-use crate::strings::{INHOUSE_MAX_TEXT_BYTES, Text, check_input, inhouse_str, inhouse_text, installed};
+use crate::strings::{
+    INHOUSE_MAX_TEXT_BYTES, Text, check_input, inhouse_str, inhouse_text, installed, read_list,
+};
 use crate::version;
 
 /// No engine runs with more threads.
 pub const INHOUSE_MAX_THREADS: u32 = 1024;
 /// No sequence has a longer context, in tokens.
 pub const INHOUSE_MAX_CONTEXT_LENGTH: u32 = 1 << 20;
+/// No model has more adapters.
+pub const INHOUSE_MAX_ADAPTERS: usize = 64;
 /// No list of APIs is asked for or passed with more entries.
 pub const INHOUSE_MAX_APIS: usize = 10_000;
 
@@ -77,9 +81,14 @@ pub struct inhouse_engine_params {
     /// of an encoder, which must be the index's own or its conversion to another format. It runs in this process.
     /// Default: unset.
     pub encoder: inhouse_str,
+    /// The `n_adapters` low-rank adapters (LoRA) of the model: a path (PEFT folder or GGUF adapter), or `PATH:SCALE` with what its
+    /// effect is multiplied by. Effects add up. May be NULL where there are none. Default: NULL.
+    pub adapters: *const inhouse_str,
+    /// Length of `adapters`, at most INHOUSE_MAX_ADAPTERS. Default: 0.
+    pub n_adapters: usize,
 }
 
-// SAFETY: `repr(C)`; a usize, two views, six 32-bit numbers and two views leave no padding; every bit pattern is a value.
+// SAFETY: `repr(C)`; a usize, two views, six 32-bit numbers, two views, a pointer and a usize leave no padding; every bit pattern is a value.
 unsafe impl Params for inhouse_engine_params {
     const NAME: &'static str = "inhouse_engine_params";
     const FIRST_SIZE: usize = offset_of!(Self, prefix_tokens);
@@ -97,13 +106,15 @@ unsafe impl Params for inhouse_engine_params {
             worker: 0,
             worker_program: inhouse_str::ABSENT,
             encoder: inhouse_str::ABSENT,
+            adapters: std::ptr::null(),
+            n_adapters: 0,
         }
     }
 }
 
 impl inhouse_engine_params {
     /// # Safety
-    /// The views are as [`inhouse_str::read`] wants them.
+    /// The views are as [`inhouse_str::read`] wants them, and `adapters` as [`read_list`] does.
     unsafe fn options(&self) -> Result<EngineOptions, Failure> {
         // SAFETY: the caller's promise, for all.
         let (index, model, program, encoder) = unsafe {
@@ -114,6 +125,18 @@ impl inhouse_engine_params {
                 self.encoder.read_path("encoder")?,
             )
         };
+        // SAFETY: the caller's promise.
+        let adapters =
+            unsafe { read_list(self.adapters, self.n_adapters, "adapters", INHOUSE_MAX_ADAPTERS) }?
+                .iter()
+                .enumerate()
+                .map(|(at, text)| {
+                    text.parse().map_err(|what| Failure::invalid(format!("`adapters[{at}]`: {what}")))
+                })
+                .collect::<Result<Vec<LoraChoice>, Failure>>()?;
+        if model.is_none() && !adapters.is_empty() {
+            return Err(Failure::invalid("`adapters` without a `model`"));
+        }
         let model = match model {
             Some(path) => installed(&path, "model", inhouse::shipped_coder)?.or(Some(path)),
             None => None,
@@ -145,6 +168,7 @@ impl inhouse_engine_params {
             prefix_tokens: at_most("prefix_tokens", self.prefix_tokens, INHOUSE_MAX_CONTEXT_LENGTH)?
                 .unwrap_or(0),
             encoder,
+            adapters,
         })
     }
 }

@@ -168,7 +168,7 @@ fn open_encoder(folder: &str) -> *mut inhouse_encoder {
     encoder
 }
 
-fn engine_params(draw: &mut Draw) -> inhouse_engine_params {
+fn engine_params(draw: &mut Draw, texts: &[inhouse_str; 3]) -> inhouse_engine_params {
     let (backend, threads, length) = (draw.number() as i32, draw.number() as u32, draw.number() as u32);
     inhouse_engine_params {
         struct_size: draw.one(&[
@@ -188,6 +188,8 @@ fn engine_params(draw: &mut Draw) -> inhouse_engine_params {
         worker: draw.one(&[0, 0, 1, 2]),
         worker_program: inhouse_str { data: c"/no/such/program".as_ptr(), len: 16 },
         encoder: draw.text(),
+        adapters: draw.one(&[ptr::null(), texts.as_ptr(), texts.as_ptr().wrapping_byte_add(1)]),
+        n_adapters: draw.one(&[0, 0, 0, 0, 1, 3, 65, usize::MAX]),
     }
 }
 
@@ -597,7 +599,8 @@ fn call(
     unsafe {
         match draw.below(17) {
             0 => {
-                let params = engine_params(draw);
+                let texts = [draw.text(), draw.text(), draw.text()];
+                let params = engine_params(draw, &texts);
                 let misaligned = (&raw const params).wrapping_byte_add(1);
                 let params = draw.one(&[ptr::null(), misaligned, &raw const params, &raw const params]);
                 let mut out = Place::new();

@@ -62,6 +62,12 @@ public:
         encoder_ = std::move(path);
         return *this;
     }
+    /** One more low-rank adapter (LoRA) of the model: a PEFT folder or a GGUF adapter, or "PATH:SCALE". Effects add up. */
+    engine_options &adapter(std::string path)
+    {
+        adapters_.push_back(std::move(path));
+        return *this;
+    }
     /** The struct of inhouse.h, for fields that have no method here. What the methods set is filled in at the call. */
     ::inhouse_engine_params &raw() noexcept { return raw_; }
 
@@ -73,6 +79,7 @@ private:
     std::string model_;
     std::string worker_program_;
     std::string encoder_;
+    std::vector<std::string> adapters_;
 };
 
 /** An open index, a loaded model, or both. A copy is one more hold on the same engine. */
@@ -90,6 +97,13 @@ public:
             params.worker_program = c_str_view(options.worker_program_);
         if (!options.encoder_.empty())
             params.encoder = c_str_view(options.encoder_);
+        std::vector<::inhouse_str> adapters;
+        for (const std::string &adapter : options.adapters_)
+            adapters.push_back(c_str_view(adapter));
+        if (!adapters.empty()) {
+            params.adapters = adapters.data();
+            params.n_adapters = adapters.size();
+        }
         return detail::made<engine, ::inhouse_engine>(
             [&](auto **out, auto **cause) { return ::inhouse_engine_open(&params, out, cause); });
     }

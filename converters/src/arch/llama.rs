@@ -9,7 +9,7 @@ use inhouse_candle::checkpoint::Checkpoint;
 use inhouse_candle::config::{Activation, ConfigFile};
 use inhouse_candle::llama::{Config, RopeScaling};
 use inhouse_core::Result;
-use inhouse_core::gguf::Value;
+use inhouse_core::gguf::{Value, interleaved};
 
 use super::{Plan, Source, Tensors, number, unsupported};
 
@@ -115,12 +115,6 @@ fn all(
     Ok(())
 }
 
-/// Rows of `n` heads of width `head`, in each the two halves interleaved: 0, head/2, 1, head/2 + 1, ...
-fn interleaved(n: usize, head: usize) -> Vec<usize> {
-    let row = |at: usize| (at / head) * head + (at % head) / 2 + (at % 2) * (head / 2);
-    (0..n * head).map(row).collect()
-}
-
 /// What each frequency is divided by in Llama 3's scaling (`_compute_llama3_parameters` in transformers'
 /// `modeling_rope_utils.py`).
 fn llama3_factors(config: &Config) -> Vec<f32> {
@@ -142,14 +136,4 @@ fn llama3_factors(config: &Config) -> Vec<f32> {
         }
     };
     (0..config.head_dim / 2).map(|pair| of(pair) as f32).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn halves_of_each_head_are_interleaved() {
-        assert_eq!(interleaved(2, 6), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
-    }
 }

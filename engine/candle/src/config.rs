@@ -18,11 +18,14 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads `config.json` of a folder.
+    /// Reads `config.json` of a folder, or what a GGUF file says in its place.
     ///
     /// # Errors
     /// The file is missing or holds no JSON object.
     pub fn read(dir: &Path) -> Result<Self> {
+        if dir.is_file() {
+            return Ok(Self { path: dir.to_path_buf(), values: crate::gguf::config(dir)? });
+        }
         let path = dir.join("config.json");
         let text = files::read_text(&path)?;
         match serde_json::from_str(&text) {
@@ -33,7 +36,7 @@ impl ConfigFile {
     }
 
     /// Its content.
-    pub(crate) fn to_json(&self) -> String {
+    pub fn to_json(&self) -> String {
         let tree = Value::Object(self.values.clone());
         serde_json::to_string_pretty(&tree).unwrap_or_else(|_| tree.to_string())
     }

@@ -1,10 +1,11 @@
 //! Weights as the architectures hold them, and the one way in which they are taken out of a checkpoint.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Tensor, Var};
-use inhouse_core::Result;
+use inhouse_core::lora::Adapter;
+use inhouse_core::{Error, Result};
 
 use crate::backend_error;
 use crate::checkpoint::Checkpoint;
@@ -77,12 +78,45 @@ pub(crate) struct Loader<'a> {
     parameters: Cell<u64>,
     /// What was loaded, by its name in the checkpoint; `None`: nothing is trained.
     variables: Option<RefCell<BTreeMap<String, Var>>>,
+    adapter: Option<Adaptation>,
+}
+
+/// An adapter that is added to weights as they are loaded.
+struct Adaptation {
+    adapter: Adapter,
+    /// Modules whose weight was not asked for yet.
+    left: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Loader<'a> {
     pub fn new(checkpoint: &'a Checkpoint, dtype: DType, device: Device, trainable: bool) -> Self {
         let variables = trainable.then(RefCell::default);
-        Self { checkpoint, dtype, device, parameters: Cell::new(0), variables }
+        Self { checkpoint, dtype, device, parameters: Cell::new(0), variables, adapter: None }
+    }
+
+    /// The same with an adapter, under Hugging Face's names, that is added to the weights.
+    pub fn with_adapter(mut self, adapter: Option<Adapter>) -> Self {
+        self.adapter = adapter.map(|adapter| {
+            let left = RefCell::new(adapter.modules.keys().cloned().collect());
+            Adaptation { adapter, left }
+        });
+        self
+    }
+
+    /// Checks that all of the adapter was used.
+    ///
+    /// # Errors
+    /// It has a module that the model has not.
+    pub fn check_adapter(&self) -> Result<()> {
+        let Some(Adaptation { adapter, left }) = &self.adapter else { return Ok(()) };
+        match left.borrow().first() {
+            Some(module) => {
+                let what =
+                    format!("the model has no linear layer {module}: was the adapter made for another base?");
+                Err(Error::data(&adapter.path, what))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Elements loaded so far, shared ones once.
@@ -112,6 +146,37 @@ impl<'a> Loader<'a> {
     /// A tensor of exactly this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.checkpoint.tensor(name, shape, self.dtype, &self.device)?;
+        self.keep(name, tensor)
+    }
+
+    /// A matrix `[outputs, inputs]`, or `[inputs, outputs]` where it is stored `turned`, with what an adapter adds to it.
+    fn matrix(&self, name: &str, outputs: usize, inputs: usize, turned: bool) -> Result<Tensor> {
+        let shape = if turned { [inputs, outputs] } else { [outputs, inputs] };
+        let weight = format!("{name}.weight");
+        let Some(Adaptation { adapter, left }) = &self.adapter else { return self.tensor(&weight, &shape) };
+        // A model saved without its head has no prefix.
+        let mut names = [name.to_owned(), format!("model.{name}"), format!("transformer.{name}")].into_iter();
+        let Some((module, found)) =
+            names.find_map(|name| adapter.modules.get(&name).map(|module| (module, name)))
+        else {
+            return self.tensor(&weight, &shape);
+        };
+        adapter.check_shape(&found, module, outputs, inputs)?;
+        let tensor = self.checkpoint.tensor(&weight, &shape, DType::F32, &Device::Cpu)?;
+        let adapted = || -> candle_core::Result<Tensor> {
+            let upright = if turned { tensor.t()?.contiguous()? } else { tensor };
+            let mut rows: Vec<f32> = upright.flatten_all()?.to_vec1()?;
+            module.add_to_rows(0, &mut rows);
+            let adapted = Tensor::from_vec(rows, (outputs, inputs), &Device::Cpu)?;
+            let adapted = if turned { adapted.t()?.contiguous()? } else { adapted };
+            adapted.to_dtype(self.dtype)?.to_device(&self.device)
+        };
+        left.borrow_mut().remove(&found);
+        self.keep(&weight, adapted().map_err(backend_error)?)
+    }
+
+    /// Counts a tensor, and makes a variable of it where a trainer asks for it.
+    fn keep(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
         self.parameters.set(self.parameters.get() + tensor.elem_count() as u64);
         match &self.variables {
             None => Ok(tensor),
@@ -126,7 +191,7 @@ impl<'a> Loader<'a> {
 
     /// `NAME.weight [outputs, inputs]`, and `NAME.bias [outputs]` where `bias` says so.
     pub fn linear(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
-        let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
+        let weight = self.matrix(name, outputs, inputs, false)?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
         Ok(Linear { weight, inputs_first: false, bias })
     }
@@ -143,7 +208,7 @@ impl<'a> Loader<'a> {
 
     /// GPT-2's `Conv1D`: `NAME.weight [inputs, outputs]` and `NAME.bias [outputs]`.
     pub fn conv1d(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
-        let weight = self.tensor(&format!("{name}.weight"), &[inputs, outputs])?;
+        let weight = self.matrix(name, outputs, inputs, true)?;
         let bias = Some(self.tensor(&format!("{name}.bias"), &[outputs])?);
         if self.variables.is_some() {
             return Ok(Linear { weight, inputs_first: true, bias });

@@ -21,6 +21,7 @@ mod cpu;
 mod decoder;
 mod encoder;
 mod encoder_decoder;
+pub mod gguf;
 pub mod gpt2;
 pub mod gpt_neo;
 mod kernels;
@@ -39,6 +40,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use inhouse_core::decode::{Model, ModelInfo};
+use inhouse_core::gguf::{Counterparts, HeadSizes};
+use inhouse_core::lora::{Adapter, LoraChoice, combined};
 use inhouse_core::{Error, ErrorKind, Result};
 
 use checkpoint::Checkpoint;
@@ -120,15 +123,26 @@ pub struct LoadOptions {
     pub device: Device,
 }
 
-/// Loads a model from a Hugging Face folder: `config.json`, safetensors or `pytorch_model.bin`, tokenizer files.
+/// Loads a model from a Hugging Face folder: `config.json`, safetensors or `pytorch_model.bin`, tokenizer files; or from a GGUF
+/// file of an architecture that [`gguf`] reads.
 ///
 /// # Errors
 /// A file is missing, truncated or malformed; the architecture is not one of [`config::ARCHITECTURES`]; the device is not there.
 pub fn load(dir: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
+    load_adapted(dir, options, &[])
+}
+
+/// The same with low-rank adapters (LoRA), whose effects add up. They are added to the weights.
+///
+/// # Errors
+/// As [`load`]; an adapter cannot be read, or is not for this model ([`inhouse_core::lora`]).
+pub fn load_adapted(dir: &Path, options: &LoadOptions, adapters: &[LoraChoice]) -> Result<Arc<dyn Model>> {
     let config = ConfigFile::read(dir)?;
     let checkpoint = Checkpoint::open(dir)?;
-    let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, false);
+    let loader = Loader::new(&checkpoint, options.dtype.to_candle(), options.device.open()?, false)
+        .with_adapter(adapter(&config, adapters)?);
     let network = network(&config, &loader)?;
+    loader.check_adapter()?;
     let tokenizer = HfTokenizer::new(Vocabulary::read(dir, network.vocab_size(), &config)?)?;
     let conventions = tokenizer.vocabulary().conventions(network.encoder().is_some());
     let info = ModelInfo {
@@ -141,6 +155,35 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
         dtype: options.dtype.name().into(),
     };
     Ok(Arc::new(HfModel { info, tokenizer, conventions, network }))
+}
+
+/// Adapters as one, under Hugging Face's names.
+fn adapter(config: &ConfigFile, choices: &[LoraChoice]) -> Result<Option<Adapter>> {
+    let mut parts = Vec::with_capacity(choices.len());
+    for choice in choices {
+        let adapter = Adapter::read(&choice.path)?;
+        let counterparts = Counterparts::of_model_type(config.model_type()?, head_sizes(config)?);
+        parts.push((adapter.for_hugging_face(counterparts.as_ref())?, choice.scale));
+    }
+    combined(parts)
+}
+
+/// The sizes of attention that the order of rows in GGUF follows from, under the names of any architecture.
+fn head_sizes(config: &ConfigFile) -> Result<HeadSizes> {
+    let first = |keys: &[&str]| -> Result<Option<usize>> {
+        for key in keys {
+            if let Some(size) = config.optional_size(key, 1..=1 << 24)? {
+                return Ok(Some(size));
+            }
+        }
+        Ok(None)
+    };
+    let heads = first(&["num_attention_heads", "n_head", "num_heads"])?.unwrap_or(1);
+    let width = first(&["hidden_size", "n_embd", "d_model"])?.unwrap_or(heads);
+    let head = first(&["head_dim", "d_kv"])?.unwrap_or(width / heads).max(1);
+    let kv_heads = first(&["num_key_value_heads"])?.unwrap_or(heads);
+    let rotary = first(&["rotary_dim"])?.unwrap_or(head).min(head);
+    Ok(HeadSizes { heads, kv_heads, head, rotary })
 }
 
 /// The network of a configuration, with its weights.

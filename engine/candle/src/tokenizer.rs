@@ -3,7 +3,7 @@
 use inhouse_core::decode::{TokenId, Tokenizer};
 use inhouse_core::{Error, ErrorKind, Result};
 
-use crate::vocabulary::{TokenKind, Vocabulary};
+use crate::vocabulary::{Scheme, TokenKind, Vocabulary, scheme};
 
 /// A BPE tokenizer of a Hugging Face folder, on the `tokenizers` crate.
 ///
@@ -20,7 +20,11 @@ impl HfTokenizer {
     /// The `tokenizers` crate refuses it, or numbers its added tokens differently.
     pub fn new(vocabulary: Vocabulary) -> Result<Self> {
         let path = vocabulary.path();
-        let mut inner: tokenizers::Tokenizer = serde_json::from_value(vocabulary.tree().clone())
+        let mut tree = vocabulary.tree().clone();
+        if vocabulary.scheme != Scheme::SentencePiece {
+            scheme::separate(&mut tree, vocabulary.unspelled.bytes());
+        }
+        let mut inner: tokenizers::Tokenizer = serde_json::from_value(tree)
             .map_err(|cause| Error::data(path, format!("not a tokenizer: {cause}")))?;
         inner.set_encode_special_tokens(true);
         for (id, token) in vocabulary.tokens.iter().enumerate() {
@@ -44,6 +48,9 @@ impl HfTokenizer {
 
 impl Tokenizer for HfTokenizer {
     fn encode(&self, text: &str) -> Result<Vec<TokenId>> {
+        if self.vocabulary.scheme != Scheme::SentencePiece {
+            self.vocabulary.unspelled.warn_of_loss(text);
+        }
         let encoding = self.inner.encode_fast(text, false).map_err(|cause| {
             Error::new(
                 ErrorKind::Backend,

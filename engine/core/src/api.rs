@@ -71,6 +71,10 @@ pub struct ApiDoc {
     /// `None`: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undocumented: Option<Vec<String>>,
+    /// Of a method: the parameter that a call through its object or class fills in (`self`, `cls`) and that `signature` leaves out;
+    /// absent for static methods and where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<String>,
     /// The whole docstring, dedented.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub doc: String,
@@ -85,10 +89,12 @@ pub struct ApiDoc {
 impl ApiDoc {
     /// `name(signature): description`, the line that goes into a prompt (Figure 3 of arXiv 2210.17236).
     ///
-    /// White space, line breaks included, is folded, so that it is always one line.
+    /// White space, line breaks included, is folded, so that it is always one line. A method's [`receiver`](Self::receiver) stands first
+    /// among its parameters, as in the paper's prompts: without it nothing in the line tells a method from a function.
     pub fn prompt_line(&self) -> String {
         let fold = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let head = format!("{}{}", fold(&self.name), fold(&self.signature));
+        let signature = with_receiver(&fold(&self.signature), self.receiver.as_deref());
+        let head = format!("{}{signature}", fold(&self.name));
         let description = fold(&self.description);
         if description.is_empty() { head } else { format!("{head}: {description}") }
     }
@@ -105,6 +111,15 @@ impl ApiDoc {
             }
             None => dotted,
         }
+    }
+}
+
+/// `(a, b)` with the receiver before its parameters: `(self, a, b)`. A text that is no parameter list stays as it is.
+fn with_receiver(signature: &str, receiver: Option<&str>) -> String {
+    match (receiver, signature.strip_prefix('(')) {
+        (Some(receiver), Some(rest)) if rest.starts_with(')') => format!("({receiver}{rest}"),
+        (Some(receiver), Some(rest)) => format!("({receiver}, {rest}"),
+        _ => signature.to_owned(),
     }
 }
 

@@ -9,6 +9,22 @@ pub fn folders() -> Vec<PathBuf> {
     own.into_iter().flatten().filter_map(|file| file.parent().map(Path::to_path_buf)).collect()
 }
 
+/// The default code model: what `make setup` made of the pinned base and the adapter that comes with the engine.
+pub const DEFAULT_CODER: &str = "inhouse-smollm2";
+
+/// The file `NAME.gguf` of a model that comes with the engine: beside the library or executable that holds this code, in
+/// `../share/inhouse` from there, as `make install` leaves it, or in `models/NAME` of the checkout that it was built in.
+pub fn model_file(name: &str) -> Option<PathBuf> {
+    let beside = |folder: &PathBuf| {
+        let checkout = folder.ancestors().take(4).map(|folder| folder.join("models").join(name));
+        [folder.clone(), folder.join("../share/inhouse")].into_iter().chain(checkout).collect::<Vec<_>>()
+    };
+    let folders = folders();
+    let mut places =
+        folders.iter().flat_map(beside).map(|folder| folder.join(name).with_added_extension("gguf"));
+    places.find(|file| file.is_file())
+}
+
 /// The file that this code was loaded from: a shared library of some name, or the executable.
 fn own_object() -> Option<PathBuf> {
     let address = folders as *const () as usize;

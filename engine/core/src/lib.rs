@@ -7,7 +7,7 @@
 //! (records on disk, searched) -> [`prompt`] (records in front of a context; [`chat`] for instruction models) -> [`decode`]
 //! (tokens out of a model) -> [`constrain`] (only names that the documentation has in what is decoded). [`encode`] is what a
 //! text encoder is to the index, [`bert`] the one that needs no backend. [`gguf`] is the container of models that it, the converter
-//! and the llama.cpp backend read.
+//! and the llama.cpp backend read; [`lora`] reads adapters of models.
 
 pub mod api;
 pub mod bert;
@@ -22,9 +22,11 @@ mod fingerprint;
 pub mod gguf;
 pub mod index;
 pub mod installation;
+pub mod lora;
 pub mod progress;
 pub mod prompt;
 pub mod python;
+pub mod safetensors;
 pub mod vector;
 
 pub use api::ApiDoc;

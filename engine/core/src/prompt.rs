@@ -6,18 +6,28 @@
 //! # [end]
 //! <the user's context>
 //! ```
+//!
+//! Where examples are asked for, calls of an API stand below its line ([`Block::examples`]):
+//!
+//! ```text
+//! # weave(a, b=1): Weaves two things.
+//! #   cloth = weave(warp, weft)
+//! ```
 
+mod block;
+mod examples;
 mod format;
 mod query;
 
+pub use block::{Block, block};
+pub use examples::example_calls;
 pub use format::{Format, Writer};
 pub use query::query_from_context;
 
+use block::{END, EXAMPLE, Part, START, first_examples, write_block, write_some};
+
 use crate::api::ApiDoc;
 use crate::{Error, ErrorKind, Result};
-
-const START: &str = "# [start]";
-const END: &str = "# [end]";
 
 /// Tokens that a prompt may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +60,16 @@ pub struct Prompt {
     pub suffix: Option<String>,
     /// How many of the APIs are in it: the first ones of the list.
     pub apis_used: usize,
+    /// How many example calls stand below the lines of these.
+    pub examples_used: usize,
     /// Whether lines at the beginning of the prefix are missing, or at the end of the suffix.
     pub context_truncated: bool,
 }
 
-/// Puts the lines of `apis` before the code in front of the cursor, which stays unchanged; without any API there is no block.
+/// Puts the block of APIs before the code in front of the cursor, which stays unchanged; without any API there is no block.
 ///
-/// Over the budget, APIs are dropped from the end of the list as long as one stays. Where even one does not fit with the
+/// Over the budget, examples are left out first, the last ones of every API before the first ones of any. Then APIs are dropped
+/// from the end of the list as long as one stays. Where even one does not fit with the
 /// whole code, the code gives way: the block keeps the APIs that fit into half of the budget, and of the code what is nearest
 /// to the cursor stays: the end of the prefix, cut at the beginning of a line, and the beginning of the suffix, cut at the
 /// end of one. The suffix gets a quarter of the room, and more where the prefix leaves it.
@@ -66,35 +79,42 @@ pub struct Prompt {
 ///
 /// # Errors
 /// Not even the last line of the prefix fits ([`ErrorKind::LimitExceeded`]); whatever `count_tokens` reports.
-pub fn assemble(
-    apis: &[ApiDoc],
+pub fn assemble<'a>(
+    block: impl Into<Block<'a>>,
     draft: Draft<'_>,
     budget: Option<Budget>,
     count_tokens: &dyn Fn(&str, Option<&str>) -> Result<usize>,
 ) -> Result<Prompt> {
-    let lines: Vec<String> = apis.iter().map(|api| format!("# {}\n", api.prompt_line())).collect();
-    let text = |n_apis: usize, prefix: &str| {
-        if n_apis == 0 {
-            prefix.to_owned()
-        } else {
-            format!("{START}\n{}{END}\n{prefix}", lines[..n_apis].concat())
-        }
-    };
+    let Block { apis, examples } = block.into();
+    let parts: Vec<Part> = apis.iter().map(|api| Part::new(api, examples)).collect();
+    let n_examples: usize = parts.iter().map(|part| part.examples.len()).sum();
+    let with_examples = |n: usize| write_some(&parts, &first_examples(&parts, n)) + draft.prefix;
+    let text = |n_apis: usize, prefix: &str| write_block(&parts[..n_apis], 0) + prefix;
     let prompt = |n_apis: usize, prefix: &str, suffix: Option<&str>| Prompt {
         text: text(n_apis, prefix),
         suffix: suffix.map(str::to_owned),
         apis_used: n_apis,
+        examples_used: 0,
         context_truncated: prefix.len() < draft.prefix.len()
             || suffix.map(str::len) < draft.suffix.map(str::len),
     };
+    let whole = |n: usize| Prompt {
+        text: with_examples(n),
+        examples_used: n,
+        ..prompt(apis.len(), draft.prefix, draft.suffix)
+    };
     let Some(Budget { tokens: limit }) = budget else {
-        return Ok(prompt(apis.len(), draft.prefix, draft.suffix));
+        return Ok(whole(n_examples));
     };
     let measure = Measure { limit, count_tokens };
     if !measure.far_beyond(draft)? {
         let fits = |n_apis| measure.fits(&text(n_apis, draft.prefix), draft.suffix);
         if fits(apis.len())? {
-            return Ok(prompt(apis.len(), draft.prefix, draft.suffix));
+            let fits = |n: usize| measure.fits(&with_examples(n), draft.suffix);
+            return Ok(match n_examples > 0 && fits(n_examples)? {
+                true => whole(n_examples),
+                false => whole(last_that_fits(n_examples, |i| fits(i + 1))?.map_or(0, |i| i + 1)),
+            });
         }
         if let Some(i) = last_that_fits(apis.len(), |i| fits(i + 1))? {
             return Ok(prompt(i + 1, draft.prefix, draft.suffix));
@@ -212,10 +232,13 @@ pub struct PromptApi {
     pub name: String,
     /// The line without its `# `.
     pub line: String,
+    /// The example calls below it.
+    pub examples: Vec<String>,
 }
 
 impl PromptApi {
-    /// The record that the line was written from, as far as the line tells: [`ApiDoc::prompt_line`] gives the line again.
+    /// The record that the line was written from, as far as the line tells: [`ApiDoc::prompt_line`] gives the line again,
+    /// and [`example_calls`] the examples below it.
     pub fn to_doc(&self) -> ApiDoc {
         let rest = self.line.strip_prefix(self.name.as_str()).unwrap_or_default();
         let mut depth = 0usize;
@@ -236,6 +259,7 @@ impl PromptApi {
             name: self.name.clone(),
             signature: signature.to_owned(),
             description: description.to_owned(),
+            examples: self.examples.clone(),
             ..ApiDoc::default()
         }
     }
@@ -255,10 +279,14 @@ pub fn split(prompt: &str) -> (Vec<PromptApi>, &str) {
     if next_line().is_none_or(|(line, _)| line != START) {
         return (Vec::new(), prompt);
     }
-    let mut apis = Vec::new();
+    let mut apis: Vec<PromptApi> = Vec::new();
     while let Some((line, after)) = next_line() {
         if line == END {
             return (apis, after);
+        }
+        if let (Some(example), Some(api)) = (line.strip_prefix(EXAMPLE), apis.last_mut()) {
+            api.examples.push(example.trim().to_owned());
+            continue;
         }
         let Some(line) = line.strip_prefix('#') else {
             break;
@@ -266,7 +294,7 @@ pub fn split(prompt: &str) -> (Vec<PromptApi>, &str) {
         let line = line.trim();
         if !line.is_empty() {
             let name = line.split(['(', ':']).next().unwrap_or(line).trim();
-            apis.push(PromptApi { name: name.to_owned(), line: line.to_owned() });
+            apis.push(PromptApi { name: name.to_owned(), line: line.to_owned(), examples: Vec::new() });
         }
     }
     (Vec::new(), prompt)
@@ -323,7 +351,13 @@ mod tests {
                         # knot(*threads: 'Thread') -> 'Rope'\n\
                         # [end]\n\
                         import loom\nx =";
-        let whole = Prompt { text: expected.into(), suffix: None, apis_used: 3, context_truncated: false };
+        let whole = Prompt {
+            text: expected.into(),
+            suffix: None,
+            apis_used: 3,
+            examples_used: 0,
+            context_truncated: false,
+        };
         assert_eq!(prompt, whole);
         let (apis, context) = split(&prompt.text);
         assert_eq!(apis.iter().map(|api| api.name.as_str()).collect::<Vec<_>>(), ["weave", "Loom", "knot"]);
@@ -376,7 +410,13 @@ mod tests {
         }
         for (tokens, tail) in [(6, "a = 1\n\nx ="), (5, "a = 1\n\nx ="), (4, "\nx ="), (2, "\nx =")] {
             let prompt = assemble(&three(), context.into(), Some(Budget { tokens }), &counted).unwrap();
-            let cut = Prompt { text: tail.into(), suffix: None, apis_used: 0, context_truncated: true };
+            let cut = Prompt {
+                text: tail.into(),
+                suffix: None,
+                apis_used: 0,
+                examples_used: 0,
+                context_truncated: true,
+            };
             assert_eq!(prompt, cut);
         }
         for context in [context, "one line", "one line\n"] {

@@ -161,7 +161,7 @@ fn bad_sources_are_errors_that_name_the_file() {
         ("bomb.tar.gz", bomb_tar, ErrorKind::LimitExceeded),
         ("nothing.whl", zip_of(&[("README".into(), b"x".to_vec())]), ErrorKind::InvalidData),
         ("objects.inv", inventory[..inventory.len() - 20].to_vec(), ErrorKind::InvalidData),
-        ("old.inv", b"# Sphinx inventory version 1\n".to_vec(), ErrorKind::UnsupportedVersion),
+        ("new.inv", b"# Sphinx inventory version 3\n".to_vec(), ErrorKind::UnsupportedVersion),
         ("other.inv", b"\xff\xfe".to_vec(), ErrorKind::InvalidData),
         ("notes.txt", b"hello".to_vec(), ErrorKind::InvalidData),
         ("rows.jsonl", b"{\"x\": 1}\n".to_vec(), ErrorKind::InvalidData),

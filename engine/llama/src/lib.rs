@@ -7,6 +7,7 @@
 //! llama.cpp's log goes to `tracing` and nowhere else.
 #![deny(unsafe_code)]
 
+mod adapter;
 mod conventions;
 mod decoder;
 mod encoder;
@@ -17,5 +18,5 @@ mod raw;
 mod tokenizer;
 
 pub use encoder::load_encoder;
-pub use gguf::{GgufSummary, validate};
+pub use gguf::{GgufSummary, validate, why_unchecked};
 pub use model::{LoadOptions, load};

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use inhouse_core::decode::{Conventions, Decoder, DecoderOptions, Model, ModelInfo, Tokenizer};
+use inhouse_core::lora::LoraChoice;
 use inhouse_core::{Error, ErrorKind, Result};
 
+use crate::adapter;
 use crate::conventions;
 use crate::decoder::LlamaDecoder;
 use crate::encoder_decoder::EncoderDecoder;
@@ -34,21 +36,32 @@ pub struct LoadOptions {
     /// Map the file instead of reading it: starts faster and shares memory between processes, but the file must not be
     /// written to or truncated while the model is in use.
     pub mmap: bool,
+    /// Low-rank adapters (LoRA), PEFT folders or GGUF adapters. Their effects add up.
+    pub adapters: Vec<LoraChoice>,
+    /// Also load what [`gguf::validate`] does not know. llama.cpp may end the process over such a file: for a process of its own.
+    pub unchecked: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { gpu_layers: 0, mmap: true }
+        Self { gpu_layers: 0, mmap: true, adapters: Vec::new(), unchecked: false }
     }
 }
 
 /// Loads a GGUF file after validating it.
 ///
 /// # Errors
-/// As [`gguf::validate`]; also when the model is an encoder, which continues no text ([`ErrorKind::Unsupported`]), or
+/// As [`gguf::validate`], and as [`inhouse_core::lora::Adapter::for_gguf`] of adapters; also when the model is an encoder, which continues no text ([`ErrorKind::Unsupported`]), or
 /// llama.cpp refuses it ([`ErrorKind::Backend`]).
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
-    let summary = gguf::validate(path)?;
+    let mut unchecked = false;
+    let mut summary = match gguf::validate(path) {
+        Err(error) if options.unchecked && error.kind() == ErrorKind::Unsupported => {
+            unchecked = true;
+            gguf::survey(path)?
+        }
+        checked => checked?,
+    };
     if !summary.generates {
         let what = format!(
             "{}: a `{}` model is no decoder, it cannot generate",
@@ -57,13 +70,24 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>> {
         );
         return Err(Error::new(ErrorKind::Unsupported, what));
     }
-    let handle = Arc::new(ModelHandle::load(path, options.gpu_layers, options.mmap)?);
+    let mut handle = ModelHandle::load(path, options.gpu_layers, options.mmap)?;
+    if unchecked {
+        let sizes = handle.sizes();
+        if !sizes.generates {
+            let what = format!("{}: a `{}` model is no decoder alone", path.display(), summary.architecture);
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
+        (summary.n_blocks, summary.n_embd) = (sizes.n_blocks, sizes.n_embd);
+        (summary.context_length, summary.vocab_size) = (sizes.context_length, handle.n_vocab());
+    }
+    adapter::load(&mut handle, path, &options.adapters)?;
+    let handle = Arc::new(handle);
     if handle.n_vocab() != summary.vocab_size {
         let what =
             format!("llama.cpp reads {} tokens, the file has {}", handle.n_vocab(), summary.vocab_size);
         return Err(Error::data(path, what));
     }
-    let tokenizer = LlamaTokenizer::new(Arc::clone(&handle));
+    let tokenizer = LlamaTokenizer::new(Arc::clone(&handle), summary.unspelled.clone());
     let conventions = conventions::read(&handle, summary.decoder_start.is_some());
     let info = info(path, &summary);
     let on_gpu = options.gpu_layers > 0;

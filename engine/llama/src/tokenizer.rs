@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inhouse_core::decode::{TokenId, Tokenizer};
+use inhouse_core::decode::{TokenId, Tokenizer, Unspelled};
 use inhouse_core::{Error, ErrorKind, Result};
 
 use crate::raw::ModelHandle;
@@ -18,10 +18,11 @@ pub(crate) struct LlamaTokenizer {
     ends: Vec<usize>,
     is_end: Vec<bool>,
     is_sampleable: Vec<bool>,
+    unspelled: Unspelled,
 }
 
 impl LlamaTokenizer {
-    pub(crate) fn new(model: Arc<ModelHandle>) -> Self {
+    pub(crate) fn new(model: Arc<ModelHandle>, unspelled: Unspelled) -> Self {
         let n_vocab = model.n_vocab();
         let mut this = Self {
             model,
@@ -29,6 +30,7 @@ impl LlamaTokenizer {
             ends: Vec::with_capacity(n_vocab),
             is_end: Vec::with_capacity(n_vocab),
             is_sampleable: Vec::with_capacity(n_vocab),
+            unspelled,
         };
         for token in 0..n_vocab as TokenId {
             let Some(kind) = this.model.token_kind(token) else {
@@ -55,6 +57,7 @@ impl Tokenizer for LlamaTokenizer {
         if text.is_empty() {
             return Ok(Vec::new());
         }
+        self.unspelled.warn_of_loss(text);
         self.model.tokenize(text)
     }
 

@@ -1,6 +1,11 @@
 //! What host and worker say to each other. Tokens, logits, cells, texts and paths are a frame's body; the rest is JSON.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
 use inhouse_core::decode::{Conventions, DecoderOptions, ModelInfo, SeqId, TokenId};
+use inhouse_core::lora::LoraChoice;
 use inhouse_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -9,21 +14,61 @@ use crate::frame;
 /// Longest text of an error that is passed on.
 const MAX_ERROR_BYTES: usize = 16 << 10;
 
-/// What the worker is to load; its path is the body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What the worker is to load. The body is its path, then those of the adapters, with a zero byte between.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// Which backend, in the words of whoever loads.
     pub backend: String,
     /// Layers on the GPU.
     pub gpu_layers: u32,
+    /// Low-rank adapters.
+    #[serde(skip)]
+    pub adapters: Vec<LoraChoice>,
+    /// Their scales, on the way.
+    #[serde(default)]
+    scales: Vec<f32>,
+}
+
+impl Load {
+    /// A model without adapters.
+    pub fn new(backend: impl Into<String>, gpu_layers: u32) -> Self {
+        Self { backend: backend.into(), gpu_layers, adapters: Vec::new(), scales: Vec::new() }
+    }
+
+    /// The same with adapters.
+    pub fn with_adapters(mut self, adapters: Vec<LoraChoice>) -> Self {
+        self.scales = adapters.iter().map(|adapter| adapter.scale).collect();
+        self.adapters = adapters;
+        self
+    }
+
+    /// The body for a model at `path`.
+    pub(crate) fn body(&self, path: &Path) -> Vec<u8> {
+        let mut body = path.as_os_str().as_bytes().to_vec();
+        for adapter in &self.adapters {
+            body.push(0);
+            body.extend_from_slice(adapter.path.as_os_str().as_bytes());
+        }
+        body
+    }
+
+    /// The model's path out of a body; the adapters' go to their scales. `None` where there are not as many.
+    pub(crate) fn take(&mut self, body: &[u8]) -> Option<PathBuf> {
+        let mut paths = body.split(|byte| *byte == 0).map(|path| PathBuf::from(OsStr::from_bytes(path)));
+        let model = paths.next()?;
+        let adapters = paths.zip(&self.scales).map(|(path, &scale)| LoraChoice { path, scale }).collect();
+        self.adapters = adapters;
+        let n_paths = body.iter().filter(|byte| **byte == 0).count();
+        (self.adapters.len() == self.scales.len() && n_paths == self.scales.len()).then_some(model)
+    }
 }
 
 /// What a host asks. A worker answers each with one [`Reply`], but for `Close` and `Cancel`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Request {
-    /// The first request, and only the first. Body: the path. Answer: `Loaded`.
+    /// The first request, and only the first. Body: see [`Load`]. Answer: `Loaded`.
     Load(Load),
     /// Body: the text. Answer: `Tokens`.
     Encode,

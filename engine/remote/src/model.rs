@@ -44,13 +44,17 @@ impl Worker {
     /// # Errors
     /// No such program or one of another build, a worker that dies ([`ErrorKind::Backend`]), or what keeps it from loading
     /// the model.
-    pub fn start(program: &WorkerProgram, path: &Path, load: Load) -> Result<Self> {
+    pub fn start(program: &WorkerProgram, path: &Path, mut load: Load) -> Result<Self> {
         let program = match program {
             WorkerProgram::Search => search::find()?,
             WorkerProgram::At(program) => search::checked(program, "the caller")?,
         };
         // A worker has another current folder.
         let path = std::path::absolute(path).map_err(|cause| Error::io("open model", path, cause))?;
+        for adapter in &mut load.adapters {
+            adapter.path = std::path::absolute(&adapter.path)
+                .map_err(|cause| Error::io("open adapter", &adapter.path, cause))?;
+        }
         let current = Mutex::new(Arc::new(start(&program, &path, &load)?));
         Ok(Self { program, path, load, current })
     }
@@ -110,8 +114,8 @@ struct RemoteTokenizer {
 
 impl RemoteModel {
     pub fn load(connection: Connection, path: &Path, load: &Load) -> Result<Self> {
-        use std::os::unix::ffi::OsStrExt;
-        let body = [path.as_os_str().as_bytes()];
+        let paths = load.body(path);
+        let body = [paths.as_slice()];
         let payload = Payload { body: &body, limit: MAX_VOCABULARY_BYTES, ..Payload::default() };
         let answer = connection.call(&Request::Load(load.clone()), payload)?;
         let Reply::Loaded(loaded) = answer.reply else {

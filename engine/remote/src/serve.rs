@@ -228,9 +228,9 @@ impl Server {
     fn execute(&self, job: Job) -> Result<()> {
         let Job { number, request, body, cancel } = job;
         match request {
-            Request::Load(load) => {
-                use std::os::unix::ffi::OsStrExt;
-                let model = (self.load)(Path::new(std::ffi::OsStr::from_bytes(&body)), &load)?;
+            Request::Load(mut load) => {
+                let path = load.take(&body).ok_or_else(|| invalid("paths of adapters are missing"))?;
+                let model = (self.load)(&path, &load)?;
                 let loaded = Loaded { info: model.info().clone(), conventions: model.conventions().clone() };
                 let vocabulary = Vocabulary::pack(model.tokenizer());
                 if self.model.set(model).is_err() {

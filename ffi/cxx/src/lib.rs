@@ -18,8 +18,8 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use inhouse::{
-    ApiChoice, CompletionRequest, EngineOptions, Error, ErrorKind, Event, Result, SamplingParams, StopRules,
-    WorkerProgram,
+    ApiChoice, CompletionRequest, EngineOptions, Error, ErrorKind, Event, LoraChoice, Result, SamplingParams,
+    StopRules, WorkerProgram,
 };
 
 #[cxx::bridge(namespace = "inhouse::source")]
@@ -40,6 +40,8 @@ mod bridge {
         /// Runs the model in a process of its own (`inhouse-worker`, found as INHOUSE_WORKER or beside the program says), which
         /// may have backends that this build lacks.
         worker: bool,
+        /// Low-rank adapters (LoRA) of the model: PEFT folders or GGUF adapters, `PATH` or `PATH:SCALE`.
+        adapters: Vec<String>,
     }
 
     /// One API of the index.
@@ -169,8 +171,13 @@ fn guard<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
 fn open_engine(options: &OpenOptions) -> Result<Box<Engine>> {
     let path = |text: &String| (!text.is_empty()).then(|| text.into());
     let number = |n: usize| (n > 0).then_some(n);
+    let adapter = |text: &String| {
+        let wrong = |what: String| Error::new(ErrorKind::InvalidArgument, what);
+        text.parse::<LoraChoice>().map_err(wrong)
+    };
     guard(|| {
         let options = EngineOptions {
+            adapters: options.adapters.iter().map(adapter).collect::<Result<_>>()?,
             index: path(&options.index),
             model: path(&options.model),
             gpu_layers: options.gpu_layers,

@@ -1,4 +1,5 @@
-//! Hugging Face checkpoints on disk: which tensors there are, and their values, read piece by piece.
+//! Checkpoints on disk: which tensors there are, and their values, read piece by piece. A GGUF file of the llama family is read as
+//! the Hugging Face folder that it was made of (see [`crate::gguf`]).
 //!
 //! `model.safetensors` and `pytorch_model.bin`, whole or in shards with an index. Opening reads headers only; values are
 //! read from their place in the file when asked for, so that a converter needs memory for a few rows and not for the
@@ -6,7 +7,6 @@
 //! memory is asked for.
 
 mod pickle;
-mod safetensors;
 mod torch;
 
 use std::collections::BTreeMap;
@@ -15,41 +15,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use half::{bf16, f16};
+use inhouse_core::safetensors::{StoredTensor, read_header};
 use inhouse_core::{Error, ErrorKind, Result, files};
 use serde::Deserialize;
 
-use crate::backend_error;
+use crate::{backend_error, gguf};
 
-pub use safetensors::write_safetensors;
-
-/// Element type of a tensor in a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ElementType {
-    /// 64-bit float.
-    F64,
-    /// 32-bit float.
-    F32,
-    /// IEEE half.
-    F16,
-    /// bfloat16.
-    BF16,
-    /// Anything that is no weight here (masks, counters, 8-bit floats), with its width in bytes.
-    Other(usize),
-}
-
-impl ElementType {
-    /// Bytes per element.
-    pub fn size(self) -> usize {
-        match self {
-            Self::F64 => 8,
-            Self::F32 => 4,
-            Self::F16 | Self::BF16 => 2,
-            Self::Other(size) => size,
-        }
-    }
-}
+pub use inhouse_core::safetensors::{ElementType, write_safetensors};
 
 /// Where a tensor lies and how it is shaped.
 #[derive(Debug, Clone)]
@@ -64,6 +36,8 @@ pub struct TensorInfo {
     file: usize,
     /// False for a transposed or strided view of a torch storage, which is not read.
     contiguous: bool,
+    /// Of a GGUF file: how its rows are stored. `dtype` is then what they are read as.
+    gguf: Option<gguf::Rows>,
 }
 
 impl TensorInfo {
@@ -100,13 +74,17 @@ struct ShardIndex {
 }
 
 impl Checkpoint {
-    /// Opens the weights of a Hugging Face folder and reads their headers.
+    /// Opens the weights of a Hugging Face folder, or a GGUF file, and reads their headers.
     ///
     /// # Errors
     /// No weights in `dir`; a header that is truncated, corrupted or disagrees with its file; a pickle that holds
     /// anything beside tensors; a shard that is missing.
     pub fn open(dir: &Path) -> Result<Self> {
         let mut checkpoint = Self { dir: dir.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new() };
+        if dir.is_file() {
+            checkpoint.open_gguf(dir)?;
+            return Ok(checkpoint);
+        }
         for (name, is_index) in LAYOUTS {
             let path = dir.join(name);
             if !path.exists() {
@@ -128,6 +106,16 @@ impl Checkpoint {
             ErrorKind::NotFound,
             format!("{}: holds no weights (looked for {names})", dir.display()),
         ))
+    }
+
+    fn open_gguf(&mut self, path: &Path) -> Result<()> {
+        let file = files::open_regular(path).map_err(|cause| Error::io("open", path, cause))?;
+        for gguf::NamedTensor { name, shape, offset, dtype, rows } in gguf::Gguf::open(path)?.tensors()? {
+            let info = TensorInfo { dtype, shape, offset, file: 0, contiguous: true, gguf: Some(rows) };
+            self.tensors.insert(name, info);
+        }
+        self.files.push((path.to_path_buf(), file));
+        Ok(())
     }
 
     fn open_shards(&mut self, index_path: &Path) -> Result<()> {
@@ -161,10 +149,17 @@ impl Checkpoint {
     /// Reads the header of one file of weights and keeps the file open.
     fn open_file(&mut self, path: PathBuf) -> Result<BTreeMap<String, TensorInfo>> {
         let file = files::open_regular(&path).map_err(|cause| Error::io("open", &path, cause))?;
-        let meta = file.metadata().map_err(|cause| Error::io("read", &path, cause))?;
         let index = self.files.len();
         let tensors = if path.extension().is_some_and(|extension| extension == "safetensors") {
-            safetensors::read_header(&path, &file, meta.len(), index)?
+            let of = |StoredTensor { dtype, shape, offset }| TensorInfo {
+                dtype,
+                shape,
+                offset,
+                file: index,
+                contiguous: true,
+                gguf: None,
+            };
+            read_header(&path, &file)?.into_iter().map(|(name, stored)| (name, of(stored))).collect()
         } else {
             torch::read_header(&path, &file, index)?
         };
@@ -228,39 +223,30 @@ impl Checkpoint {
     /// # Errors
     /// The range is outside the tensor, its type is no weight, or the file cannot be read.
     pub fn read_f32(&self, info: &TensorInfo, start: usize, out: &mut [f32]) -> Result<()> {
+        if let Some(rows) = &info.gguf {
+            self.check_range(info, start, out.len())?;
+            let (path, file) = &self.files[info.file];
+            return rows.read(path, file, info.offset, &info.shape, start, out);
+        }
         let mut bytes = vec![0u8; out.len() * info.dtype.size()];
         self.read_bytes(info, start, &mut bytes)?;
-        match info.dtype {
-            ElementType::F32 => {
-                let words = bytes.as_chunks::<4>().0;
-                out.iter_mut().zip(words).for_each(|(out, word)| *out = f32::from_le_bytes(*word));
-            }
-            ElementType::F16 => {
-                let words = bytes.as_chunks::<2>().0;
-                out.iter_mut().zip(words).for_each(|(out, word)| *out = f16::from_le_bytes(*word).to_f32());
-            }
-            ElementType::BF16 => {
-                let words = bytes.as_chunks::<2>().0;
-                out.iter_mut().zip(words).for_each(|(out, word)| *out = bf16::from_le_bytes(*word).to_f32());
-            }
-            ElementType::F64 => {
-                let words = bytes.as_chunks::<8>().0;
-                out.iter_mut().zip(words).for_each(|(out, word)| *out = f64::from_le_bytes(*word) as f32);
-            }
-            ElementType::Other(_) => {
-                return Err(Error::data(self.path_of(info), "a tensor of this type is no weight"));
-            }
+        if info.dtype.widen(&bytes, out) {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::data(self.path_of(info), "a tensor of this type is no weight"))
+    }
+
+    fn check_range(&self, info: &TensorInfo, start: usize, count: usize) -> Result<()> {
+        if start.checked_add(count).is_some_and(|end| end <= info.len()) {
+            return Ok(());
+        }
+        let what = format!("elements {start}.. ({count} of them) are outside a tensor of {}", info.len());
+        Err(Error::new(ErrorKind::Internal, format!("{}: {what}", self.path_of(info).display())))
     }
 
     fn read_bytes(&self, info: &TensorInfo, start: usize, bytes: &mut [u8]) -> Result<()> {
         let (path, file) = &self.files[info.file];
-        let count = bytes.len() / info.dtype.size();
-        if start.checked_add(count).is_none_or(|end| end > info.len()) {
-            let what = format!("elements {start}.. ({count} of them) are outside a tensor of {}", info.len());
-            return Err(Error::new(ErrorKind::Internal, format!("{}: {what}", path.display())));
-        }
+        self.check_range(info, start, bytes.len() / info.dtype.size())?;
         let offset = info.offset + (start * info.dtype.size()) as u64;
         file.read_exact_at(bytes, offset).map_err(|cause| Error::io("read", path, cause))
     }
@@ -271,6 +257,13 @@ impl Checkpoint {
     /// As [`Checkpoint::require`], and when the file cannot be read or memory is not to be had.
     pub fn tensor(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
         let info = self.require(name, shape)?;
+        if info.gguf.is_some() {
+            let mut values = vec![0f32; info.len()];
+            self.read_f32(info, 0, &mut values)?;
+            return Tensor::from_vec(values, shape, device)
+                .and_then(|tensor| tensor.to_dtype(dtype))
+                .map_err(backend_error);
+        }
         let mut bytes = vec![0u8; info.len() * info.dtype.size()];
         self.read_bytes(info, 0, &mut bytes)?;
         let stored = match info.dtype {
@@ -283,15 +276,6 @@ impl Checkpoint {
             .and_then(|tensor| tensor.to_dtype(dtype))
             .map_err(backend_error)
     }
-}
-
-/// Checks that a tensor's elements lie inside `available` bytes; the number of bytes it takes.
-fn checked_extent(shape: &[usize], dtype: ElementType, available: u64) -> Option<u64> {
-    let elements = shape.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim as u64))?;
-    // A zero dimension must not hide an overflow of the others: len() multiplies in the same order, so test it too.
-    shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
-    let bytes = elements.checked_mul(dtype.size() as u64)?;
-    (bytes <= available).then_some(bytes)
 }
 
 #[cfg(test)]

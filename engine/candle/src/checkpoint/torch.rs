@@ -7,11 +7,12 @@ use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use inhouse_core::safetensors::checked_extent;
 use inhouse_core::{Error, Result};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::{self, PickledTensor};
-use super::{ElementType, TensorInfo, checked_extent};
+use super::{ElementType, TensorInfo};
 
 /// A state dict of 100,000 tensors pickles to less.
 const MAX_PICKLE_BYTES: u64 = 16 << 20;
@@ -109,6 +110,7 @@ fn locate(
         offset: extent.start + skipped,
         file: file_index,
         contiguous,
+        gguf: None,
     })
 }
 

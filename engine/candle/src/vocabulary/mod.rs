@@ -11,11 +11,12 @@ pub(crate) mod scheme;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use inhouse_core::decode::{Conventions, TokenId, is_infill_marker};
+use inhouse_core::decode::{Conventions, TokenId, Unspelled, is_infill_marker};
 use inhouse_core::{Error, ErrorKind, Result, files};
 use serde_json::{Map, Value};
 
 use crate::config::ConfigFile;
+use crate::gguf;
 use parts::Specials;
 
 pub use chat::ChatTemplates;
@@ -64,6 +65,8 @@ pub struct Vocabulary {
     pub chat: ChatTemplates,
     /// What the user may want to know: flags that are dropped, bytes that cannot be encoded.
     pub notes: Vec<String>,
+    /// Bytes that no token spells; of a scheme with byte fallback, those that become the unknown token.
+    pub unspelled: Unspelled,
     path: PathBuf,
     tree: Value,
 }
@@ -72,25 +75,13 @@ pub struct Vocabulary {
 const MAX_TOKEN_BYTES: usize = 1 << 16;
 
 impl Vocabulary {
-    /// Reads the tokenizer of a folder for a model with `vocab_size` rows.
+    /// Reads the tokenizer of a folder, or of a GGUF file, for a model with `vocab_size` rows.
     ///
     /// # Errors
     /// Tokenizer files are missing or malformed; the tokenizer follows no [`Scheme`]; a token lies
     /// beyond the embedding; there is no token that ends a text.
     pub fn read(dir: &Path, vocab_size: usize, config: &ConfigFile) -> Result<Self> {
-        let specials = Specials::read(dir)?;
-        let whole = dir.join("tokenizer.json");
-        let (path, mut tree) = if whole.exists() {
-            let text = files::read_text(&whole)?;
-            let tree = serde_json::from_str(&text)
-                .map_err(|cause| Error::data(&whole, format!("bad JSON: {cause}")))?;
-            (whole, tree)
-        } else if dir.join("vocab.json").exists() {
-            (dir.join("vocab.json"), parts::tree(dir, &specials)?)
-        } else {
-            let what = "no tokenizer (looked for tokenizer.json, and for vocab.json with merges.txt)";
-            return Err(Error::new(ErrorKind::NotFound, format!("{}: {what}", dir.display())));
-        };
+        let Files { path, mut tree, specials, chat } = Files::read(dir)?;
         let scheme = scheme::check(&tree).map_err(|what| Error::data(&path, what))?;
         let mut wrapping = scheme::wrapping(&tree, vocab_size).map_err(|what| Error::data(&path, what))?;
         scheme::strip(&mut tree);
@@ -140,13 +131,13 @@ impl Vocabulary {
             let control = |&&other: &&usize| other != end && tokens[other].kind == TokenKind::Control;
             ends.extend(configured.iter().filter(control).map(|&other| id_of(other)));
         }
-        let missing = missing_bytes(&tokens, scheme);
+        let unspelled = unspelled(&tokens, scheme);
+        let missing = unspelled.bytes().len();
         if missing > 0 {
             notes.push(format!("{missing} of the 256 bytes have no token: text that holds them loses them"));
         }
         let (end, begin) = (id_of(end), begin.map(id_of));
-        let chat = ChatTemplates::read(dir)?;
-        Ok(Self { tokens, merges, scheme, end, ends, wrapping, begin, chat, notes, path, tree })
+        Ok(Self { tokens, merges, scheme, end, ends, wrapping, begin, chat, notes, unspelled, path, tree })
     }
 
     /// The file it was read from, for messages.
@@ -194,6 +185,42 @@ impl Vocabulary {
             TokenKind::UserDefined => token.text.clone().into_bytes(),
             TokenKind::Normal => self.scheme.bytes_of(&token.text),
         }
+    }
+}
+
+/// What a tokenizer is read from.
+struct Files {
+    /// The one of them that messages name.
+    path: PathBuf,
+    /// `tokenizer.json`.
+    tree: Value,
+    specials: Specials,
+    chat: ChatTemplates,
+}
+
+impl Files {
+    fn read(dir: &Path) -> Result<Self> {
+        if dir.is_file() {
+            let parts = gguf::read_tokenizer(dir)?;
+            let chat = ChatTemplates { default: parts.chat, named: parts.named_chats };
+            let specials = Specials::of(parts.begin, parts.end, parts.adds_begin);
+            return Ok(Self { path: dir.to_path_buf(), tree: parts.tree, specials, chat });
+        }
+        let specials = Specials::read(dir)?;
+        let chat = ChatTemplates::read(dir)?;
+        let whole = dir.join("tokenizer.json");
+        if whole.exists() {
+            let text = files::read_text(&whole)?;
+            let tree = serde_json::from_str(&text)
+                .map_err(|cause| Error::data(&whole, format!("bad JSON: {cause}")))?;
+            return Ok(Self { path: whole, tree, specials, chat });
+        }
+        if dir.join("vocab.json").exists() {
+            let tree = parts::tree(dir, &specials)?;
+            return Ok(Self { path: dir.join("vocab.json"), tree, specials, chat });
+        }
+        let what = "no tokenizer (looked for tokenizer.json, and for vocab.json with merges.txt)";
+        Err(Error::new(ErrorKind::NotFound, format!("{}: {what}", dir.display())))
     }
 }
 
@@ -296,13 +323,13 @@ fn id_of(row: usize) -> TokenId {
     row as TokenId
 }
 
-/// How many of the 256 bytes no token stands for.
-fn missing_bytes(tokens: &[Token], scheme: Scheme) -> usize {
+/// The bytes that no ordinary token stands for by itself.
+fn unspelled(tokens: &[Token], scheme: Scheme) -> Unspelled {
     let mut present = [false; 256];
     for token in tokens.iter().filter(|token| token.kind == TokenKind::Normal) {
         if let [byte] = scheme.bytes_of(&token.text)[..] {
             present[usize::from(byte)] = true;
         }
     }
-    present.iter().filter(|present| !**present).count()
+    Unspelled::new(|byte| present[usize::from(byte)])
 }

@@ -20,6 +20,11 @@ pub(super) struct Specials {
 }
 
 impl Specials {
+    /// Those of a tokenizer without files of its own.
+    pub fn of(begin: Option<String>, end: Option<String>, adds_begin: bool) -> Self {
+        Self { begin, end, adds_begin: Some(adds_begin), ..Self::default() }
+    }
+
     pub fn read(dir: &Path) -> Result<Self> {
         let mut specials = Self::default();
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use inhouse_core::decode::TokenId;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How the ordinary tokens of a vocabulary spell text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +107,22 @@ fn steps<'a>(value: &'a Value, list: &str) -> Vec<&'a Value> {
 
 fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| "of no type".to_owned(), |text| text.chars().take(40).collect())
+}
+
+/// Makes every byte without a token a word of its own, after the words of the pre-tokenizer: it is left out, and what stands around
+/// it is not merged over the gap. That is what llama.cpp does; the tokenizers crate would put the two sides together first.
+pub(crate) fn separate(tree: &mut Value, unspelled: &[u8]) {
+    if unspelled.is_empty() {
+        return;
+    }
+    let symbol = |byte: &u8| format!("\\x{{{:X}}}", u32::from(printable(*byte)));
+    let symbols: String = unspelled.iter().map(symbol).collect();
+    let split = json!({
+        "type": "Split", "pattern": {"Regex": format!("[{symbols}]")}, "behavior": "Isolated", "invert": false,
+    });
+    let mut steps: Vec<Value> = steps(&tree["pre_tokenizer"], "pretokenizers").into_iter().cloned().collect();
+    steps.push(split);
+    tree["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": steps});
 }
 
 /// Takes out what would change a text's tokens from call to call, and what adds tokens that the text does not contain.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use inhouse::{
-    ApiChoice, Chat, CompletionRequest, EncoderChoice, Engine, EngineOptions, Event, Hit, SamplingParams,
-    StopRules, WorkerProgram,
+    ApiChoice, Chat, CompletionRequest, EncoderChoice, Engine, EngineOptions, Event, Hit, LoraChoice,
+    SamplingParams, StopRules, WorkerProgram,
 };
 use inhouse_core::files;
 use serde_json::json;
@@ -33,6 +33,7 @@ Examples:
   inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
   inhouse complete --index mylib.index --model model.gguf --apis ask draft.py
   inhouse complete --index mylib.index --model model.gguf --constrain --json draft.py
+  inhouse complete --index mylib.index --model base.gguf --lora my-adapter --lora style.gguf:0.5 --apis top:2 draft.py
   inhouse complete --model code.gguf --cursor 12:9 draft.py               (fill in at line 12, column 9)
   inhouse complete --model code.gguf --cursor '<FILL>' draft.py           (fill in where <FILL> stands)
   inhouse complete --index mylib.index --model instruct.gguf --chat auto --max-tokens 300 --apis top:2 draft.py
@@ -91,6 +92,11 @@ pub struct ModelArguments {
     #[arg(long)]
     pub model: Option<PathBuf>,
 
+    /// A low-rank adapter of the model (LoRA), PEFT folder or GGUF adapter, with what its effect is multiplied by; may be given
+    /// again: effects add up
+    #[arg(long, value_name = "ADAPTER[:SCALE]")]
+    lora: Vec<LoraChoice>,
+
     /// Threads; default: chosen by the size of the model and the cores
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -148,6 +154,7 @@ impl ModelArguments {
             encoder: self.encoder.clone().unwrap_or_default(),
             model: Some(self.path()?),
             gpu_layers: self.gpu_layers,
+            adapters: self.lora.clone(),
             worker: self.worker.then(WorkerProgram::default),
             threads: self.threads.map(usize::from),
             ..EngineOptions::default()

@@ -22,6 +22,7 @@ use crate::term::Usage;
 Examples:
   inhouse generate --problems problems.jsonl --model model.gguf --apis none -n 20 --out none.jsonl
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out top2.jsonl
+  inhouse generate --problems problems.jsonl --model base.gguf --lora my-adapter --apis perfect --out adapted.jsonl
   inhouse generate --problems torchdata_api_n.jsonl.gz --model model.gguf --apis as-is --out samples.jsonl.gz")]
 pub struct Arguments {
     /// Problems, one JSON object a line

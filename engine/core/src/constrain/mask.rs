@@ -35,6 +35,11 @@ impl NameSet {
         self.names.is_empty()
     }
 
+    /// The names, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
     pub fn insert(&mut self, name: &str) {
         if let Err(at) = self.names.binary_search_by(|other| (**other).cmp(name)) {
             self.names.insert(at, name.into());

@@ -5,7 +5,8 @@
 //! an object or class of which the index knows all members, after a value of unknown type in a file that uses nothing
 //! but indexed libraries (there also Python's own members and the file's own names), and a keyword in the call of a
 //! known callable. Where the text does not tell what a name means, or a module or class may have members that the
-//! records do not name, nothing is constrained. What the prompt itself uses is allowed too: it is the user's own code.
+//! records do not name, nothing is constrained. What the prompt itself uses is allowed too: it is the user's own code. So is, after any dot, the
+//! name of an API that stands in the prompt.
 //!
 //! Reading order: `signature`, `library` (the names of an index) -> `scope`, `tracker`, `scanner` (what a text means at
 //! its end, byte by byte) -> `vocabulary`, `mask` (names against tokens) -> this file (the decode loop's
@@ -36,6 +37,7 @@ pub use library::Library;
 pub use report::{ApiReport, ApiUse, Verdict, report};
 pub use vocabulary::Vocabulary;
 
+use crate::ApiDoc;
 use crate::decode::{Constraint, Guard, TokenId, TokenSet};
 use library::SetKey;
 use mask::Lead;
@@ -117,9 +119,19 @@ pub struct ApiConstraint {
 }
 
 impl ApiConstraint {
-    /// Scans the code before the cursor, once for all samples.
+    /// Scans the code before the cursor, once for all samples. APIs that stand in it as lines of a prompt are offered.
     pub fn new(names: Arc<ApiNames>, context: &str) -> Self {
+        Self::offering(names, context, &[])
+    }
+
+    /// The same where these APIs stand in front of the code too: a name that the prompt offers is never refused.
+    pub fn offering(names: Arc<ApiNames>, context: &str, apis: &[ApiDoc]) -> Self {
         let mut prompt = Scanner::new(Arc::clone(&names.library));
+        let lines = crate::prompt::split(context).0;
+        let offered = apis.iter().map(|api| api.name.as_str()).chain(lines.iter().map(|line| line.name.as_str()));
+        for name in offered.flat_map(|name| name.split('.')).filter(|name| library::is_name(name)) {
+            prompt.offer(name);
+        }
         for byte in context.bytes() {
             prompt.step(byte);
         }

@@ -15,6 +15,9 @@ pub(super) struct Learned {
     sets: FxHashMap<SetKey, NameSet>,
     /// All names of the prompt.
     words: NameSet,
+    /// Names of the APIs that the prompt offers: they may stand after any dot, since what an object is may be guessed wrong, and
+    /// documentation may have a member under another class.
+    offered: NameSet,
 }
 
 impl Learned {
@@ -99,6 +102,11 @@ impl Scanner {
             fresh: Arc::default(),
             learning: true,
         }
+    }
+
+    /// Takes in the name of an API that the prompt offers.
+    pub fn offer(&mut self, name: &str) {
+        Arc::make_mut(&mut self.learned).offered.insert(name);
     }
 
     /// Ends the prompt.
@@ -374,6 +382,7 @@ impl Scanner {
             |name: &str| if whole { name.as_bytes() == word } else { name.as_bytes().starts_with(word) };
         holds(&spot.names)
             || self.learned.of(spot.key).is_some_and(holds)
+            || self.offered(spot.key).is_some_and(holds)
             || (spot.key == SetKey::Any && self.fresh.iter().any(|name| fresh(name)))
     }
 
@@ -436,14 +445,23 @@ impl Scanner {
         self.equals == Some(true) && !self.learning
     }
 
+    /// The names that the prompt offers, where members are due.
+    fn offered(&self, key: SetKey) -> Option<&NameSet> {
+        let members = !matches!(key, SetKey::Submodules(_)) && !self.learned.offered.is_empty();
+        members.then_some(&self.learned.offered)
+    }
+
     /// What the prompt and the text since add to the names of a set.
     pub fn additions(&self, key: SetKey) -> Option<NameSet> {
-        let learned = self.learned.of(key);
-        if key != SetKey::Any {
+        let (learned, offered) = (self.learned.of(key), self.offered(key));
+        if key != SetKey::Any && offered.is_none() {
             return learned.cloned();
         }
         let mut names = learned.cloned().unwrap_or_default();
-        self.fresh.iter().for_each(|name| names.insert(name));
+        offered.into_iter().flat_map(NameSet::iter).for_each(|name| names.insert(name));
+        if key == SetKey::Any {
+            self.fresh.iter().for_each(|name| names.insert(name));
+        }
         Some(names)
     }
 

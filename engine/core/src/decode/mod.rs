@@ -9,6 +9,7 @@ mod prefix;
 mod sampler;
 mod stop;
 mod token_set;
+mod unspelled;
 mod utf8;
 
 pub use cancel::CancelToken;
@@ -22,6 +23,7 @@ pub use prefix::PrefixCache;
 pub use sampler::{Sampler, SamplingParams, log_probability};
 pub use stop::{PAPER_STOPS, StopRules};
 pub use token_set::TokenSet;
+pub use unspelled::Unspelled;
 
 use std::sync::Arc;
 

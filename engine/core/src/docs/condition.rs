@@ -114,6 +114,12 @@ impl Reader<'_, '_> {
             }
             return Some(found == (op == CmpOp::In));
         }
+        // Whether some other program is about, Sphinx most often.
+        if matches!(op, CmpOp::In | CmpOp::NotIn)
+            && self.dotted(right, depth + 1).is_some_and(|name| name == "sys.modules")
+        {
+            return Some(op == CmpOp::NotIn);
+        }
         let ordering = match (self.constant(left, depth + 1)?, self.constant(right, depth + 1)?) {
             (Constant::Int(a), Constant::Int(b)) => a.cmp(&b),
             (Constant::Text(a), Constant::Text(b)) => a.cmp(&b),

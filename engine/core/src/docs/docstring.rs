@@ -369,6 +369,22 @@ fn fence(line: &str) -> Option<&'static str> {
     })
 }
 
+/// The code of an example: what was typed at the prompts where it has prompts, else the whole.
+pub fn typed_code(example: &str) -> String {
+    if !example.trim_start().starts_with(">>>") {
+        return format!("{example}\n");
+    }
+    let mut code = String::new();
+    for line in example.lines() {
+        let Some(typed) = line.strip_prefix(">>>").or_else(|| line.strip_prefix("...")) else { continue };
+        // Directives are for the one who tests.
+        let typed = typed.split("# doctest:").next().unwrap_or(typed);
+        code.push_str(typed.strip_prefix(' ').unwrap_or(typed).trim_end());
+        code.push('\n');
+    }
+    code
+}
+
 fn push_code(found: &mut Vec<Example>, lines: &[&str], range: Range<usize>) {
     let code = dedent(&lines[range.clone()]);
     if !code.trim().is_empty() {

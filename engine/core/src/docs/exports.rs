@@ -110,20 +110,20 @@ impl<'a> Library<'a> {
         }
         path.push(module);
         let stub_stars = this.stub.map_or(&[][..], |stub| &self.program.modules[stub].scope.stars);
-        for star in this.scope.stars.iter().chain(stub_stars) {
+        // The last star import that has a name gives it.
+        let mut groups = Vec::new();
+        for star in stub_stars.iter().chain(&this.scope.stars).rev() {
             let Some(source) = self.program.module(&star.module) else { continue };
             let typing = star.typing && !lazy::is_lazy(&this.file.text);
             if typing || self.program.modules[source].file.dependency {
                 continue;
             }
-            for (name, target, _) in self.names_of(source, include_private, path) {
-                if !this.scope.is_deleted(&name) && seen.insert(name.clone()) {
-                    // The last star import that has a name gives it.
-                    let target = self.program.resolve(module, &name).unwrap_or(target);
-                    found.push((name, target, !this.file.is_package));
-                }
-            }
+            let mut names = self.names_of(source, include_private, path);
+            names.retain(|(name, _, _)| !this.scope.is_deleted(name) && seen.insert(name.clone()));
+            groups.push(names);
         }
+        let given = groups.into_iter().rev().flatten();
+        found.extend(given.map(|(name, target, _)| (name, target, !this.file.is_package)));
         path.pop();
         found
     }
@@ -161,6 +161,12 @@ impl<'a> Library<'a> {
         }
         match binding {
             Binding::Function(_) | Binding::Class(_) => Some(false),
+            // `Flag = int` in a stub is a name for type checkers.
+            Binding::Value(Assigned { value: Some(Expr::Name(alias)), annotation: None, .. })
+                if file.stub && is_builtin_type(&alias.id) =>
+            {
+                None
+            }
             Binding::Value(assigned) => is_constant(name, assigned).then_some(false),
             Binding::Import(import) => {
                 let top = import.module.split('.').next().unwrap_or_default();
@@ -238,6 +244,10 @@ impl<'a> Library<'a> {
     }
 }
 
+fn is_builtin_type(name: &str) -> bool {
+    matches!(name, "int" | "float" | "str" | "bool" | "bytes" | "complex" | "object")
+}
+
 /// Whether an assigned name of a module is worth listing.
 fn is_constant(name: &str, assigned: &Assigned<'_>) -> bool {
     if matches!(name, "logger" | "log" | "LOG" | "LOGGER") {
@@ -246,7 +256,7 @@ fn is_constant(name: &str, assigned: &Assigned<'_>) -> bool {
     match assigned.value {
         Some(value @ Expr::Call(_)) => !matches!(
             last_name(value),
-            Some("TypeVar" | "ParamSpec" | "TypeVarTuple" | "getLogger" | "get_logger" | "NewType")
+            Some("TypeVar" | "ParamSpec" | "TypeVarTuple" | "getLogger" | "get_logger")
         ),
         Some(Expr::Name(_) | Expr::Attribute(_)) => true,
         Some(_) => true,

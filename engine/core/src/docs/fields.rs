@@ -210,18 +210,16 @@ impl<'a> Library<'a> {
             None => Signature::default(),
         };
         let rest = signature.parameters.pop_if(|last| last.kind == Kind::Keywords);
-        let mut open = self.model_allows_extra(owner);
-        for field in fields.into_iter().filter(|field| field.init) {
-            if signature.parameters.iter().any(|parameter| parameter.name == field.parameter.name) {
-                continue;
-            }
+        for mut field in fields.into_iter().filter(|field| field.init) {
+            // An alias that is no name cannot be written in a call.
             if !is_argument(&field.parameter.name) {
-                open = true;
-                continue;
+                field.parameter.name = field.name;
             }
-            signature.parameters.push(field.parameter);
+            if !signature.parameters.iter().any(|parameter| parameter.name == field.parameter.name) {
+                signature.parameters.push(field.parameter);
+            }
         }
-        if open {
+        if self.model_allows_extra(owner) {
             let name = match rest {
                 Some(rest) if rest.name != "data" => rest.name,
                 _ => "extra_data".into(),

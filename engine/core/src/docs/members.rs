@@ -155,6 +155,12 @@ impl<'a> Library<'a> {
                 members.insert(&name, member, false);
             }
         }
+        for name in self.slots(id) {
+            let range = class.def.name.range;
+            let assigned = Assigned { value: None, annotation: None, range, doc: None };
+            let value = Value { module: class.module, class: Some(id), assigned };
+            members.insert(&name, Member::Value(value), false);
+        }
         for (name, value) in self.set_in_init(id) {
             members.insert(name, Member::Value(value), false);
         }
@@ -302,6 +308,20 @@ impl<'a> Library<'a> {
         }
         found.bind(made.bound.positional, &made.bound.keywords);
         found
+    }
+
+    /// The public names of `__slots__`.
+    fn slots(&self, id: ClassId) -> Vec<Rc<str>> {
+        let class = &self.program.classes[id];
+        let Some(Binding::Value(Assigned { value: Some(slots), .. })) = class.scope.get("__slots__") else {
+            return Vec::new();
+        };
+        let names = match self.eval(slots, &mut Frame::new(class.module, Some(id))) {
+            Val::Str(name) => vec![name],
+            Val::Dict(items) => items.iter().map(|(name, _)| name.clone()).collect(),
+            several => several.strings().unwrap_or_default(),
+        };
+        names.into_iter().filter(|name| !name.starts_with('_')).collect()
     }
 
     /// Attributes that `__init__` sets and documents, by a string behind the assignment or by `#:`.

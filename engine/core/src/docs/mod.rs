@@ -44,7 +44,7 @@ mod value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub use docstring::{Example, examples, first_sentence};
+pub use docstring::{Example, examples, first_sentence, typed_code};
 pub use losses::{Loss, Lost};
 
 use crate::api::{self, ApiDoc};

@@ -223,6 +223,12 @@ impl<'a> Program<'a> {
             if let Some(found) = self.star(module, name, hops) {
                 return Some(found);
             }
+            // What a stub defines, and the source only assigns, is what the stub says.
+            if let (Binding::Value(_), Some(stub)) = (binding, this.stub)
+                && let Some(Binding::Function(_) | Binding::Class(_)) = self.modules[stub].scope.get(name)
+            {
+                return self.resolve_hops(stub, name, hops + 1);
+            }
             let found = self.target(module, None, binding, hops);
             // A stub says what a lazily filled or compiled name is.
             let better = |target: &Target<'a>| match (&found, target) {

@@ -52,7 +52,8 @@ pub(super) fn read(
         progress.check()?;
         for file in &mut parsed {
             let stem = file.module.rsplit('.').next().unwrap_or_default();
-            if layout::may_be_test(stem) && parse::is_test(file) && options.include.is_empty() {
+            let included = options.include.iter().any(|glob| layout::Glob::new(glob).matches(&file.path));
+            if layout::may_be_test(stem) && parse::is_test(file) && !included {
                 file.dependency = true;
                 passed_over.push(file.path.clone());
             }

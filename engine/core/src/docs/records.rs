@@ -216,6 +216,13 @@ impl<'a> Writer<'_, 'a> {
         {
             api.kind = Some(ApiKind::Class);
             api.signature = signature.to_string();
+        } else if let Some(Expr::Call(call)) = value.assigned.value
+            && last_name(&call.func) == Some("NewType")
+            && let Some(of) = call.arguments.args.get(1)
+        {
+            let file = library.program.modules[value.module].file;
+            api.kind = Some(ApiKind::Class);
+            api.signature = format!("(x: {}, /)", signature::fold(file.slice(of)));
         } else if let Some(expr) = value.assigned.value
             && let Some((signature, _)) = self.lambda(value.module, expr)
         {
@@ -364,6 +371,7 @@ impl<'a> Writer<'_, 'a> {
                             api.kind = Some(ApiKind::Method);
                             // A module's function bound in a class body takes the receiver like any other.
                             let skip = kind != MadeKind::Static || !in_class;
+                            api.receiver = receiver_of(kind, skip);
                             let mut signature = library.signature_of(function);
                             if skip {
                                 signature.skip_first();
@@ -380,6 +388,7 @@ impl<'a> Writer<'_, 'a> {
                     } else {
                         api.kind = Some(ApiKind::Method);
                         let skip = made.kind != MadeKind::Static;
+                        api.receiver = receiver_of(made.kind, skip);
                         api.signature = library.made_signature(made, skip).to_string();
                     }
                     self.describe(&mut api, doc);
@@ -476,6 +485,7 @@ impl<'a> Writer<'_, 'a> {
                     signature.skip_first();
                     signature.to_string()
                 },
+                receiver: Some("self".into()),
                 module: module.clone(),
                 aliases: path.iter().cloned().collect(),
                 source: self.at(class.module, class.def.name.start()),
@@ -487,4 +497,9 @@ impl<'a> Writer<'_, 'a> {
             self.push_group(&module, &sort, vec![api]);
         }
     }
+}
+
+/// The parameter of a method that its signature leaves out; `skip` says whether it does.
+fn receiver_of(kind: MadeKind, skip: bool) -> Option<String> {
+    skip.then(|| if kind == MadeKind::Class { "cls" } else { "self" }.to_owned())
 }

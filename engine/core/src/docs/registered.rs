@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::layout::is_identifier;
 use super::library::Library;
-use super::program::{Base, ClassId, Target};
+use super::program::{Base, ClassId, ModId, Target};
 use super::scope::last_name;
 
 impl<'a> Library<'a> {
@@ -83,22 +83,48 @@ impl<'a> Library<'a> {
     }
 
     fn registers_functions(&self, class: ClassId, call: &ExprCall) -> bool {
-        let module = self.program.classes[class].module;
-        let source = match self.program.resolve_expr(module, None, &call.func) {
-            Some(Target::Class(id)) => {
-                let class = &self.program.classes[id];
-                self.program.modules[class.module].file.slice(class.def)
-            }
-            Some(Target::Function(function)) => {
-                self.program.modules[function.module].file.slice(function.main())
-            }
-            _ => return false,
-        };
-        source.contains("register") && (source.contains("as_function") || source.contains("as_method"))
+        self.source_of(class, call).is_some_and(|(_, source)| {
+            source.contains("register") && (source.contains("as_function") || source.contains("as_method"))
+        })
     }
 
-    /// The class whose objects get the method: the nearest base that is not registered itself.
+    /// The source of a decorator of `class`, and the module that it stands in.
+    fn source_of(&self, class: ClassId, call: &ExprCall) -> Option<(ModId, &'a str)> {
+        let module = self.program.classes[class].module;
+        match self.program.resolve_expr(module, None, &call.func)? {
+            Target::Class(id) => {
+                let class = &self.program.classes[id];
+                Some((class.module, self.program.modules[class.module].file.slice(class.def)))
+            }
+            Target::Function(function) => {
+                Some((function.module, self.program.modules[function.module].file.slice(function.main())))
+            }
+            _ => None,
+        }
+    }
+
+    /// The class that a decorator's own source puts the method on: `setattr(Strand, name, ...)`.
+    fn put_on(&self, class: ClassId) -> Option<Base> {
+        self.program.classes[class].def.decorator_list.iter().find_map(|decorator| {
+            let Expr::Call(call) = &decorator.expression else { return None };
+            given_name(call)?;
+            let (module, source) = self.source_of(class, call)?;
+            source.split("setattr(").skip(1).find_map(|rest| {
+                let name = rest.split(',').next()?.trim();
+                match self.program.resolve(module, name)? {
+                    Target::Class(id) => Some(Base::Known(id)),
+                    _ => None,
+                }
+            })
+        })
+    }
+
+    /// The class whose objects get the method: the one that the decorator puts it on, where its source says so; else the nearest
+    /// base that is not registered itself.
     pub(super) fn registration_base(&self, class: ClassId) -> Option<Base> {
+        if let Some(base) = self.put_on(class) {
+            return Some(base);
+        }
         let mut at = class;
         for _ in 0..16 {
             match self.program.bases(at).first()? {

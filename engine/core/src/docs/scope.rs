@@ -225,6 +225,8 @@ pub(super) fn scan<'a>(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Branch {
     Main,
+    /// Below a condition that is not known: a definition that is there already stays.
+    Perhaps,
     /// The `else` or `except` side: what the main side bound stays.
     Alternative,
     /// Below `if TYPE_CHECKING`.
@@ -358,7 +360,8 @@ impl<'a> Scanner<'a, '_> {
                 continue;
             };
             if is_type_checking(condition) {
-                let inner = if branch == Branch::Main { Branch::Typing } else { branch };
+                let inner =
+                    if matches!(branch, Branch::Main | Branch::Perhaps) { Branch::Typing } else { branch };
                 self.body(body, inner, depth + 1);
                 continue;
             }
@@ -372,8 +375,9 @@ impl<'a> Scanner<'a, '_> {
                 }
                 Some(false) => self.scope.chosen.push((condition.range(), false)),
                 None => {
-                    self.body(body, branch, depth + 1);
-                    if branch == Branch::Main {
+                    let inner = if branch == Branch::Main { Branch::Perhaps } else { branch };
+                    self.body(body, inner, depth + 1);
+                    if matches!(branch, Branch::Main | Branch::Perhaps) {
                         branch = Branch::Alternative;
                     }
                 }
@@ -416,10 +420,17 @@ impl<'a> Scanner<'a, '_> {
             }
             return;
         }
+        // `if TYPE_CHECKING: from a import X`, `else: X = f()`: the import says what it is.
+        if named.typing && matches!((&named.binding, &binding), (Binding::Import(_), Binding::Value(_))) {
+            named.typing = typing;
+            return;
+        }
         let bare = matches!(&binding, Binding::Value(value) if value.value.is_none());
         let self_alias = matches!(&binding, Binding::Value(Assigned { value: Some(Expr::Call(_)), .. })
             if matches!(named.binding, Binding::Function(_) | Binding::Class(_)));
-        if (named.typing && !typing) || (branch == Branch::Main && !bare && !self_alias) {
+        let defined = matches!(named.binding, Binding::Function(_) | Binding::Class(_));
+        let replaces = branch == Branch::Main || (branch == Branch::Perhaps && !defined);
+        if (named.typing && !typing) || (replaces && !bare && !self_alias) {
             let old = std::mem::replace(&mut named.binding, binding);
             // An import may fail, and what was there before then stays.
             if matches!(named.binding, Binding::Import(_)) {

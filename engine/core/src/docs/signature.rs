@@ -98,7 +98,8 @@ impl Signature {
         let first = self.parameters.first().is_none_or(|first| {
             matches!(first.kind, Kind::Rest | Kind::Keywords) || matches!(first.name.as_str(), "self" | "cls")
         });
-        !named && first && self.parameters.iter().any(|p| p.kind == Kind::Rest)
+        let takes = |kind| self.parameters.iter().any(|p| p.kind == kind);
+        !named && first && takes(Kind::Rest) && takes(Kind::Keywords)
     }
 
     /// Takes the first positional parameter away, as the receiver does. `*args` keeps its place.
@@ -132,16 +133,23 @@ impl Signature {
     }
 }
 
+/// Whether a character comes twice next.
+fn twice(chars: &std::str::Chars<'_>, wanted: char) -> bool {
+    let mut next = chars.clone();
+    next.next() == Some(wanted) && next.next() == Some(wanted)
+}
+
 /// Source text on one line: comments dropped, white space outside strings folded.
 pub(super) fn fold(source: &str) -> String {
     if !source.contains(['\n', '#', '\t']) && !source.contains("  ") {
         return source.trim().to_owned();
     }
     let mut out = String::with_capacity(source.len());
-    let mut chars = source.chars().peekable();
-    let mut quote: Option<char> = None;
+    let mut chars = source.chars();
+    // The quote that is open, and whether three of it close it.
+    let mut quote: Option<(char, bool)> = None;
     while let Some(c) = chars.next() {
-        if let Some(open) = quote {
+        if let Some((open, triple)) = quote {
             match c {
                 '\\' => {
                     out.push(c);
@@ -149,16 +157,19 @@ pub(super) fn fold(source: &str) -> String {
                 }
                 '\n' => out.push_str("\\n"),
                 _ => {
-                    if c == open {
+                    out.push(c);
+                    if c == open && triple && twice(&chars, open) {
+                        out.extend([open, open]);
+                        chars.nth(1);
+                        quote = None;
+                    } else if c == open && !triple {
                         quote = None;
                     }
-                    out.push(c);
                 }
             }
         } else if c == '#' {
-            while chars.peek().is_some_and(|next| *next != '\n') {
-                chars.next();
-            }
+            let end = chars.as_str().find('\n').unwrap_or(chars.as_str().len());
+            chars = chars.as_str()[end..].chars();
         } else if c.is_whitespace() || c == '\\' {
             let opened = out.ends_with(['(', '[', '{']);
             if !out.is_empty() && !out.ends_with(' ') && !opened {
@@ -166,7 +177,12 @@ pub(super) fn fold(source: &str) -> String {
             }
         } else {
             if matches!(c, '"' | '\'') {
-                quote = Some(c);
+                let triple = twice(&chars, c);
+                if triple {
+                    out.extend([c, c]);
+                    chars.nth(1);
+                }
+                quote = Some((c, triple));
             }
             if matches!(c, ')' | ']' | '}') && out.ends_with(' ') {
                 out.pop();
@@ -209,6 +225,9 @@ pub(super) fn of_definition(file: &ParsedFile, def: &StmtFunctionDef) -> Signatu
     Signature { returns, ..parameters(file, &def.parameters) }
 }
 
+/// Overloads that are compared with the longest.
+const MAX_OVERLOADS: usize = 64;
+
 fn annotated(def: &StmtFunctionDef) -> bool {
     def.returns.is_some() || def.parameters.iter().any(|parameter| parameter.annotation().is_some())
 }
@@ -219,17 +238,18 @@ pub(super) fn written<'a>(library: &Library<'a>, function: &Function<'a>) -> Sig
     let main = function.main();
     let file = library.program.modules[function.module].file;
     let own = if is_overload(main) { longest(&function.defs) } else { main };
-    let mut signature = of_definition(file, own);
+    let mut signature =
+        if is_overload(main) { of_overloads(file, &function.defs) } else { of_definition(file, own) };
     if signature.is_general()
         && let overloads = function.defs.iter().copied().filter(|def| is_overload(def)).collect::<Vec<_>>()
         && !overloads.is_empty()
     {
-        signature = of_definition(file, longest(&overloads));
+        signature = of_overloads(file, &overloads);
     }
     let Some(stub) = library.program.stub_function(function) else { return signature };
     let stub_file = library.program.modules[stub.module].file;
     if signature.is_general() {
-        return of_definition(stub_file, longest(&stub.defs));
+        return of_overloads(stub_file, &stub.defs);
     }
     if !annotated(own)
         && let [single] = stub.defs.as_slice()
@@ -241,6 +261,38 @@ pub(super) fn written<'a>(library: &Library<'a>, function: &Function<'a>) -> Sig
             }
         }
         signature.returns = other.returns;
+    }
+    signature
+}
+
+/// The overload with most parameters; what another one does without may be left out.
+fn of_overloads(file: &ParsedFile, defs: &[&StmtFunctionDef]) -> Signature {
+    let mut signature = of_definition(file, longest(defs));
+    if defs.len() < 2 {
+        return signature;
+    }
+    let others: Vec<Signature> = defs.iter().take(MAX_OVERLOADS).map(|def| of_definition(file, def)).collect();
+    for parameter in &mut signature.parameters {
+        if parameter.default.is_some() || matches!(parameter.kind, Kind::Rest | Kind::Keywords) {
+            continue;
+        }
+        let optional = others.iter().find_map(|other| {
+            match other.parameters.iter().find(|same| same.name == parameter.name) {
+                Some(same) => same.default.clone(),
+                None => Some("...".to_owned()),
+            }
+        });
+        parameter.default = optional;
+    }
+    // A required parameter cannot stand behind one that may be left out.
+    let mut optional = false;
+    for parameter in &mut signature.parameters {
+        if matches!(parameter.kind, Kind::PositionalOnly | Kind::Standard) {
+            optional |= parameter.default.is_some();
+            if optional && parameter.default.is_none() {
+                parameter.default = Some("...".into());
+            }
+        }
     }
     signature
 }
@@ -264,6 +316,7 @@ mod tests {
         assert_eq!(fold("Union[\n    int,  # why\n    str,\n]"), "Union[int, str]");
         assert_eq!(fold("'a  b'"), "'a  b'");
         assert_eq!(fold("f(\n  'x  #',\n  1\n)"), "f('x  #', 1)");
+        assert_eq!(fold("Doc(\"\"\"\n  say \"it's\"  # so\n\"\"\")\n"), "Doc(\"\"\"\\n  say \"it's\"  # so\\n\"\"\")");
     }
 
     fn parameter(name: &str, kind: Kind, default: Option<&str>) -> Parameter {
@@ -288,7 +341,7 @@ mod tests {
         signature.bind(0, &[("b".into(), "2".into())]);
         assert_eq!(signature.to_string(), "(*, b=2, c=1, k, **kw) -> int");
         let rest = Signature { parameters: vec![parameter("a", Rest, None)], returns: None };
-        assert!(rest.is_general());
+        assert!(!rest.is_general() && Signature::general().is_general());
         assert_eq!(Signature::general().to_string(), "(*args, **kwargs)");
     }
 }

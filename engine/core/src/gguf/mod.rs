@@ -1,15 +1,17 @@
 //! The GGUF format (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>): typed metadata, then tensors.
 //!
 //! [`read`] takes in everything before the tensors' bytes and checks every length and extent against the file; [`Writer`]
-//! writes a file front to back. Neither knows what the keys mean: that is [`crate::bert`], the validation of
+//! writes a file front to back; [`Counterparts`] are the names of weights on Hugging Face's side. Else nothing here knows what the keys mean: that is [`crate::bert`], the validation of
 //! inhouse-llama and the converter. The order of tensors and what is allowed follows `gguf.cpp` of the llama.cpp that llama-cpp-sys-2 bundles.
 
+mod counterpart;
 mod read;
 mod types;
 mod write;
 
 use std::fmt;
 
+pub use counterpart::{Counterparts, HeadSizes, fused, interleaved};
 pub use read::read;
 pub use types::{FILE_TYPES, TENSOR_TYPES, TensorType};
 pub use write::{TensorSpec, Writer};

@@ -15,6 +15,7 @@ mod vocab;
 
 use std::path::Path;
 
+use inhouse_core::decode::Unspelled;
 use inhouse_core::gguf::{self, Header, TensorEntry, TensorType, Value};
 use inhouse_core::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -48,6 +49,9 @@ pub struct GgufSummary {
     pub generates: bool,
     /// Of an encoder-decoder: the token that its decoder begins with.
     pub decoder_start: Option<u32>,
+    /// Bytes that the vocabulary has no token for: texts lose them.
+    #[serde(skip)]
+    pub unspelled: Unspelled,
 }
 
 /// Checks a GGUF file completely, short of the weights' values, and says what is in it. Only the metadata is read: the
@@ -63,6 +67,30 @@ pub fn validate(path: &Path) -> Result<GgufSummary> {
     check(&file).map_err(|fault| fault.at(path))
 }
 
+/// Why a file can only run unchecked ([`crate::LoadOptions::unchecked`]): it holds something that [`validate`] does not know, which
+/// llama.cpp may run, or end the process over. `None`: it was checked completely.
+///
+/// # Errors
+/// As [`validate`], for a file that is wrong by what is known.
+pub fn why_unchecked(path: &Path) -> Result<Option<String>> {
+    match validate(path) {
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a file says of itself where [`validate`] does not know it. Sizes are llama.cpp's to read: they are 0 here.
+pub(crate) fn survey(path: &Path) -> Result<GgufSummary> {
+    let file = gguf::read(path)?;
+    let sizes = || -> Result<GgufSummary, Fault> {
+        let shape =
+            arch::Shape { n_blocks: 0, n_embd: 0, context_length: 0, generates: true, decoder_start: None };
+        summary(&file, shape, vocab::Vocab { n_tokens: 0, unspelled: Unspelled::default() })
+    };
+    sizes().map_err(|fault| fault.at(path))
+}
+
 fn check(file: &Header) -> Result<GgufSummary, Fault> {
     for (key, _) in &file.metadata {
         if key.starts_with("split.") {
@@ -70,8 +98,12 @@ fn check(file: &Header) -> Result<GgufSummary, Fault> {
         }
     }
     check_container(file)?;
-    let vocab_size = vocab::check(file)?;
-    let shape = arch::check(file, vocab_size)?;
+    let vocab = vocab::check(file)?;
+    let shape = arch::check(file, vocab.n_tokens)?;
+    summary(file, shape, vocab)
+}
+
+fn summary(file: &Header, shape: arch::Shape, vocab: vocab::Vocab) -> Result<GgufSummary, Fault> {
     let mut by_type: Vec<(&TensorType, u64)> = Vec::new();
     let mut parameters = 0u64;
     for tensor in &file.tensors {
@@ -92,10 +124,11 @@ fn check(file: &Header) -> Result<GgufSummary, Fault> {
         dtype: by_type.iter().max_by_key(|(_, n)| *n).map_or("", |(kind, _)| kind.name),
         n_blocks: shape.n_blocks,
         n_embd: shape.n_embd,
-        vocab_size,
+        vocab_size: vocab.n_tokens,
         context_length: shape.context_length,
         generates: shape.generates,
         decoder_start: shape.decoder_start,
+        unspelled: vocab.unspelled,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The tokenizer in a GGUF file.
 
+use inhouse_core::decode::Unspelled;
 use inhouse_core::gguf::{Header, Kind, Numbers, Texts, Value};
 
 use super::{Fault, charsmap, text};
@@ -60,8 +61,15 @@ const BYTE: i32 = 6;
 /// llama.cpp's default for the `t5` tokenizer.
 const UNKNOWN_OF_T5: usize = 2;
 
-/// Checks everything under `tokenizer.` and gives the number of tokens.
-pub(super) fn check(file: &Header) -> Result<usize, Fault> {
+/// What there is to know of a tokenizer that is sound.
+pub(super) struct Vocab {
+    pub(super) n_tokens: usize,
+    /// Of byte-level BPE; none elsewhere.
+    pub(super) unspelled: Unspelled,
+}
+
+/// Checks everything under `tokenizer.`.
+pub(super) fn check(file: &Header) -> Result<Vocab, Fault> {
     let Some(Value::Texts(tokens)) = file.get("tokenizer.ggml.tokens") else {
         return Err(Fault::data(
             "`tokenizer.ggml.tokens` is missing or no array of strings: no vocabulary in this file",
@@ -77,11 +85,17 @@ pub(super) fn check(file: &Header) -> Result<usize, Fault> {
     check_keys(file, n_tokens)?;
     let lookup = Lookup::new(tokens, n_tokens)?;
     let types = token_types(file);
+    let mut unspelled = Unspelled::default();
     match text(file, "tokenizer.ggml.model")? {
-        "gpt2" => check_bpe(file, &lookup, &types)?,
+        "gpt2" => {
+            check_bpe(file, &lookup, &types)?;
+            unspelled = Unspelled::new(|byte| {
+                lookup.contains(symbol_of_byte(byte).encode_utf8(&mut [0; 4]).as_bytes())
+            });
+        }
         "llama" => {
             check_byte_tokens(tokens, &types)?;
-            check_all_bytes(&lookup, |byte| format!("<0x{byte:02X}>"))?;
+            check_fallback_bytes(&lookup)?;
         }
         "bert" if types.contains(&BYTE) => {
             return Err(Fault::unsupported("byte tokens in a vocabulary of word pieces"));
@@ -110,7 +124,7 @@ pub(super) fn check(file: &Header) -> Result<usize, Fault> {
             )));
         }
     }
-    Ok(n_tokens)
+    Ok(Vocab { n_tokens, unspelled })
 }
 
 /// Every key is one of those llama.cpp reads, with the type it reads.
@@ -217,8 +231,7 @@ fn token_types(file: &Header) -> Vec<i32> {
     }
 }
 
-/// Byte-level BPE: a known pre-tokenizer, merges of two tokens to a third, a token for every byte. llama.cpp would drop the
-/// text of a missing token without a word.
+/// Byte-level BPE: a known pre-tokenizer, merges of two tokens to a third. A byte without a token is left out of texts.
 fn check_bpe(file: &Header, lookup: &Lookup<'_>, types: &[i32]) -> Result<(), Fault> {
     let pre = text(file, "tokenizer.ggml.pre")?;
     if !PRE_TOKENIZERS.contains(&pre) {
@@ -246,12 +259,12 @@ fn check_bpe(file: &Header, lookup: &Lookup<'_>, types: &[i32]) -> Result<(), Fa
     if types.contains(&BYTE) {
         return Err(Fault::unsupported("byte tokens in a byte-level vocabulary"));
     }
-    check_all_bytes(lookup, |byte| symbol_of_byte(byte).to_string())
+    Ok(())
 }
 
-/// Every byte has its token. llama.cpp drops the text of a missing one, or throws out of the tokenizer, which ends the
-/// process.
-fn check_all_bytes(lookup: &Lookup<'_>, text: impl Fn(u8) -> String) -> Result<(), Fault> {
+/// Every byte has its token: for a missing one llama.cpp throws out of the tokenizer, which ends the process.
+fn check_fallback_bytes(lookup: &Lookup<'_>) -> Result<(), Fault> {
+    let text = |byte: u8| format!("<0x{byte:02X}>");
     match (0..=255u8).find(|&byte| !lookup.contains(text(byte).as_bytes())) {
         Some(byte) => {
             Err(Fault::data(format!("the vocabulary has no token `{}` for byte 0x{byte:02x}", text(byte))))

@@ -22,7 +22,7 @@ use crate::message::Load;
 use crate::model::RemoteModel;
 
 fn load() -> Load {
-    Load { backend: "toy".into(), gpu_layers: 0 }
+    Load::new("toy", 0)
 }
 
 /// Serves a toy at the other end of the stream.

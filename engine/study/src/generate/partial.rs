@@ -19,12 +19,13 @@ fn fingerprint(model: &Path) -> Vec<(String, u64, u64)> {
         Err(_) => vec![model.to_path_buf()],
     };
     paths.sort();
-    let describe = |path: PathBuf| {
-        let meta = std::fs::metadata(&path).ok()?;
-        let changed = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
-        Some((path.file_name()?.to_string_lossy().into_owned(), meta.len(), changed))
-    };
     paths.into_iter().filter_map(describe).collect()
+}
+
+fn describe(path: PathBuf) -> Option<(String, u64, u64)> {
+    let meta = std::fs::metadata(&path).ok()?;
+    let changed = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+    Some((path.file_name()?.to_string_lossy().into_owned(), meta.len(), changed))
 }
 
 /// First line of a partial file: two runs go on from one another only where all of this is equal.
@@ -49,6 +50,9 @@ pub(super) struct Header {
     constrain: bool,
     #[serde(default)]
     chat: Option<String>,
+    /// Files and scale of each adapter.
+    #[serde(default)]
+    adapters: Vec<(Vec<(String, u64, u64)>, f32)>,
 }
 
 impl Header {
@@ -89,6 +93,11 @@ impl Header {
                 Chat::Auto => Some("auto".to_owned()),
                 _ => None,
             },
+            adapters: engine
+                .adapters()
+                .iter()
+                .map(|adapter| (adapter.files().into_iter().filter_map(describe).collect(), adapter.scale))
+                .collect(),
         }
     }
 }

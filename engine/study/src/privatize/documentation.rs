@@ -52,6 +52,7 @@ fn record(api: &ApiDoc, speech: &Speech) -> Converted {
             .undocumented
             .as_ref()
             .map(|names| names.iter().map(|name| private_name(speech, name)).collect()),
+        receiver: api.receiver.clone(),
         doc: doc.text.clone(),
         examples: examples.iter().map(|example| example.text.clone()).collect(),
         source: None,

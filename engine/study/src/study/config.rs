@@ -141,6 +141,9 @@ pub struct ModelConfig {
     pub name: String,
     /// GGUF file, or Hugging Face folder.
     pub path: Option<PathBuf>,
+    /// Low-rank adapters of the model, `PATH` or `PATH:SCALE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lora: Vec<String>,
     /// A program that completes prompts, in the place of a file (see [`mod@crate::generate`]).
     pub command: Option<Program>,
     /// How the model is asked: `none`, `auto` or a Jinja template's file.
@@ -256,6 +259,14 @@ impl Config {
         for model in &self.models {
             if model.path.is_some() == model.command.is_some() {
                 return Err(format!("models `{}`: expected either `path` or `command`", model.name));
+            }
+            if model.command.is_some() && !model.lora.is_empty() {
+                return Err(format!("models `{}`: `lora` goes with `path`", model.name));
+            }
+            for adapter in &model.lora {
+                adapter
+                    .parse::<inhouse::LoraChoice>()
+                    .map_err(|what| format!("models `{}`: lora: {what}", model.name))?;
             }
             if model.command.is_some() && model.chat != "none" {
                 return Err(format!(

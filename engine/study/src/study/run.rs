@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use inhouse::{
-    CancelToken, Chat, Engine, EngineOptions, Error, ErrorKind, Progress, Result, SamplingParams, StopRules,
-    WorkerProgram,
+    CancelToken, Chat, Engine, EngineOptions, Error, ErrorKind, LoraChoice, Progress, Result, SamplingParams,
+    StopRules, WorkerProgram,
 };
 use inhouse_core::{Fingerprint, files};
 use serde::Serialize;
@@ -142,7 +142,17 @@ fn fingerprint(model: &ModelConfig) -> Result<String> {
             print.add_file(&path)?;
         }
     }
+    adapters(model)?.iter().try_for_each(|adapter| adapter.add_to(&mut print))?;
     Ok(print.finish())
+}
+
+fn adapters(model: &ModelConfig) -> Result<Vec<LoraChoice>> {
+    let read = |text: &String| {
+        let wrong =
+            |what| Error::new(ErrorKind::InvalidArgument, format!("model {}: lora: {what}", model.name));
+        text.parse::<LoraChoice>().map_err(wrong)
+    };
+    model.lora.iter().map(read).collect()
 }
 
 /// How long work of one unit at a time is reported: as one.
@@ -342,6 +352,7 @@ impl Worker<'_> {
                     model: model.path.clone().filter(|_| loads),
                     encoder: self.config.encoder(),
                     gpu_layers: model.gpu_layers,
+                    adapters: if loads { adapters(model)? } else { Vec::new() },
                     threads: model.threads,
                     worker: model.worker.then(WorkerProgram::default),
                     ..EngineOptions::default()

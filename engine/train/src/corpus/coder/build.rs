@@ -34,7 +34,7 @@ use crate::pairs::{ApiTable, Benchmarks, MakeOptions, Pair, make};
 use crate::sources::{Package, SourceList, fetch};
 
 /// Of the code here: another number makes everything anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Documents that are made by one source of randomness.
 const CHUNK: usize = 64;
 /// Rows of one file.
@@ -115,8 +115,8 @@ impl<'a> Pipeline<'a> {
         self.statistics.held_out_apis = count(&held_shelves);
         self.statistics.apis = table.apis().len();
         let words = library::name_words(&shelves);
-        let maker = Maker::new(&shelves, &words, false);
-        let coder = Coder::new(&table, &words, config.noise, config.twins, false);
+        let maker = Maker::new(&shelves, &words, config.examples, false);
+        let coder = Coder::new(&table, &words, config.noise, config.twins, config.examples, false);
         let with_calls: Vec<u32> =
             (0..training.len()).filter(|&i| !training[i].calls.is_empty()).map(|i| i as u32).collect();
         self.statistics.training_blocks = training.len();
@@ -134,7 +134,7 @@ impl<'a> Pipeline<'a> {
         std::fs::create_dir_all(&partial).map_err(|cause| Error::io("create", &partial, cause))?;
         let everything = self.everything()?;
         let tokenizer = self.tokenizer(&partial, &everything, &maker, &training)?;
-        let encoder = Encoder::new(tokenizer, config.tokenizer.is_none())?;
+        let encoder = Encoder::new(tokenizer, config.tokenizer.is_none(), config.learn_given)?;
         let source = Source {
             encoder: &encoder,
             maker: &maker,
@@ -202,7 +202,7 @@ impl<'a> Pipeline<'a> {
         let mut parts = vec![VERSION.to_string(), format!("{config:?}")];
         parts.extend(self.list.package.iter().map(|package| package.sha256.clone()));
         if let Some(path) = &self.config.tokenizer {
-            parts.push(files::read_text(path)?);
+            parts.push(given_tokenizer(path)?);
         }
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         Ok(key(&parts))
@@ -316,7 +316,7 @@ impl<'a> Pipeline<'a> {
         let path = partial.join("tokenizer.json");
         let failed = |cause| Error::new(ErrorKind::InvalidData, format!("{}: {cause}", path.display()));
         if let Some(given) = &self.config.tokenizer {
-            let text = files::read_text(given)?;
+            let text = given_tokenizer(given)?;
             files::write_atomic(&path, |file| file.write_all(text.as_bytes()))?;
             return Tokenizer::from_bytes(text.as_bytes()).map_err(failed);
         }
@@ -468,6 +468,14 @@ impl<'a> Pipeline<'a> {
         self.statistics.parts.insert(part.name.clone(), statistics);
         Ok(shards)
     }
+}
+
+/// The `tokenizer.json` at a path, or of a GGUF file.
+fn given_tokenizer(path: &Path) -> Result<String> {
+    if path.extension().is_some_and(|extension| extension == "gguf") {
+        return Ok(inhouse_candle::gguf::read_tokenizer(path)?.tree.to_string());
+    }
+    files::read_text(path)
 }
 
 const TOKENIZER_NOTE: &str = ".tokenizer.note";

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use inhouse_core::{ApiDoc, docs, python};
+use inhouse_core::{ApiDoc, docs, prompt, python};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use ruff_python_ast::token::TokenKind;
@@ -23,6 +23,10 @@ use crate::pairs::{ApiTable, vary};
 /// A block that calls more has no room for all their lines.
 const MAX_APIS: usize = 8;
 const MAX_LINE_BYTES: usize = 260;
+/// How often the line of a method has its `self`: documentation that others wrote leaves it out.
+const SHOWS_RECEIVER: f64 = 0.85;
+/// Lines of APIs above code that calls none of them.
+const MAX_UNUSED: usize = 4;
 
 /// Makes documents of blocks.
 pub(super) struct Coder<'a> {
@@ -34,6 +38,8 @@ pub(super) struct Coder<'a> {
     noise: f64,
     /// Share of twins.
     twins: f64,
+    /// Share of documents whose lines have example calls below them.
+    examples: f64,
 }
 
 /// What a document of code is made of.
@@ -78,14 +84,21 @@ impl Sheet {
 }
 
 impl<'a> Coder<'a> {
-    pub fn new(table: &'a ApiTable, words: &'a [String], noise: f64, twins: f64, held_out: bool) -> Self {
+    pub fn new(
+        table: &'a ApiTable,
+        words: &'a [String],
+        noise: f64,
+        twins: f64,
+        examples: f64,
+        held_out: bool,
+    ) -> Self {
         let mut of_library: FxHashMap<&str, Vec<u32>> = FxHashMap::default();
         for (id, api) in table.apis().iter().enumerate() {
             if is_answer(api) && api.prompt_line().len() <= MAX_LINE_BYTES {
                 of_library.entry(api.library()).or_default().push(id as u32);
             }
         }
-        Self { table, of_library, names: Names { words, held_out }, noise, twins }
+        Self { table, of_library, names: Names { words, held_out }, noise, twins, examples }
     }
 
     /// The block with its API lines; `None` where it calls nothing that is documented, or too much.
@@ -93,6 +106,35 @@ impl<'a> Coder<'a> {
         let (mut sheet, twin) = self.cover(block, rng)?;
         sheet.code = rewritten(&block.text, &block.calls, self.table, &twin)?;
         Some(sheet)
+    }
+
+    /// Code that calls none of the APIs whose lines stand above it: a model must also leave them alone.
+    pub fn unused(&self, block: &CodeBlock, rng: &mut impl Rng) -> Option<Sheet> {
+        let mut libraries: Vec<&str> = self.of_library.keys().copied().collect();
+        libraries.sort_unstable();
+        let library = libraries.choose(rng)?;
+        let ids = self.of_library.get(library)?;
+        let is_twin = rng.random_bool(self.twins);
+        let n_lines = rng.random_range(1..=MAX_UNUSED);
+        let listed: Vec<u32> = ids.choose_multiple(rng, n_lines).copied().collect();
+        if listed.iter().any(|&id| block.text.contains(self.table.api(id).name.as_str())) {
+            return None;
+        }
+        let names = if is_twin { self.twin(block, &listed, rng) } else { FxHashMap::default() };
+        let mut keywords = FxHashMap::default();
+        let mut lines = String::new();
+        for &id in &listed {
+            lines.push_str(&self.line(self.table.api(id), &names, is_twin, &mut keywords, rng)?);
+        }
+        Some(Sheet {
+            block: format!("# [start]\n{lines}# [end]\n"),
+            imports: import_lines(&block.imports, &FxHashMap::default()),
+            context: String::new(),
+            code: vec![(block.text.clone(), weight::PLAIN)],
+            n_apis: 0,
+            n_noise: listed.len(),
+            is_twin,
+        })
     }
 
     /// The example with the lines of all APIs that it and the statements before it call, and a comment above it.
@@ -146,8 +188,15 @@ impl<'a> Coder<'a> {
         let names = if is_twin { self.twin(block, &listed, rng) } else { FxHashMap::default() };
         let mut lines = String::new();
         let mut keywords: FxHashMap<String, String> = FxHashMap::default();
+        let shows_examples = rng.random_bool(self.examples);
         for &id in &listed {
-            lines.push_str(&self.line(self.table.api(id), &names, is_twin, &mut keywords, rng)?);
+            let api = self.table.api(id);
+            lines.push_str(&self.line(api, &names, is_twin, &mut keywords, rng)?);
+            // An example that is the code itself would tell all of it.
+            let calls = prompt::example_calls(api, if shows_examples { 2 } else { 0 });
+            for call in calls.iter().filter(|call| call.is_ascii() && !block.text.contains(call.as_str())) {
+                lines.push_str(&format!("#   {}\n", renamed(call, &names)));
+            }
         }
         let sheet = Sheet {
             block: format!("# [start]\n{lines}# [end]\n"),
@@ -207,6 +256,7 @@ impl<'a> Coder<'a> {
     ) -> Option<String> {
         let name = names.get(&api.name).cloned().unwrap_or_else(|| api.name.clone());
         let renames = is_twin && rng.random_bool(0.4);
+        let shows_receiver = rng.random_bool(SHOWS_RECEIVER);
         let line = match Parameters::parse(&api.signature) {
             None => format!("# {name}{}: {}\n", api.signature, renamed(&api.description, names)),
             Some(parameters) => {
@@ -223,6 +273,11 @@ impl<'a> Coder<'a> {
                     new
                 };
                 let signature = parameters.render(true, &mut rename);
+                let signature = match api.receiver.as_deref().filter(|_| shows_receiver) {
+                    Some(receiver) if signature.is_empty() => receiver.to_owned(),
+                    Some(receiver) => format!("{receiver}, {signature}"),
+                    None => signature,
+                };
                 let gives =
                     parameters.returns.as_ref().map_or_else(String::new, |gives| format!(" -> {gives}"));
                 let head = renamed(&format!("({signature}){gives}"), names);
@@ -388,7 +443,7 @@ mod tests {
             tests: 0.0,
         };
         let words = ["red".to_owned()];
-        let coder = Coder::new(&table, &words, 0.0, 1.0, false);
+        let coder = Coder::new(&table, &words, 0.0, 1.0, 0.0, false);
         let mut renamed_keywords = 0;
         for seed in 0..60 {
             let sheet = coder.sheet(&block, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
@@ -416,7 +471,7 @@ mod tests {
             assert_eq!(sheet.document(false).text(), text.split_once("# [end]\n").unwrap().1);
         }
         assert!(renamed_keywords > 10);
-        let plain = Coder::new(&table, &words, 0.0, 0.0, false)
+        let plain = Coder::new(&table, &words, 0.0, 0.0, 0.0, false)
             .sheet(&block, &mut ChaCha8Rng::seed_from_u64(1))
             .unwrap();
         assert!(plain.document(true).text().contains(
@@ -452,7 +507,7 @@ mod tests {
         };
         let words = ["red".to_owned()];
         let made = |twins: f64, seed: u64| {
-            let coder = Coder::new(&table, &words, 0.0, twins, false);
+            let coder = Coder::new(&table, &words, 0.0, twins, 0.0, false);
             coder.example(&example, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap()
         };
         for seed in 0..40 {

@@ -30,8 +30,12 @@ pub struct DataConfig {
     /// Packages of the list that are not used at all.
     #[serde(default)]
     pub left_out: Vec<String>,
-    /// A `tokenizer.json`, as CodeGen's; without one a tokenizer is trained.
+    /// A `tokenizer.json`, as CodeGen's, or a GGUF file with such a tokenizer; without one a tokenizer is trained.
     pub tokenizer: Option<PathBuf>,
+    /// Whether something is learned on what a prompt gives as well (API lines, code above the cursor): a model that starts from nothing
+    /// needs it, a pretrained one has it.
+    #[serde(default = "yes")]
+    pub learn_given: bool,
     /// Tokens of the tokenizer that is trained.
     #[serde(default = "vocabulary")]
     pub vocabulary: usize,
@@ -57,6 +61,9 @@ pub struct DataConfig {
     /// Share of the blocks with API lines in which the library has other names.
     #[serde(default = "twins")]
     pub twins: f64,
+    /// Share of documents whose API lines have example calls below them.
+    #[serde(default)]
+    pub examples: f64,
     /// Blocks of one package at most.
     #[serde(default = "blocks_per_package")]
     pub blocks_per_package: usize,
@@ -150,12 +157,15 @@ pub struct PartConfig {
     /// Examples of docstrings below the lines of the APIs that they call, after a comment that says what they do.
     #[serde(default)]
     pub example: f64,
+    /// Blocks of code that call no API, below the lines of some that they do not call.
+    #[serde(default)]
+    pub unused: f64,
 }
 
 impl PartConfig {
     /// The shares in the order of the fields.
-    pub(super) fn shares(&self) -> [f64; 7] {
-        [self.repeats, self.one, self.choice, self.script, self.code, self.plain, self.example]
+    pub(super) fn shares(&self) -> [f64; 8] {
+        [self.repeats, self.one, self.choice, self.script, self.code, self.plain, self.example, self.unused]
     }
 }
 
@@ -197,7 +207,7 @@ impl DataConfig {
         if !(32..=8192).contains(&self.block_tokens) {
             return bad(format!("block_tokens = {} is not within 32 and 8192", self.block_tokens));
         }
-        for (name, value) in [("noise", self.noise), ("twins", self.twins)] {
+        for (name, value) in [("noise", self.noise), ("twins", self.twins), ("examples", self.examples)] {
             if !(0.0..=1.0).contains(&value) {
                 return bad(format!("{name} = {value} is no share (0 to 1)"));
             }
@@ -230,6 +240,10 @@ impl DataConfig {
 
 fn python() -> String {
     "python3".into()
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn vocabulary() -> usize {
@@ -292,7 +306,7 @@ mod tests {
             std::fs::write(&path, text.replace(from, to)).unwrap();
             DataConfig::read(&path).map_err(|error| error.to_string())
         };
-        assert_eq!(text("0.1 -> 0.2").unwrap().part[0].shares(), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(text("0.1 -> 0.2").unwrap().part[0].shares(), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         for (change, said) in [
             ("0.1 -> 1.5", "noise = 1.5"),
             ("\"full\" -> \"a/b\"", "plain word"),

@@ -67,8 +67,10 @@ impl Document {
                     at += 1;
                 }
                 let i = self.weights.partition_point(|(start, _)| *start <= at);
+                let learned = i.checked_sub(1).map_or(weight::NONE, |i| self.weights[i].1);
+                let is_given = matches!(learned, weight::BLOCK | weight::CONTEXT);
                 tokens.push(id);
-                weights.push(i.checked_sub(1).map_or(weight::NONE, |i| self.weights[i].1));
+                weights.push(if is_given && !encoder.learns_given { weight::NONE } else { learned });
             }
             begin = cut;
         }

@@ -172,7 +172,7 @@ fn docstring(file: &SourceFile, table: &ApiTable, name: &str, literal: &Expr) ->
     for found in docs::examples(&api.doc) {
         let above = sentence_above(&lines[end.min(found.line)..found.line]);
         end = found.line + found.code.lines().count();
-        let code = without_prompts(&found.code);
+        let code = docs::typed_code(&found.code);
         let first = statements.len();
         let read = python::read_valid(&code, |parsed| {
             for stmt in parsed.suite() {
@@ -203,22 +203,6 @@ fn docstring(file: &SourceFile, table: &ApiTable, name: &str, literal: &Expr) ->
         imports,
         examples,
     })
-}
-
-/// The code of an example: where it has prompts, what is typed at them.
-fn without_prompts(example: &str) -> String {
-    if !example.starts_with(">>>") {
-        return format!("{example}\n");
-    }
-    let mut code = String::new();
-    for line in example.lines() {
-        let Some(typed) = line.strip_prefix(">>>").or_else(|| line.strip_prefix("...")) else { continue };
-        // Directives are for the one who tests.
-        let typed = typed.split("# doctest:").next().unwrap_or(typed);
-        code.push_str(typed.strip_prefix(' ').unwrap_or(typed).trim_end());
-        code.push('\n');
-    }
-    code
 }
 
 /// The last sentence of the paragraph right above an example; `lines` are those since the example before it.

@@ -38,7 +38,7 @@ impl HeldOut<'_> {
     /// A file cannot be written, or the tokenizer fails.
     pub fn write(&self, partial: &Path) -> Result<Vec<Shard>> {
         let Self { config, encoder, shelves, words, blocks, table } = *self;
-        let coder = Coder::new(table, words, config.noise, 1.0, true);
+        let coder = Coder::new(table, words, config.noise, 1.0, 0.0, true);
         let (mut with, mut without) = (Vec::new(), Vec::new());
         let mut rng = rng_of(config, "evaluation code", 0);
         let mut order: Vec<&CodeBlock> = blocks.iter().filter(|block| !block.calls.is_empty()).collect();
@@ -69,7 +69,7 @@ impl HeldOut<'_> {
         ];
         let mut rows = Vec::new();
         if !shelves.is_empty() {
-            let maker = Maker::new(shelves, words, true);
+            let maker = Maker::new(shelves, words, 0.0, true);
             // No name that any library has: code may hold it.
             let known: FxHashSet<&str> =
                 table.apis().iter().flat_map(|api| [api.name.as_str(), api.library()]).collect();

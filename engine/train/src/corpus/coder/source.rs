@@ -17,7 +17,8 @@ use crate::pairs::Benchmarks;
 /// Bytes of code that one token stands for, at most: longer blocks are not looked at.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
 /// What documents there are, in the order of [`PartConfig::shares`].
-pub(super) const KINDS: [&str; 7] = ["repeats", "one", "choice", "script", "code", "plain", "example"];
+pub(super) const KINDS: [&str; 8] =
+    ["repeats", "one", "choice", "script", "code", "plain", "example", "unused"];
 
 /// One document that was made.
 pub(super) struct Made {
@@ -80,6 +81,12 @@ impl Source<'_> {
             "example" => self.examples.choose(rng).and_then(|example| {
                 let sheet = self.coder.example(example, rng)?;
                 code = Some((sheet.n_apis, sheet.n_noise, sheet.is_twin));
+                Some(sheet.document(true))
+            }),
+            "unused" => self.chances.draw(rng).and_then(|i| {
+                let block = Some(&self.blocks[i]).filter(|block| block.calls.is_empty())?;
+                let sheet = self.coder.unused(block, rng)?;
+                code = Some((0, sheet.n_noise, sheet.is_twin));
                 Some(sheet.document(true))
             }),
             _ => self.chances.draw(rng).map(|i| plain(&self.blocks[i])),

@@ -45,10 +45,12 @@ pub(super) struct Maker<'a> {
     /// Sums of the shelves' chances.
     chances: Vec<f64>,
     names: Names<'a>,
+    /// Share of tasks whose lines have example calls below them.
+    examples: f64,
 }
 
 impl<'a> Maker<'a> {
-    pub fn new(shelves: &'a [Shelf], words: &'a [String], held_out: bool) -> Self {
+    pub fn new(shelves: &'a [Shelf], words: &'a [String], examples: f64, held_out: bool) -> Self {
         let mut sum = 0.0;
         let chances = shelves
             .iter()
@@ -57,7 +59,7 @@ impl<'a> Maker<'a> {
                 sum
             })
             .collect();
-        Self { shelves, chances, names: Names { words, held_out } }
+        Self { shelves, chances, names: Names { words, held_out }, examples }
     }
 
     fn shelf(&self, rng: &mut impl Rng) -> Option<&'a Shelf> {
@@ -155,7 +157,7 @@ mod tests {
         let table = table();
         let shelves = shelves(&table, &[], 100, &|_| true);
         let words = vec!["red".to_owned(), "tree".to_owned()];
-        let maker = Maker::new(&shelves, &words, true);
+        let maker = Maker::new(&shelves, &words, 0.0, true);
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let mut places = [0; 3];
         let mut made = 0;
@@ -193,7 +195,7 @@ mod tests {
     fn names_weigh_and_prompts_end_at_cuts() {
         let table = table();
         let shelves = shelves(&table, &[], 100, &|_| true);
-        let maker = Maker::new(&shelves, &[], false);
+        let maker = Maker::new(&shelves, &[], 0.5, false);
         let mut rng = ChaCha8Rng::seed_from_u64(9);
         let texts: Vec<String> = (0..400)
             .filter_map(|_| maker.script(3, Size::Full, &mut rng))
@@ -202,7 +204,7 @@ mod tests {
         assert!(texts.len() > 100 && texts.iter().any(|text| text.matches("\n# ").count() > 6));
         let tokenizer = crate::corpus::coder::tokenizer::train(&texts, 500).unwrap();
         let task = (0..50).find_map(|_| maker.task(1, Size::Full, &mut rng)).unwrap();
-        let encoder = crate::corpus::coder::tokenizer::Encoder::new(tokenizer.clone(), true).unwrap();
+        let encoder = crate::corpus::coder::tokenizer::Encoder::new(tokenizer.clone(), true, true).unwrap();
         let (tokens, weights) = task.document.encode(&encoder).unwrap();
         assert_eq!((tokens.len(), *tokens.last().unwrap(), weights[0]), (weights.len(), 0, 0));
         let prompt = tokenizer.encode(task.prompt.as_str(), false).unwrap();

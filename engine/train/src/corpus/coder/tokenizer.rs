@@ -167,6 +167,8 @@ pub(super) struct Encoder {
     tokenizer: Tokenizer,
     /// The token that ends documents.
     pub end: u16,
+    /// Whether what a prompt gives has a weight.
+    pub learns_given: bool,
     /// Words by GPT-2's rule that were met, with their tokens and those's lengths in bytes; `None` where the tokenizer is not one of
     /// that rule alone.
     known: Option<RwLock<FxHashMap<String, Word>>>,
@@ -181,9 +183,9 @@ impl Encoder {
     ///
     /// # Errors
     /// As [`end_of`].
-    pub fn new(tokenizer: Tokenizer, is_own: bool) -> Result<Self> {
+    pub fn new(tokenizer: Tokenizer, is_own: bool, learns_given: bool) -> Result<Self> {
         let end = end_of(&tokenizer)?;
-        Ok(Self { tokenizer, end, known: is_own.then(RwLock::default) })
+        Ok(Self { tokenizer, end, learns_given, known: is_own.then(RwLock::default) })
     }
 
     /// Tokens of the vocabulary.
@@ -314,7 +316,7 @@ mod tests {
     fn words_are_cut_by_the_tokenizers_own_rule() {
         let texts = vec!["def f(x): return x.gather_rows(12)  # it's we'll\n    if x:\n".repeat(20)];
         let tokenizer = train(&texts, 400).unwrap();
-        let encoder = Encoder::new(tokenizer.clone(), true).unwrap();
+        let encoder = Encoder::new(tokenizer.clone(), true, true).unwrap();
         let mut state = 7_u32;
         let mut draw = |n: u32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -182,6 +182,80 @@ pub(super) fn literal(parameter: &str, rng: &mut impl Rng) -> String {
     pick(list, rng).to_owned()
 }
 
+static NUMBER_WORDS: &[(&str, &str)] = &[
+    ("one", "1"),
+    ("two", "2"),
+    ("three", "3"),
+    ("four", "4"),
+    ("five", "5"),
+    ("six", "6"),
+    ("seven", "7"),
+    ("eight", "8"),
+    ("nine", "9"),
+    ("ten", "10"),
+    ("eleven", "11"),
+    ("twelve", "12"),
+    ("a dozen", "12"),
+    ("fifteen", "15"),
+    ("twenty", "20"),
+    ("fifty", "50"),
+    ("a hundred", "100"),
+    ("a thousand", "1000"),
+    ("half", "0.5"),
+    ("a half", "0.5"),
+    ("a quarter", "0.25"),
+    ("a third", "1/3"),
+    ("10 percent", "0.1"),
+    ("5 %", "0.05"),
+    ("three quarters", "0.75"),
+    ("nothing", "None"),
+    ("an empty list", "[]"),
+    ("zero", "0"),
+    ("a tenth", "0.1"),
+    ("minus one", "-1"),
+];
+/// Units of time in seconds.
+static DURATIONS: &[(&str, u32)] =
+    &[("minute", 60), ("hour", 3600), ("day", 86_400), ("second", 1), ("week", 604_800)];
+
+/// A value for a parameter as code writes it, and as a comment says it: often the same, sometimes a number in words, or a time that code
+/// has in seconds.
+pub(super) fn told(parameter: &str, rng: &mut impl Rng) -> (String, String) {
+    match rng.random_range(0..100) {
+        0..14 => {
+            let (said, value) = NUMBER_WORDS.choose(rng).copied().unwrap_or(("one", "1"));
+            (value.to_owned(), said.to_owned())
+        }
+        14..24 => {
+            let (unit, seconds) = DURATIONS.choose(rng).copied().unwrap_or(("minute", 60));
+            let (words, n) = [
+                ("one", 1),
+                ("two", 2),
+                ("3", 3),
+                ("five", 5),
+                ("10", 10),
+                ("15", 15),
+                ("six", 6),
+                ("30", 30),
+            ]
+            .choose(rng)
+            .copied()
+            .unwrap_or(("one", 1));
+            let plural = if n == 1 { "" } else { "s" };
+            let value = if seconds > 1 && rng.random_bool(0.5) {
+                format!("{n} * {seconds}")
+            } else {
+                (n * seconds).to_string()
+            };
+            (value.trim_start_matches("1 * ").to_owned(), format!("{words} {unit}{plural}"))
+        }
+        _ => {
+            let value = literal(parameter, rng);
+            (value.clone(), value)
+        }
+    }
+}
+
 /// A sentence that tells an argument's value.
 pub(super) fn mention(parameter: &str, value: &str, by_name: bool, rng: &mut impl Rng) -> String {
     let (form, parameter) = if by_name {

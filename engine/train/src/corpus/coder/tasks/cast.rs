@@ -76,7 +76,7 @@ impl<'a> Maker<'a> {
         }
         let annotations = size == Size::Full && rng.random_bool(0.75);
         let returns = size == Size::Full && rng.random_bool(0.5);
-        // How the receiver of a method is written: mostly not at all.
+        // How the receiver of a method is written: mostly as `self`, which alone tells it from a function.
         let receiver = rng.random_range(0..20);
         let source =
             ["source", "datapipe", "source_datapipe", "obj", "frame"].choose(rng).copied().unwrap_or("obj");
@@ -88,10 +88,10 @@ impl<'a> Maker<'a> {
                     parameters.get(old).cloned().unwrap_or_else(|| old.to_owned())
                 });
                 signature = renamed(&signature, &names);
-                if api.kind == ApiKind::Method && receiver < 7 {
+                if api.kind == ApiKind::Method && receiver < 16 {
                     let owner = api.owner.as_ref().and_then(|owner| names.get(owner));
                     let first = match owner {
-                        Some(owner) if receiver < 3 => format!("{source}: {owner}"),
+                        Some(owner) if receiver < 2 => format!("{source}: {owner}"),
                         _ => "self".into(),
                     };
                     signature = if signature.is_empty() { first } else { format!("{first}, {signature}") };

@@ -98,6 +98,27 @@ impl Maker<'_> {
     }
 }
 
+impl Maker<'_> {
+    /// Puts example calls below the lines of some tasks, as documentation shows them: on other objects and with other values.
+    pub(super) fn show_examples(&self, cast: &mut Cast<'_>, rng: &mut impl Rng) {
+        if self.examples == 0.0 || !rng.random_bool(self.examples) {
+            return;
+        }
+        for i in 0..cast.entries.len() {
+            for _ in 0..rng.random_range(0..=2) {
+                let owner = cast.entries[i].api.owner.as_ref().and_then(|owner| cast.names.get(owner));
+                let object = values::object(owner.map_or("Thing", String::as_str), rng);
+                let mut scene = Scene { object: Some((object, String::new())), ..Scene::default() };
+                let (pieces, _) = call(cast, i, &mut scene, rng);
+                let call: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
+                let result =
+                    if rng.random_bool(0.3) { format!("{} = ", values::result(rng)) } else { String::new() };
+                cast.entries[i].line.push_str(&format!("#   {result}{call}\n"));
+            }
+        }
+    }
+}
+
 /// The call of an entry, and what the comment says of its arguments.
 pub(super) fn call(
     cast: &Cast<'_>,
@@ -136,8 +157,8 @@ pub(super) fn arguments(
         let name = name_of(&parameter.name);
         let by_name = parameter.way == Way::Name || (by_name && i >= api.parameters.position_only);
         let value = if rng.random_bool(0.35) {
-            let value = values::literal(&parameter.name, rng);
-            extra.push(values::mention(&name, &value, by_name, rng));
+            let (value, said) = values::told(&parameter.name, rng);
+            extra.push(values::mention(&name, &said, by_name, rng));
             value
         } else {
             let mut variable =
@@ -172,6 +193,35 @@ pub(super) fn arguments(
     }
     (given.join(", "), extra)
 }
+
+/// What is done with the result of a call in the same expression: written before it, written after it, and what the comment says.
+pub(super) fn wrapped_result(rng: &mut impl Rng) -> (String, String, String) {
+    let attribute = ATTRIBUTES.choose(rng).copied().unwrap_or("name");
+    let number = rng.random_range(0..4);
+    let ordinal = ["first", "second", "third", "fourth"][number];
+    let mut all = vec![
+        ("list(".to_owned(), ")".to_owned(), "Make a list of it.".to_owned()),
+        ("list(".to_owned(), ")".to_owned(), "Give the result as a list.".to_owned()),
+        ("len(".to_owned(), ")".to_owned(), "How many are there?".to_owned()),
+        ("sorted(".to_owned(), ")".to_owned(), "Sort the result.".to_owned()),
+        ("sum(".to_owned(), ")".to_owned(), "Add them all up.".to_owned()),
+        ("not ".to_owned(), String::new(), "Tell whether the opposite holds.".to_owned()),
+        (String::new(), format!("[{number}]"), format!("Take the {ordinal} of them.")),
+        (String::new(), "[-1]".to_owned(), "Only the last one is needed.".to_owned()),
+    ];
+    // Attributes are the commonest, and are to be taken over from the comment.
+    for says in ["Give only its {a}.", "What is its {a}?", "Return the {a} of it.", "Of that, take the {a}."]
+    {
+        all.push((String::new(), format!(".{attribute}"), says.replace("{a}", attribute)));
+    }
+    all.choose(rng).cloned().unwrap_or_default()
+}
+
+static ATTRIBUTES: &[&str] = &[
+    "name", "size", "shape", "value", "label", "kind", "count", "start", "stop", "width", "height", "index",
+    "title", "length", "owner", "parent", "values", "keys", "date", "year", "rows", "columns", "depth",
+    "colour", "unit", "level", "state", "mode", "id", "path", "text", "weight",
+];
 
 /// The comment with sentences after it.
 pub(super) fn with_extra(comment: String, extra: &[String]) -> String {

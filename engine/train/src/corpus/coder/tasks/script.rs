@@ -16,7 +16,8 @@ impl Maker<'_> {
         let first = pick(shelf, size, rng)?;
         let mut apis = self.with_others(shelf, first, n_apis, size, rng)?;
         apis.shuffle(rng);
-        let cast = self.cast(shelf, &apis, size, rng);
+        let mut cast = self.cast(shelf, &apis, size, rng);
+        self.show_examples(&mut cast, rng);
         let n_steps = if size == Size::Small { 2 } else { rng.random_range(2..=(n_apis + 1).min(5)) };
         let mut steps: Vec<usize> = (0..cast.entries.len()).collect();
         steps.shuffle(rng);

@@ -5,7 +5,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 
 use super::cast::{block, comment};
-use super::scene::{Scene, arguments, call, with_extra};
+use super::scene::{Scene, arguments, call, with_extra, wrapped_result};
 use super::{Maker, Size, Task, pick};
 use crate::corpus::coder::document::{Document, weight};
 use crate::corpus::coder::names::is_keyword;
@@ -23,7 +23,8 @@ impl Maker<'_> {
         }
         let mut apis = self.with_others(shelf, golden, n_apis, size, rng)?;
         apis.shuffle(rng);
-        let cast = self.cast(shelf, &apis, size, rng);
+        let mut cast = self.cast(shelf, &apis, size, rng);
+        self.show_examples(&mut cast, rng);
         let golden = cast.entries.iter().position(|entry| std::ptr::eq(entry.api, golden))?;
         let mut scene = self.scene(&cast, &[golden], size, rng);
         let mut comment = comment(&cast, golden, rng)?;
@@ -48,6 +49,39 @@ impl Maker<'_> {
                 1 => format!("{first} and {}", uncapitalized(&wish)),
                 _ => format!("{first}. Then {}", uncapitalized(&wish)),
             };
+        }
+        // The result is used at once: within another call, or a part of it.
+        if !self.names.held_out && rng.random_bool(0.3) {
+            let outer = cast.entries.iter().enumerate().position(|(i, entry)| {
+                i != golden
+                    && entry.api.kind == ApiKind::Function
+                    && entry.api.parameters.required().count() == 1
+            });
+            match outer.filter(|_| second.is_none() && rng.random_bool(0.5)) {
+                Some(outer) => {
+                    let wish = self::comment(&cast, outer, rng)?;
+                    comment = match rng.random_range(0..2) {
+                        0 => format!(
+                            "{}, and with that: {}",
+                            comment.trim_end_matches(['.', '?']),
+                            uncapitalized(&wish)
+                        ),
+                        _ => {
+                            format!("{}. Then {}", comment.trim_end_matches(['.', '?']), uncapitalized(&wish))
+                        }
+                    };
+                    call.insert(0, (scene.prefix.clone(), weight::CALL));
+                    call.insert(1, (cast.entries[outer].name.clone(), weight::NAME));
+                    call.insert(2, ("(".into(), weight::CALL));
+                    call.push((")".into(), weight::CALL));
+                }
+                None => {
+                    let (before, after, says) = wrapped_result(rng);
+                    call.insert(0, (before, weight::CALL));
+                    call.push((after, weight::CALL));
+                    extra.push(says);
+                }
+            }
         }
         let comment = with_extra(comment, &extra);
         let block = block(&cast);
@@ -119,6 +153,14 @@ impl Maker<'_> {
                 if rng.random_bool(0.15) {
                     context.push_str("    # return the result\n");
                 }
+            }
+            // Some prompts end in the indentation of the line that is due.
+            if !self.names.held_out && rng.random_bool(0.2) {
+                context.push_str(if rng.random_bool(0.5) { "    " } else { "\n    " });
+                return (context, "return ".into(), "\n".into());
+            }
+            if !self.names.held_out && rng.random_bool(0.3) {
+                context.push('\n');
             }
             return if rng.random_bool(0.8) {
                 (context, "    return ".into(), "\n".into())
