@@ -90,16 +90,15 @@ fn c_extensions_are_read() {
 
 /// Source text that run time makes another thing of.
 const CHANGED: &str = r#"
-import sys
 def weave(a, b=1):
     """Weaves."""
 def tie(a):
     """Ties."""
 def _loosely(a, *, loose=False): pass
 tie.__signature__ = __import__("inspect").signature(_loosely)
-if sys.platform == "nowhere":
-    def gone():
-        """Not here."""
+def gone():
+    """Not for long."""
+globals().pop("gone")
 class Thread:
     """A thread."""
     colour: str
@@ -129,6 +128,7 @@ fn source_text_is_held_against_run_time() {
     assert_eq!(find(&apis, "changed.Thread.spin").aliases, ["changed.Wool.spin"]);
     assert!(apis.iter().all(|api| api.name != "gone"), "{apis:#?}");
     assert!(said.contains("1 added, known at run time alone: changed.made"), "{said}");
+    assert!(said.contains("1 left out, not there at run time: changed.gone"), "{said}");
     assert!(said.contains("1 signatures corrected: changed.tie(a, *, loose=False) instead of (a)"), "{said}");
 
     let refused = docs("./changed.py", &["--verify"]);
