@@ -124,6 +124,21 @@ fn an_empty_list_of_a_stub_promises_nothing() {
 }
 
 #[test]
+fn a_generic_class_by_another_name() {
+    let found = documented(
+        "fast",
+        &[
+            ("fast/__init__.py", "from ._native import *\n"),
+            (
+                "fast/__init__.pyi",
+                "class Real[T]:\n    def __new__(cls, value: float = 0, /) -> Real: ...\nReal16 = Real[int]\nFlag = int\n",
+            ),
+        ],
+    );
+    check(&found, "fast.Real16(value: float = 0, /)\n-fast.Flag");
+}
+
+#[test]
 fn stars_in_order_and_in_circles() {
     let found = documented(
         "shop",

@@ -229,6 +229,12 @@ impl<'a> Writer<'_, 'a> {
         {
             api.kind = Some(ApiKind::Function);
             api.signature = signature.to_string();
+        } else if let Some(alias @ Expr::Subscript(_)) = value.assigned.value
+            && let Some(Target::Class(id)) = library.program.resolve_expr(value.module, value.class, alias)
+        {
+            // `float16 = floating[_16Bit]`: a class by another name.
+            api.kind = Some(ApiKind::Class);
+            api.signature = library.constructor(id);
         } else if let Some(made) = library.callable(value) {
             api.kind = Some(ApiKind::Function);
             api.signature = library.made_signature(&made, false).to_string();
