@@ -12,11 +12,7 @@ pub fn find(name: &str, sites: &[PathBuf]) -> Option<PathBuf> {
     let inside = |folder: &Path| {
         let package = folder.join(&relative);
         let (module, stub) = (package.with_extension("py"), package.with_extension("pyi"));
-        if package.is_dir() {
-            Some(package)
-        } else {
-            [module, stub].into_iter().find(|file| file.is_file())
-        }
+        if package.is_dir() { Some(package) } else { [module, stub].into_iter().find(|file| file.is_file()) }
     };
     for site in sites {
         if let Some(found) = inside(site) {
@@ -26,7 +22,8 @@ pub fn find(name: &str, sites: &[PathBuf]) -> Option<PathBuf> {
     let (top, rest) = name.split_once('.').unwrap_or((name, ""));
     for site in sites {
         if let Some(package) = mapped(site, top) {
-            let found = rest.split('.').filter(|part| !part.is_empty()).fold(package, |path, part| path.join(part));
+            let found =
+                rest.split('.').filter(|part| !part.is_empty()).fold(package, |path, part| path.join(part));
             let module = found.with_extension("py");
             if found.exists() {
                 return Some(found);
@@ -49,7 +46,8 @@ fn path_entries(site: &Path) -> Vec<PathBuf> {
     let files = children(site).into_iter().filter(|path| path.extension().is_some_and(|is| is == "pth"));
     let texts: Vec<String> = files.filter_map(|path| text(&path)).collect();
     let lines = texts.iter().flat_map(|text| text.lines()).map(str::trim);
-    let entries = lines.filter(|line| !line.is_empty() && !line.starts_with('#') && !line.starts_with("import "));
+    let entries =
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#') && !line.starts_with("import "));
     entries.map(|line| site.join(line)).filter(|folder| folder.is_dir()).collect()
 }
 
@@ -84,7 +82,8 @@ fn projects(site: &Path) -> Vec<PathBuf> {
         }
         let Some(text) = text(&info.join("direct_url.json")) else { continue };
         let Ok(direct) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
-        let editable = direct.pointer("/dir_info/editable").and_then(serde_json::Value::as_bool) == Some(true);
+        let editable =
+            direct.pointer("/dir_info/editable").and_then(serde_json::Value::as_bool) == Some(true);
         let url = direct.get("url").and_then(serde_json::Value::as_str);
         if let (true, Some(path)) = (editable, url.and_then(|url| url.strip_prefix("file://"))) {
             let project = PathBuf::from(unescaped(path));

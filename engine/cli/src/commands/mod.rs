@@ -13,12 +13,12 @@ pub mod privatize;
 pub mod retrieve;
 mod source;
 pub mod study;
-mod verified;
 #[cfg(feature = "candle")]
 pub mod train;
 #[cfg(not(feature = "candle"))]
 #[path = "train_disabled.rs"]
 pub mod train;
+mod verified;
 
 use anyhow::{Context, Result};
 use inhouse::CancelToken;

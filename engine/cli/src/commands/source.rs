@@ -155,7 +155,9 @@ fn tell_losses(documentation: &Documentation, strict: bool, progress: &dyn Progr
             .map(|lost| match lost.names.as_slice() {
                 [] => lost.place.clone(),
                 names if names.len() <= SHOWN => format!("{}: {}", lost.place, names.join(" ")),
-                names => format!("{}: {} and {} more", lost.place, names[..SHOWN].join(" "), names.len() - SHOWN),
+                names => {
+                    format!("{}: {} and {} more", lost.place, names[..SHOWN].join(" "), names.len() - SHOWN)
+                }
             })
             .collect();
         if lost.len() > SHOWN {

@@ -51,7 +51,8 @@ fn is_read(name: &str) -> bool {
     let says = |file: &str| super::packaging::FILES.contains(&file);
     let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
     let source = file.ends_with(".py") || file.ends_with(".pyi");
-    (source && !folder.split('/').any(super::layout::is_foreign_folder)) || (says(file) && !folder.contains('/'))
+    (source && !folder.split('/').any(super::layout::is_foreign_folder))
+        || (says(file) && !folder.contains('/'))
 }
 
 /// Refuses names that point out of the archive; folders are passed over as `None`.

@@ -63,15 +63,16 @@ impl<'a> Library<'a> {
                 self.call_function(&made.function, None, call, frame, true)
             }
             Val::Target(Target::Class(_) | Target::External(_)) | Val::Unknown => {
-                let given: Vec<Val<'a>> = arguments.iter().map(|argument| self.eval(argument, frame)).collect();
+                let given: Vec<Val<'a>> =
+                    arguments.iter().map(|argument| self.eval(argument, frame)).collect();
                 if let Some(made) = given.iter().find(|value| matches!(value, Val::Made(_))) {
                     return made.clone();
                 }
                 // `decorator(options)(function)`
                 match (&*call.func, given.as_slice()) {
-                    (Expr::Call(_), [Val::Target(Target::Function(function))]) => {
-                        self.made(Val::Target(Target::Function(function.clone()))).map_or(Val::Unknown, Val::Made)
-                    }
+                    (Expr::Call(_), [Val::Target(Target::Function(function))]) => self
+                        .made(Val::Target(Target::Function(function.clone())))
+                        .map_or(Val::Unknown, Val::Made),
                     _ => Val::Unknown,
                 }
             }
@@ -217,9 +218,19 @@ impl<'a> Library<'a> {
                     ("partial", Some(_)) => MadeKind::Static,
                     _ => made.kind,
                 };
-                Val::Made(Rc::new(Made { kind, doc: made.doc.clone(), function: made.function.clone(), bound }))
+                Val::Made(Rc::new(Made {
+                    kind,
+                    doc: made.doc.clone(),
+                    function: made.function.clone(),
+                    bound,
+                }))
             }
-            "lru_cache" | "cache" | "contextmanager" | "asynccontextmanager" | "singledispatch" | "jit"
+            "lru_cache"
+            | "cache"
+            | "contextmanager"
+            | "asynccontextmanager"
+            | "singledispatch"
+            | "jit"
             | "update_wrapper"
                 if !arguments.is_empty() =>
             {

@@ -211,7 +211,9 @@ impl Reader<'_, '_> {
             "sys.hexversion" => Constant::Int((major << 24) | (minor << 16)),
             "sys.platform" => Constant::Text(self.interpreter.platform.into()),
             "sys.implementation.name" => Constant::Text("cpython".into()),
-            "os.name" => Constant::Text(if self.interpreter.platform == "win32" { "nt" } else { "posix" }.into()),
+            "os.name" => {
+                Constant::Text(if self.interpreter.platform == "win32" { "nt" } else { "posix" }.into())
+            }
             _ => match dotted.rsplit('.').next()? {
                 // By these names compatibility modules say it.
                 "PY2" => Constant::Bool(false),

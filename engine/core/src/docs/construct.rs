@@ -61,7 +61,8 @@ impl<'a> Library<'a> {
 
     pub(super) fn constructor_signature(&self, class: ClassId) -> Signature {
         if self.is_enum(class) {
-            let value = Parameter { name: "value".into(), kind: Kind::Standard, annotation: None, default: None };
+            let value =
+                Parameter { name: "value".into(), kind: Kind::Standard, annotation: None, default: None };
             return Signature { parameters: vec![value], returns: None };
         }
         if let Some(found) = self.metaclass_call(class).or_else(|| self.set_by_decorator(class)) {
@@ -162,7 +163,8 @@ impl<'a> Library<'a> {
                 Expr::Call(call) => &*call.func,
                 other => other,
             };
-            let Some(Target::Function(function)) = self.program.resolve_expr(class.module, class.outer, called)
+            let Some(Target::Function(function)) =
+                self.program.resolve_expr(class.module, class.outer, called)
             else {
                 return None;
             };

@@ -11,7 +11,8 @@ use super::signature::{self, Kind, Parameter, Signature};
 /// Decorators within decorators that are followed.
 const MAX_DEPTH: usize = 8;
 /// Text by which a decorator hands the signature of what it wraps on.
-const KEEPS: &[&str] = &["wraps(", "update_wrapper", "__signature__", "__wrapped__", "decorate(", "decorator("];
+const KEEPS: &[&str] =
+    &["wraps(", "update_wrapper", "__signature__", "__wrapped__", "decorate(", "decorator("];
 
 /// What a function hands back.
 enum Returned<'a> {
@@ -43,7 +44,9 @@ impl<'a> Library<'a> {
             Some(Target::Function(decorator)) if !self.is_dependency(decorator.module) => {
                 self.apply(&decorator, factory, found);
             }
-            Some(Target::Class(id)) if !factory || self.wraps_what_it_is_given(id) => self.apply_class(id, found),
+            Some(Target::Class(id)) if !factory || self.wraps_what_it_is_given(id) => {
+                self.apply_class(id, found)
+            }
             Some(Target::Value(value)) => {
                 // `deco = Decorator(...)`: an object that is called with the function.
                 if let Some(Expr::Call(call)) = value.assigned.value
@@ -155,7 +158,8 @@ impl<'a> Library<'a> {
                 Expr::Call(call) => &*call.func,
                 other => other,
             };
-            if let Some(Target::Class(id)) = self.program.resolve_expr(function.module, function.class, called)
+            if let Some(Target::Class(id)) =
+                self.program.resolve_expr(function.module, function.class, called)
                 && self.makes_properties(id)
             {
                 return MadeKind::Property;
@@ -182,7 +186,8 @@ impl<'a> Library<'a> {
                 // A method by other means: what it gives is called.
                 let bound = ["MethodType", "partial", "__get__(", "def ", "lambda"];
                 let calls = class.scope.get("__call__").is_some();
-                return !calls && !bound.iter().any(|part| text.replacen("def __get__(", "", 1).contains(part));
+                return !calls
+                    && !bound.iter().any(|part| text.replacen("def __get__(", "", 1).contains(part));
             }
         }
         false
@@ -190,13 +195,17 @@ impl<'a> Library<'a> {
 
     /// `**kwargs: Unpack[Options]` with the keys of the dictionary in its place.
     fn expanded(&self, mut found: Signature, function: &Function<'a>) -> Signature {
-        let Some(last) = found.parameters.last().filter(|last| last.kind == Kind::Keywords) else { return found };
+        let Some(last) = found.parameters.last().filter(|last| last.kind == Kind::Keywords) else {
+            return found;
+        };
         if !last.annotation.as_deref().is_some_and(|text| text.contains("Unpack[")) {
             return found;
         }
-        let annotation = function.defs.iter().rev().find_map(|def| def.parameters.kwarg.as_ref()?.annotation.as_deref());
+        let annotation =
+            function.defs.iter().rev().find_map(|def| def.parameters.kwarg.as_ref()?.annotation.as_deref());
         let Some(Expr::Subscript(unpack)) = annotation else { return found };
-        let Some(Target::Class(id)) = self.program.resolve_expr(function.module, function.class, &unpack.slice)
+        let Some(Target::Class(id)) =
+            self.program.resolve_expr(function.module, function.class, &unpack.slice)
         else {
             return found;
         };
@@ -329,7 +338,12 @@ fn spelled_out(file: &super::parse::ParsedFile, body: &[Stmt], found: &mut Signa
                     _ => Kind::Standard,
                 };
                 let default = named("default").map(|default| signature::fold(self.file.slice(default)));
-                self.made.push(Parameter { name: name.value.to_str().into(), kind, annotation: None, default });
+                self.made.push(Parameter {
+                    name: name.value.to_str().into(),
+                    kind,
+                    annotation: None,
+                    default,
+                });
             }
             walk_expr(self, expr);
         }

@@ -193,17 +193,19 @@ fn is_signature(line: &str) -> bool {
 
 /// Words whose full stop does not end a sentence, in lower case and without it.
 const ABBREVIATIONS: &[&str] = &[
-    "e.g", "i.e", "eg", "ie", "vs", "cf", "fig", "figs", "eq", "eqs", "eqn", "nos", "sect", "ch", "chap", "approx",
-    "resp", "dr", "mr", "mrs", "ms", "prof", "vol", "pp", "p", "eds", "ca", "incl", "esp", "ref", "refs", "tab", "thm",
-    "lem", "cor", "alg", "a.k.a", "aka", "w.r.t", "i.i.d", "viz", "u.s", "ph.d", "dept", "est", "avg", "nr", "art", "ver",
-    "n.b", "nb", "q.v", "ibid", "p.s", "excl", "sc", "m.sc", "b.sc", "cont",
+    "e.g", "i.e", "eg", "ie", "vs", "cf", "fig", "figs", "eq", "eqs", "eqn", "nos", "sect", "ch", "chap",
+    "approx", "resp", "dr", "mr", "mrs", "ms", "prof", "vol", "pp", "p", "eds", "ca", "incl", "esp", "ref",
+    "refs", "tab", "thm", "lem", "cor", "alg", "a.k.a", "aka", "w.r.t", "i.i.d", "viz", "u.s", "ph.d",
+    "dept", "est", "avg", "nr", "art", "ver", "n.b", "nb", "q.v", "ibid", "p.s", "excl", "sc", "m.sc",
+    "b.sc", "cont",
 ];
 /// Abbreviations that often end a sentence: they do where a capital letter follows.
 const ENDING_ABBREVIATIONS: &[&str] = &[
-    "etc", "inc", "ltd", "co", "corp", "jr", "sr", "al", "no", "min", "max", "def", "ed", "app", "std", "num", "st", "a.m",
-    "p.m", "sec", "secs", "dev", "err", "var", "cov", "corr", "coef", "coeff", "freq", "temp", "deg", "dim", "dims", "elem",
-    "elems", "func", "hr", "hrs", "int", "lat", "lon", "mag", "orig", "param", "params", "prev", "prob", "rel", "abs",
-    "sep", "spec", "sq", "sym", "tot", "vec", "dist", "distr", "op", "ops", "doc", "docs", "arg", "args",
+    "etc", "inc", "ltd", "co", "corp", "jr", "sr", "al", "no", "min", "max", "def", "ed", "app", "std",
+    "num", "st", "a.m", "p.m", "sec", "secs", "dev", "err", "var", "cov", "corr", "coef", "coeff", "freq",
+    "temp", "deg", "dim", "dims", "elem", "elems", "func", "hr", "hrs", "int", "lat", "lon", "mag", "orig",
+    "param", "params", "prev", "prob", "rel", "abs", "sep", "spec", "sq", "sym", "tot", "vec", "dist",
+    "distr", "op", "ops", "doc", "docs", "arg", "args",
 ];
 
 /// Offset after the sentence's last character; `None` when the whole text is one sentence.
@@ -329,7 +331,9 @@ pub fn examples(doc: &str) -> Vec<Example> {
             let end = doctest_end(&lines, at);
             push_code(&mut found, &lines, at..end);
             at = end;
-        } else if let Some(fence) = fence(trimmed).filter(|_| at == 0 || lines[at - 1].trim().is_empty() || !is_underline(line)) {
+        } else if let Some(fence) =
+            fence(trimmed).filter(|_| at == 0 || lines[at - 1].trim().is_empty() || !is_underline(line))
+        {
             let end = lines[at + 1..].iter().position(|line| line.trim().starts_with(fence));
             let end = end.map_or(lines.len(), |offset| at + 1 + offset);
             push_code(&mut found, &lines, at + 1..end);
@@ -365,7 +369,8 @@ pub fn examples(doc: &str) -> Vec<Example> {
 /// The marks that open a code block of Markdown.
 fn fence(line: &str) -> Option<&'static str> {
     ["```", "~~~"].into_iter().find(|fence| {
-        line.strip_prefix(fence).is_some_and(|rest| rest.chars().all(|c| c.is_alphanumeric() || "{}. -_+=".contains(c)))
+        line.strip_prefix(fence)
+            .is_some_and(|rest| rest.chars().all(|c| c.is_alphanumeric() || "{}. -_+=".contains(c)))
     })
 }
 

@@ -15,13 +15,14 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<String, Refusal> {
         None => bytes,
     };
     match declared.as_deref() {
-        Some("latin-1" | "latin1" | "latin" | "iso-8859-1" | "iso8859-1" | "8859" | "l1" | "cp819" | "iso-latin-1") => {
-            Ok(bytes.iter().map(|&byte| byte as char).collect())
-        }
+        Some(
+            "latin-1" | "latin1" | "latin" | "iso-8859-1" | "iso8859-1" | "8859" | "l1" | "cp819"
+            | "iso-latin-1",
+        ) => Ok(bytes.iter().map(|&byte| byte as char).collect()),
         None
         | Some(
-            "utf-8" | "utf8" | "utf" | "u8" | "utf-8-sig" | "utf8-sig" | "utf-8-unix" | "utf-8-dos" | "utf-8-mac" | "cp65001"
-            | "ascii" | "us-ascii" | "646",
+            "utf-8" | "utf8" | "utf" | "u8" | "utf-8-sig" | "utf8-sig" | "utf-8-unix" | "utf-8-dos"
+            | "utf-8-mac" | "cp65001" | "ascii" | "us-ascii" | "646",
         ) => String::from_utf8(bytes).map_err(|cause| {
             let at = cause.utf8_error().valid_up_to();
             (Some(line(cause.as_bytes(), at)), format!("not UTF-8 at byte {at}"))
@@ -72,7 +73,15 @@ fn named(name: &str) -> Option<&'static Encoding> {
     };
     let by_latin = || {
         const PARTS: &[(&str, &str)] = &[
-            ("2", "2"), ("3", "3"), ("4", "4"), ("5", "9"), ("6", "10"), ("7", "13"), ("8", "14"), ("9", "15"), ("10", "16"),
+            ("2", "2"),
+            ("3", "3"),
+            ("4", "4"),
+            ("5", "9"),
+            ("6", "10"),
+            ("7", "13"),
+            ("8", "14"),
+            ("9", "15"),
+            ("10", "16"),
         ];
         let number = label.strip_prefix("latin").or_else(|| label.strip_prefix('l'))?.trim_start_matches('-');
         let (_, part) = PARTS.iter().find(|(latin, _)| *latin == number)?;
@@ -127,7 +136,8 @@ mod tests {
             decode(b"x = 1\ny = '\xff'\n".to_vec()).unwrap_err(),
             (Some(2), "not UTF-8 at byte 11".into())
         );
-        let (line, reason) = decode(b"#!/bin/python\n# vim: set fileencoding=elvish :\n".to_vec()).unwrap_err();
+        let (line, reason) =
+            decode(b"#!/bin/python\n# vim: set fileencoding=elvish :\n".to_vec()).unwrap_err();
         assert_eq!(line, Some(1));
         assert!(reason.contains("elvish"), "{reason}");
         assert!(decode(b"x = 'coding: elvish'\n".to_vec()).is_ok());

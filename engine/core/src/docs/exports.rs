@@ -115,7 +115,7 @@ impl<'a> Library<'a> {
         for star in stub_stars.iter().chain(&this.scope.stars).rev() {
             let Some(source) = self.program.module(&star.module) else { continue };
             let typing = star.typing && !lazy::is_lazy(&this.file.text);
-            if typing || self.program.modules[source].file.dependency {
+            if typing || self.is_foreign(source, this.file.module.as_str()) {
                 continue;
             }
             let mut names = self.names_of(source, include_private, path);
@@ -135,7 +135,9 @@ impl<'a> Library<'a> {
         let of_stub = this.stub.and_then(|stub| self.module_all(stub)).filter(|all| !all.names.is_empty());
         match (self.module_all(module), of_stub) {
             // `__all__: list[str]` in a stub promises nothing.
-            (Some(own), None) if own.names.is_empty() && (this.file.stub || this.stub.is_some()) => (None, true),
+            (Some(own), None) if own.names.is_empty() && (this.file.stub || this.stub.is_some()) => {
+                (None, true)
+            }
             (Some(own), _) if own.whole => (Some(own.names), false),
             (Some(own), Some(of_stub)) => {
                 let names = own.names.into_iter().chain(of_stub.names).collect();
@@ -185,6 +187,12 @@ impl<'a> Library<'a> {
                 }
             }
         }
+    }
+
+    /// Whether a module is of another package than the named one: what that brings is its own to document.
+    pub(super) fn is_foreign(&self, module: ModId, to: &str) -> bool {
+        let file = &self.program.modules[module].file;
+        file.dependency && file.module.split('.').next() != to.split('.').next()
     }
 
     /// Whether a top-level package is part of what was read.
@@ -260,7 +268,8 @@ fn is_constant(name: &str, assigned: &Assigned<'_>) -> bool {
         ),
         Some(Expr::Name(_) | Expr::Attribute(_)) => true,
         Some(_) => true,
-        None => assigned.annotation.is_some(),
+        // An annotation, or one name of an unpacked tuple.
+        None => true,
     }
 }
 

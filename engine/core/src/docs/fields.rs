@@ -3,19 +3,19 @@
 
 use ruff_python_ast::{Expr, ExprCall, Stmt};
 
-use super::eval::Frame;
 use super::library::Library;
 use super::program::{Base, ClassId, Target};
 use super::scope::{Assigned, Binding, last_name};
 use super::signature::{Kind, Parameter, Signature, fold};
-use super::value::Val;
 
 /// Who makes the constructor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Maker {
     Dataclass,
     /// `attr.s` without `auto_attribs` takes what `attr.ib()` is assigned to, the others annotated names.
-    Attrs { annotated: bool },
+    Attrs {
+        annotated: bool,
+    },
     /// pydantic: keyword arguments by their aliases.
     Model,
 }
@@ -63,9 +63,9 @@ impl<'a> Library<'a> {
                 ("attr" | "attrs", "define" | "frozen" | "mutable" | "dataclass") => {
                     Maker::Attrs { annotated: true }
                 }
-                ("attr" | "attrs", "s" | "attrs" | "attributes") => {
-                    Maker::Attrs { annotated: call.is_some_and(|call| flag(call, "auto_attribs") == Some(true)) }
-                }
+                ("attr" | "attrs", "s" | "attrs" | "attributes") => Maker::Attrs {
+                    annotated: call.is_some_and(|call| flag(call, "auto_attribs") == Some(true)),
+                },
                 (_, "dataclass") => Maker::Dataclass,
                 _ => return None,
             };
@@ -113,9 +113,12 @@ impl<'a> Library<'a> {
 
     /// `@dataclass_transform` on a base class or on its metaclass.
     fn inherited_transform(&self, id: ClassId) -> Option<Transform> {
-        let options = self.program.mro(id).iter().skip(1).find_map(|&base| {
-            transforming(&self.program.classes[base].def.decorator_list)
-        });
+        let options = self
+            .program
+            .mro(id)
+            .iter()
+            .skip(1)
+            .find_map(|&base| transforming(&self.program.classes[base].def.decorator_list));
         let options = options.or_else(|| {
             let meta = self.metaclass(id)?;
             let metas = self.program.mro(meta).iter();
@@ -156,7 +159,11 @@ impl<'a> Library<'a> {
         self.program.mro(id).iter().any(|&owner| {
             let class = &self.program.classes[owner];
             let known = MODELS.contains(&class.def.name.as_str())
-                && self.module_name_of(class.module).split('.').next().is_some_and(|top| top.starts_with("pydantic"));
+                && self
+                    .module_name_of(class.module)
+                    .split('.')
+                    .next()
+                    .is_some_and(|top| top.starts_with("pydantic"));
             known && owner != id
                 || self
                     .program
@@ -175,7 +182,9 @@ impl<'a> Library<'a> {
             let of_class = match (transform.maker, of_class) {
                 // Every base of a model may declare fields.
                 (Maker::Model, None) => Some(transform),
-                (_, found) => found.filter(|found| found.maker == transform.maker || transform.maker != Maker::Model),
+                (_, found) => {
+                    found.filter(|found| found.maker == transform.maker || transform.maker != Maker::Model)
+                }
             };
             let Some(of_class) = of_class else { continue };
             for field in self.fields_of(class, of_class) {
@@ -196,7 +205,9 @@ impl<'a> Library<'a> {
     /// pydantic's: what a written `__init__` takes, then the fields by keyword where it takes the rest as `**data`.
     fn model_constructor(&self, owner: ClassId, fields: Vec<Field>) -> Signature {
         let written = self.program.mro(owner).iter().find_map(|&class| {
-            let Some(Binding::Function(defs)) = self.program.classes[class].scope.get("__init__") else { return None };
+            let Some(Binding::Function(defs)) = self.program.classes[class].scope.get("__init__") else {
+                return None;
+            };
             let module = self.program.classes[class].module;
             let function = super::program::Function { module, class: Some(class), defs: defs.clone() };
             let mut found = self.signature_of(&function);
@@ -224,7 +235,12 @@ impl<'a> Library<'a> {
                 Some(rest) if rest.name != "data" => rest.name,
                 _ => "extra_data".into(),
             };
-            signature.parameters.push(Parameter { name, kind: Kind::Keywords, annotation: None, default: None });
+            signature.parameters.push(Parameter {
+                name,
+                kind: Kind::Keywords,
+                annotation: None,
+                default: None,
+            });
         }
         signature
     }
@@ -240,9 +256,15 @@ impl<'a> Library<'a> {
             });
             config.is_some_and(|text| {
                 let text: String = text.split_whitespace().collect();
-                ["extra=\"allow\"", "extra='allow'", "\"extra\":\"allow\"", "'extra':'allow'", "extra=Extra.allow"]
-                    .iter()
-                    .any(|part| text.contains(part))
+                [
+                    "extra=\"allow\"",
+                    "extra='allow'",
+                    "\"extra\":\"allow\"",
+                    "'extra':'allow'",
+                    "extra=Extra.allow",
+                ]
+                .iter()
+                .any(|part| text.contains(part))
             })
         })
     }
@@ -319,17 +341,23 @@ impl<'a> Library<'a> {
     fn field_call(&self, owner: ClassId, assigned: &Assigned<'a>) -> Option<&'a ExprCall> {
         let Some(Expr::Call(call)) = assigned.value else { return None };
         let name = last_name(&call.func)?;
-        if matches!(name, "field" | "Field" | "ib" | "attrib" | "PrivateAttr" | "mapped_column" | "relationship") {
+        if matches!(
+            name,
+            "field" | "Field" | "ib" | "attrib" | "PrivateAttr" | "mapped_column" | "relationship"
+        ) {
             return Some(call);
         }
         let class = &self.program.classes[owner];
-        let Some(Target::Function(function)) = self.program.resolve_expr(class.module, class.outer, &call.func)
+        let Some(Target::Function(function)) =
+            self.program.resolve_expr(class.module, class.outer, &call.func)
         else {
             return None;
         };
         function.main().body.iter().find_map(|stmt| match stmt {
             Stmt::Return(result) => match result.value.as_deref() {
-                Some(Expr::Call(inner)) if matches!(last_name(&inner.func), Some("field" | "Field" | "ib")) => {
+                Some(Expr::Call(inner))
+                    if matches!(last_name(&inner.func), Some("field" | "Field" | "ib")) =>
+                {
                     Some(inner)
                 }
                 _ => None,
@@ -338,117 +366,11 @@ impl<'a> Library<'a> {
         })
     }
 
-    /// Whether a class is a `TypedDict`.
-    pub(super) fn is_typed_dict(&self, id: ClassId) -> bool {
-        self.unknown_base(id, &["TypedDict"])
-    }
-
-    /// The keys of a `TypedDict` as keyword arguments; a key that may be left out has `...` for its default.
-    pub(super) fn typed_dict(&self, id: ClassId) -> Signature {
-        let mut keys: Vec<Parameter> = Vec::new();
-        for &owner in self.program.mro(id).iter().rev() {
-            let class = &self.program.classes[owner];
-            let file = self.program.modules[class.module].file;
-            let total = class.def.arguments.as_deref().is_none_or(|arguments| {
-                !arguments.keywords.iter().any(|keyword| {
-                    keyword.arg.as_ref().is_some_and(|name| name.as_str() == "total")
-                        && matches!(&keyword.value, Expr::BooleanLiteral(value) if !value.value)
-                })
-            });
-            for (name, binding) in class.scope.names() {
-                let Binding::Value(Assigned { annotation: Some(annotation), .. }) = binding else { continue };
-                let mut text = unwrapped(fold(file.slice(*annotation)), "ReadOnly");
-                let mut needed = total;
-                for (wrapper, is_needed) in [("NotRequired", false), ("Required", true)] {
-                    let inner = unwrapped(text.clone(), wrapper);
-                    if inner != text {
-                        (text, needed) = (inner, is_needed);
-                    }
-                }
-                let key = Parameter {
-                    name: name.to_owned(),
-                    kind: Kind::KeywordOnly,
-                    annotation: Some(unwrapped(text, "ReadOnly")),
-                    default: (!needed).then(|| "...".into()),
-                };
-                match keys.iter_mut().find(|other| other.name == key.name) {
-                    Some(other) => *other = key,
-                    None => keys.push(key),
-                }
-            }
-        }
-        Signature { parameters: keys, returns: None }
-    }
-
     /// The fields of a `NamedTuple` or `Struct` body.
     pub(super) fn plain_fields(&self, id: ClassId, keyword_only: bool) -> Vec<Parameter> {
         let transform = Transform { maker: Maker::Dataclass, keyword_only, init: true };
         let fields = self.fields_of(id, transform).into_iter();
         fields.filter(|field| field.init).map(|field| field.parameter).collect()
-    }
-
-    /// The signature of `namedtuple("X", "a b")` and `NamedTuple("X", [("a", int)])`.
-    pub(super) fn namedtuple_call(&self, module: usize, call: &'a ExprCall) -> Option<Signature> {
-        if !matches!(last_name(&call.func), Some("namedtuple" | "NamedTuple")) {
-            return None;
-        }
-        let file = self.program.modules[module].file;
-        let mut frame = Frame::new(module, None);
-        let field = |name: &str, annotation: Option<String>| Parameter {
-            name: name.to_owned(),
-            kind: Kind::Standard,
-            annotation,
-            default: None,
-        };
-        let listed = call.arguments.args.get(1).or_else(|| keyword(call, "field_names"))?;
-        let pairs = match listed {
-            Expr::List(ruff_python_ast::ExprList { elts, .. })
-            | Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. }) => elts.as_slice(),
-            _ => &[],
-        };
-        let mut fields: Vec<Parameter> = pairs
-            .iter()
-            .filter_map(|pair| match pair {
-                Expr::Tuple(pair) => match pair.elts.as_slice() {
-                    [Expr::StringLiteral(name), annotation] => {
-                        Some(field(name.value.to_str(), Some(fold(file.slice(annotation)))))
-                    }
-                    _ => None,
-                },
-                _ => None,
-            })
-            .collect();
-        if fields.is_empty() {
-            match self.eval(listed, &mut frame) {
-                Val::Str(names) => {
-                    fields.extend(names.replace(',', " ").split_whitespace().map(|name| field(name, None)));
-                }
-                Val::List(items) => {
-                    fields.extend(items.iter().filter_map(Val::as_str).map(|name| field(name, None)));
-                }
-                _ => return None,
-            }
-        }
-        if let Some(defaults) = keyword(call, "defaults") {
-            let texts: Vec<String> = match defaults {
-                Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. })
-                | Expr::List(ruff_python_ast::ExprList { elts, .. }) => {
-                    elts.iter().map(|item| fold(file.slice(item))).collect()
-                }
-                computed => match self.eval(computed, &mut frame) {
-                    Val::List(items) => {
-                        items.iter().map(|item| item.display().unwrap_or_else(|| "...".into())).collect()
-                    }
-                    // How many is not known: all of them, as far as a caller need care.
-                    _ => vec!["...".into(); fields.len()],
-                },
-            };
-            let skip = fields.len().saturating_sub(texts.len());
-            for (field, default) in fields.iter_mut().skip(skip).zip(texts) {
-                field.default = Some(default);
-            }
-        }
-        Some(Signature::of_fields(fields))
     }
 }
 
@@ -481,9 +403,11 @@ impl Field {
             .then(|| call.arguments.args.first().map(|first| fold(file.slice(first))))
             .flatten();
         let default = named("default").or(positional).filter(|default| {
-            default != "..." && !matches!(last(default), "NOTHING" | "MISSING" | "PydanticUndefined" | "Undefined")
+            default != "..."
+                && !matches!(last(default), "NOTHING" | "MISSING" | "PydanticUndefined" | "Undefined")
         });
-        let made = named("default_factory").or_else(|| named("factory")).map(|factory| format!("{factory}()"));
+        let made =
+            named("default_factory").or_else(|| named("factory")).map(|factory| format!("{factory}()"));
         self.parameter.default = default.or(made);
         match flag(call, "kw_only") {
             Some(true) => self.parameter.kind = Kind::KeywordOnly,
@@ -523,10 +447,12 @@ fn annotated_calls(annotation: &Expr) -> Vec<&ExprCall> {
 fn transforming(decorators: &[ruff_python_ast::Decorator]) -> Option<Option<&ExprCall>> {
     decorators.iter().find_map(|decorator| {
         let name = last_name(&decorator.expression)?;
-        matches!(name, "dataclass_transform" | "__dataclass_transform__").then_some(match &decorator.expression {
-            Expr::Call(call) => Some(call),
-            _ => None,
-        })
+        matches!(name, "dataclass_transform" | "__dataclass_transform__").then_some(
+            match &decorator.expression {
+                Expr::Call(call) => Some(call),
+                _ => None,
+            },
+        )
     })
 }
 
@@ -547,7 +473,7 @@ fn last(name: &str) -> &str {
 }
 
 /// `X` of `Wrapper[X]`, qualified or not; anything else as it is.
-fn unwrapped(text: String, wrapper: &str) -> String {
+pub(super) fn unwrapped(text: String, wrapper: &str) -> String {
     let inner = text.strip_suffix(']').and_then(|text| text.split_once('['));
     match inner {
         Some((outer, inner)) if last(outer) == wrapper => inner.to_owned(),

@@ -261,7 +261,8 @@ pub(super) fn project(paths: &[String], roots: &[Root], own: Vec<&str>, choice: 
     let mut declared = Sorter::new(paths, own.clone(), choice);
     for root in roots {
         for (file, path) in paths.iter().enumerate() {
-            if let Some(rest) = path.strip_prefix(root.folder.as_str()).and_then(|rest| rest.strip_prefix('/'))
+            if let Some(rest) =
+                path.strip_prefix(root.folder.as_str()).and_then(|rest| rest.strip_prefix('/'))
                 && let Some((folders, stem, stub)) = split(rest)
                 && !(folders.is_empty() && root.package.is_empty() && is_project_file(stem))
                 && let Some(placed) = place(file, &folders, stem, stub, &root.package)
@@ -316,7 +317,9 @@ pub(super) fn project(paths: &[String], roots: &[Root], own: Vec<&str>, choice: 
             Some(top) => regular.is_empty() && !is_project_folder(top) && !loose,
         };
         let included = choice.include.iter().any(|glob| glob.matches(path));
-        if (taken || included) && let Some(placed) = place(file, &folders, stem, stub, "") {
+        if (taken || included)
+            && let Some(placed) = place(file, &folders, stem, stub, "")
+        {
             sorter.add(placed, &folders);
         }
     }
@@ -460,7 +463,8 @@ mod tests {
 
     #[test]
     fn folders_that_a_project_names() {
-        let paths = ["p/lib/a/__init__.py", "p/lib/a/tests/x.py", "p/tools/gen.py", "p/b/c.py"].map(str::to_owned);
+        let paths =
+            ["p/lib/a/__init__.py", "p/lib/a/tests/x.py", "p/tools/gen.py", "p/b/c.py"].map(str::to_owned);
         let roots = [
             Root { folder: "p/lib".into(), package: String::new() },
             Root { folder: "p/b".into(), package: "other".into() },

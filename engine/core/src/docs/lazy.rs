@@ -9,14 +9,26 @@ use super::scope::{Binding, Scope, Update, last_name};
 
 /// Whether a module makes names when they are asked for.
 pub(super) fn is_lazy(text: &str) -> bool {
-    text.contains("__getattr__") || text.contains("sys.modules[__name__]")
+    const NAME: &str = "__getattr__";
+    let of_module = |at: usize| {
+        let rest = text[at + NAME.len()..].trim_start();
+        // A method of that name has a receiver.
+        let function =
+            text[..at].ends_with("def ") && !rest.starts_with("(self") && !rest.starts_with("(cls");
+        function || rest.starts_with([',', '='])
+    };
+    replaces_itself(text) || text.match_indices(NAME).any(|(at, _)| of_module(at))
+}
+
+/// Whether a module puts another object into its own place.
+fn replaces_itself(text: &str) -> bool {
+    text.contains("sys.modules[__name__] =")
 }
 
 /// Whether a name that a module imports for type checkers is one of those it makes on demand: it names it in a string, or
 /// everything that it has is made so.
 pub(super) fn makes(text: &str, name: &str) -> bool {
-    text.contains("sys.modules[__name__]")
-        || ['"', '\''].iter().any(|quote| text.contains(&format!("{quote}{name}{quote}")))
+    replaces_itself(text) || ['"', '\''].iter().any(|quote| text.contains(&format!("{quote}{name}{quote}")))
 }
 
 /// Binds the names that a module makes on demand. `exists` tells whether a dotted name is a module of the library.
@@ -68,8 +80,10 @@ pub(super) fn fill<'a>(scope: &mut Scope<'a>, file: &'a ParsedFile, exists: &dyn
         }
     }
     for action in &scope.actions {
-        if let Some((key, value)) = extended(action) {
-            place.entry(key, value, &mut found);
+        if let Some((key, value)) = extended(action)
+            && let Some(module) = place.module(key)
+        {
+            names(value, &mut |name| found.push((name, module.clone(), name)));
         }
     }
     for (name, module, taken) in found {

@@ -207,7 +207,8 @@ impl<'a> Library<'a> {
         for (name, binding) in this.scope.names() {
             let foreign = match binding {
                 Binding::Import(import) => {
-                    import.name.is_none() || super::exports::is_standard(import.module.split('.').next().unwrap_or(""))
+                    import.name.is_none()
+                        || super::exports::is_standard(import.module.split('.').next().unwrap_or(""))
                 }
                 _ => false,
             };

@@ -32,9 +32,15 @@ impl Loss {
     pub fn describe(self) -> &'static str {
         match self {
             Loss::NoApi => "modules with definitions and no API",
-            Loss::UnknownAll => "modules whose __all__ is known only at run time (their public definitions are listed)",
-            Loss::UnreadImport => "names imported from modules that cannot be read (listed without a signature)",
-            Loss::PassedOver => "files and folders passed over (--include GLOB reads them, --exclude GLOB settles it)",
+            Loss::UnknownAll => {
+                "modules whose __all__ is known only at run time (their public definitions are listed)"
+            }
+            Loss::UnreadImport => {
+                "names imported from modules that cannot be read (listed without a signature)"
+            }
+            Loss::PassedOver => {
+                "files and folders passed over (--include GLOB reads them, --exclude GLOB settles it)"
+            }
             Loss::Branch => "definitions in branches for another interpreter or platform",
         }
     }
@@ -96,7 +102,8 @@ impl<'a> Library<'a> {
         let module = &self.program.modules[id];
         let chosen = &module.scope.chosen;
         let first = (Some(&*test.test), test.body.as_slice());
-        let others = test.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), clause.body.as_slice()));
+        let others =
+            test.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), clause.body.as_slice()));
         let mut taken = false;
         for (condition, body) in std::iter::once(first).chain(others) {
             let known = condition

@@ -82,7 +82,8 @@ impl<'a> Library<'a> {
     pub(super) fn members(&self, class: ClassId) -> Vec<(Rc<str>, Member<'a>, ClassId)> {
         let mut seen: FxHashMap<Rc<str>, ()> = FxHashMap::default();
         let mut found = Vec::new();
-        let dependency = |id: ClassId| self.program.modules[self.program.classes[id].module].file.dependency;
+        let own = self.module_name_of(self.program.classes[class].module);
+        let dependency = |id: ClassId| self.is_foreign(self.program.classes[id].module, own);
         for &owner in self.program.mro(class) {
             // What a dependency's class brings is the dependency's to document.
             if dependency(owner) && owner != class {
@@ -348,7 +349,9 @@ impl<'a> Library<'a> {
                 continue;
             }
             let doc = match def.body.get(i + 1) {
-                Some(Stmt::Expr(next)) if matches!(&*next.value, Expr::StringLiteral(_)) => Some(&*next.value),
+                Some(Stmt::Expr(next)) if matches!(&*next.value, Expr::StringLiteral(_)) => {
+                    Some(&*next.value)
+                }
                 _ => None,
             };
             let assigned = Assigned { value, annotation, range, doc };

@@ -26,6 +26,7 @@ mod lazy;
 mod library;
 mod listed;
 mod losses;
+mod mappings;
 mod members;
 mod packaging;
 mod parse;

@@ -27,7 +27,8 @@ pub(super) fn roots(file: &str, text: &str) -> Vec<Root> {
         root.folder = root.folder.trim_start_matches("./").trim_matches('/').to_owned();
     }
     found.retain(|root| {
-        let inside = !root.folder.is_empty() && root.folder.split('/').all(|part| part != ".." && part != ".");
+        let inside =
+            !root.folder.is_empty() && root.folder.split('/').all(|part| part != ".." && part != ".");
         inside && (root.package.is_empty() || root.package.split('.').all(is_identifier))
     });
     let mut unique: Vec<Root> = Vec::new();
@@ -50,7 +51,9 @@ fn pyproject(text: &str) -> Vec<Root> {
     let strings = |value: Option<&toml::Value>| -> Vec<String> {
         match value {
             Some(toml::Value::String(one)) => vec![one.clone()],
-            Some(toml::Value::Array(many)) => many.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
+            Some(toml::Value::Array(many)) => {
+                many.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+            }
             _ => Vec::new(),
         }
     };
@@ -71,7 +74,9 @@ fn pyproject(text: &str) -> Vec<Root> {
         found.extend(strings(at(path)).iter().map(|folder| holding(folder)));
     }
     // Packages by their paths: the folders that they lie in.
-    for path in [&["hatch", "build", "targets", "wheel", "packages"][..], &["scikit-build", "wheel", "packages"]] {
+    for path in
+        [&["hatch", "build", "targets", "wheel", "packages"][..], &["scikit-build", "wheel", "packages"]]
+    {
         for package in strings(at(path)) {
             if let Some((folder, _)) = package.trim_end_matches('/').rsplit_once('/') {
                 found.push(holding(folder));
@@ -138,7 +143,9 @@ fn setup_py(text: &str) -> Vec<Root> {
             }
         }
     }
-    for (at, call) in text.match_indices("find_packages(").chain(text.match_indices("find_namespace_packages(")) {
+    for (at, call) in
+        text.match_indices("find_packages(").chain(text.match_indices("find_namespace_packages("))
+    {
         let Some((inside, _)) = text[at + call.len()..].split_once(')') else { continue };
         for (i, argument) in inside.split(',').enumerate() {
             let folder = match argument.split_once('=') {
@@ -169,8 +176,16 @@ mod tests {
             ("pyproject.toml", "[tool.setuptools.packages.find]\nwhere = [\"lib\"]\n", "lib="),
             ("pyproject.toml", "[tool.maturin]\npython-source = \"py/\"\n", "py="),
             ("pyproject.toml", "[tool.hatch.build.targets.wheel]\npackages = [\"inner/shell\"]\n", "inner="),
-            ("pyproject.toml", "[tool.poetry]\npackages = [{ include = \"shell\", from = \"inner\" }]\n", "inner="),
-            ("setup.cfg", "[options]\npackage_dir =\n    =lib\n    shell = other/shell\n", "lib= other/shell=shell"),
+            (
+                "pyproject.toml",
+                "[tool.poetry]\npackages = [{ include = \"shell\", from = \"inner\" }]\n",
+                "inner=",
+            ),
+            (
+                "setup.cfg",
+                "[options]\npackage_dir =\n    =lib\n    shell = other/shell\n",
+                "lib= other/shell=shell",
+            ),
             ("setup.cfg", "[options.packages.find]\nwhere = lib\n", "lib="),
             ("setup.py", "setup(package_dir={'': 'lib'}, packages=find_packages('lib'))", "lib="),
             ("setup.py", "setup(packages=find_packages(where=\"code\", exclude=['t']))", "code="),
@@ -178,8 +193,10 @@ mod tests {
             ("pyproject.toml", "not toml [", ""),
         ];
         for (file, text, expected) in cases {
-            let found: Vec<String> =
-                roots(file, text).into_iter().map(|root| format!("{}={}", root.folder, root.package)).collect();
+            let found: Vec<String> = roots(file, text)
+                .into_iter()
+                .map(|root| format!("{}={}", root.folder, root.package))
+                .collect();
             assert_eq!(found.join(" "), expected, "{text}");
         }
     }

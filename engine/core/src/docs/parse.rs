@@ -123,7 +123,9 @@ pub(super) fn is_test(file: &ParsedFile) -> bool {
     };
     file.body.iter().any(|stmt| match stmt {
         Stmt::FunctionDef(def) => def.name.starts_with("test"),
-        Stmt::ClassDef(def) => def.name.starts_with("Test") || def.name.ends_with("Test") || def.name.ends_with("Tests"),
+        Stmt::ClassDef(def) => {
+            def.name.starts_with("Test") || def.name.ends_with("Test") || def.name.ends_with("Tests")
+        }
         Stmt::Import(import) => import.names.iter().any(|alias| tools(&alias.name)),
         Stmt::ImportFrom(import) => import.module.as_ref().is_some_and(|module| tools(module)),
         _ => false,

@@ -65,7 +65,11 @@ pub(super) fn read(
         let exports = library.exports(options.include_private);
         let apis = records::all(&library, &exports, options.include_private);
         let mut losses = library.losses(&exports, options.include_private);
-        losses.extend(passed_over.into_iter().map(|place| Lost { kind: Loss::PassedOver, place, names: Vec::new() }));
+        losses.extend(passed_over.into_iter().map(|place| Lost {
+            kind: Loss::PassedOver,
+            place,
+            names: Vec::new(),
+        }));
         Ok(Documentation { apis, skipped, losses, files_read, ..Documentation::default() })
     })?;
     progress.finish();

@@ -212,7 +212,8 @@ impl<'a> Writer<'_, 'a> {
         api.source = self.at(value.module, value.assigned.range.start());
         self.describe(&mut api, self.library.value_doc(value));
         if let Some(Expr::Call(call)) = value.assigned.value
-            && let Some(signature) = library.namedtuple_call(value.module, call)
+            && let Some(signature) =
+                library.namedtuple_call(value.module, call).or_else(|| library.model_call(value.module, call))
         {
             api.kind = Some(ApiKind::Class);
             api.signature = signature.to_string();
@@ -228,6 +229,12 @@ impl<'a> Writer<'_, 'a> {
         {
             api.kind = Some(ApiKind::Function);
             api.signature = signature.to_string();
+        } else if let Some(alias @ Expr::Subscript(_)) = value.assigned.value
+            && let Some(Target::Class(id)) = library.program.resolve_expr(value.module, value.class, alias)
+        {
+            // `float16 = floating[_16Bit]`: a class by another name.
+            api.kind = Some(ApiKind::Class);
+            api.signature = library.constructor(id);
         } else if let Some(made) = library.callable(value) {
             api.kind = Some(ApiKind::Function);
             api.signature = library.made_signature(&made, false).to_string();
@@ -270,7 +277,8 @@ impl<'a> Writer<'_, 'a> {
         // As `inspect.getdoc`, but that the text of a constructor is better than that of a base class.
         let of_init = |owner: ClassId| {
             let class = &library.program.classes[owner];
-            let target = library.program.target(class.module, Some(owner), class.scope.get("__init__")?, 0)?;
+            let target =
+                library.program.target(class.module, Some(owner), class.scope.get("__init__")?, 0)?;
             library.doc_of_target(&target)
         };
         let bases = library.program.mro(id)[1..]

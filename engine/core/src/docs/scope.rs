@@ -78,6 +78,12 @@ struct Named<'a> {
     at: usize,
 }
 
+impl<'a> Named<'a> {
+    fn new(name: &'a str, binding: Binding<'a>, typing: bool, at: usize) -> Self {
+        Named { name, binding, others: Vec::new(), typing, deleted: false, reassigned: false, at }
+    }
+}
+
 /// `from module import *`.
 pub(super) struct Star {
     /// Absolute dotted name.
@@ -164,28 +170,16 @@ impl<'a> Scope<'a> {
         open
     }
 
-    fn bind_import(&mut self, name: &'a str, module: String, taken: &'a str) {
-        let import = Import { module, name: Some(taken), explicit: true, relative: true };
-        if !self.index.contains_key(name) {
-            self.index.insert(name, self.names.len());
-            self.names.push(Named {
-                name,
-                binding: Binding::Import(import),
-                others: Vec::new(),
-                typing: false,
-                deleted: false,
-                reassigned: false,
-                at: 0,
-            });
-        }
-    }
-
     /// Binds a name that the module makes on demand (PEP 562): `taken` of `module`.
     pub fn bind_lazily(&mut self, name: &'a str, module: String, taken: &'a str) {
         match self.index.get(name) {
             Some(&at) if self.names[at].typing => self.names[at].typing = false,
             Some(_) => {}
-            None => self.bind_import(name, module, taken),
+            None => {
+                let import = Import { module, name: Some(taken), explicit: true, relative: true };
+                self.index.insert(name, self.names.len());
+                self.names.push(Named::new(name, Binding::Import(import), false, 0));
+            }
         }
     }
 }
@@ -352,7 +346,8 @@ impl<'a> Scanner<'a, '_> {
     fn choice(&mut self, test: &'a ruff_python_ast::StmtIf, branch: Branch, depth: usize) {
         let mut branch = branch;
         let first = (Some(&*test.test), test.body.as_slice());
-        let others = test.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), clause.body.as_slice()));
+        let others =
+            test.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), clause.body.as_slice()));
         let last = test.elif_else_clauses.len();
         for (i, (condition, body)) in std::iter::once(first).chain(others).enumerate() {
             let Some(condition) = condition else {
@@ -390,20 +385,12 @@ impl<'a> Scanner<'a, '_> {
         let (typing, here) = (branch == Branch::Typing, self.at);
         let Some(&at) = self.scope.index.get(name) else {
             self.scope.index.insert(name, self.scope.names.len());
-            self.scope.names.push(Named {
-                name,
-                binding,
-                others: Vec::new(),
-                typing,
-                deleted: false,
-                reassigned: false,
-                at: here,
-            });
+            self.scope.names.push(Named::new(name, binding, typing, here));
             return;
         };
         let named = &mut self.scope.names[at];
         if named.deleted && branch != Branch::Alternative {
-            *named = Named { typing, deleted: false, at: here, binding, others: Vec::new(), ..*named };
+            *named = Named::new(name, binding, typing, here);
             return;
         }
         if let (Binding::Value(old), Binding::Value(new)) = (&mut named.binding, &binding) {

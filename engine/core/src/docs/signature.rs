@@ -79,7 +79,8 @@ impl fmt::Display for Signature {
 impl Signature {
     /// `(*args, **kwargs)`: nothing is known.
     pub fn general() -> Self {
-        let parameter = |name: &str, kind| Parameter { name: name.into(), kind, annotation: None, default: None };
+        let parameter =
+            |name: &str, kind| Parameter { name: name.into(), kind, annotation: None, default: None };
         Signature {
             parameters: vec![parameter("args", Kind::Rest), parameter("kwargs", Kind::Keywords)],
             returns: None,
@@ -271,7 +272,8 @@ fn of_overloads(file: &ParsedFile, defs: &[&StmtFunctionDef]) -> Signature {
     if defs.len() < 2 {
         return signature;
     }
-    let others: Vec<Signature> = defs.iter().take(MAX_OVERLOADS).map(|def| of_definition(file, def)).collect();
+    let others: Vec<Signature> =
+        defs.iter().take(MAX_OVERLOADS).map(|def| of_definition(file, def)).collect();
     for parameter in &mut signature.parameters {
         if parameter.default.is_some() || matches!(parameter.kind, Kind::Rest | Kind::Keywords) {
             continue;
@@ -316,7 +318,10 @@ mod tests {
         assert_eq!(fold("Union[\n    int,  # why\n    str,\n]"), "Union[int, str]");
         assert_eq!(fold("'a  b'"), "'a  b'");
         assert_eq!(fold("f(\n  'x  #',\n  1\n)"), "f('x  #', 1)");
-        assert_eq!(fold("Doc(\"\"\"\n  say \"it's\"  # so\n\"\"\")\n"), "Doc(\"\"\"\\n  say \"it's\"  # so\\n\"\"\")");
+        assert_eq!(
+            fold("Doc(\"\"\"\n  say \"it's\"  # so\n\"\"\")\n"),
+            "Doc(\"\"\"\\n  say \"it's\"  # so\\n\"\"\")"
+        );
     }
 
     fn parameter(name: &str, kind: Kind, default: Option<&str>) -> Parameter {

@@ -130,7 +130,9 @@ pub(super) fn folder(path: &Path, choice: &Choice) -> Result<Files> {
     } else {
         let roots: Vec<Root> = packaging::FILES
             .iter()
-            .filter_map(|name| Some((name, files::read_bounded(&path.join(name), packaging::MAX_BYTES).ok()?)))
+            .filter_map(|name| {
+                Some((name, files::read_bounded(&path.join(name), packaging::MAX_BYTES).ok()?))
+            })
             .flat_map(|(name, text)| packaging::roots(name, &String::from_utf8_lossy(&text)))
             .collect();
         let layout = layout::project(&names, &roots, own, choice);
@@ -162,7 +164,8 @@ fn stubs_beside(package: &Path, name: &str, choice: &Choice) -> Result<Vec<RawFi
 fn own_folders<'n>(names: &'n [String], read: &dyn Fn(usize) -> Option<Vec<u8>>) -> Vec<&'n str> {
     let mut found = Vec::new();
     for (at, name) in names.iter().enumerate() {
-        let Some(folder) = name.strip_suffix("/__init__.py").or_else(|| name.strip_suffix("/__init__.pyi")) else {
+        let Some(folder) = name.strip_suffix("/__init__.py").or_else(|| name.strip_suffix("/__init__.pyi"))
+        else {
             continue;
         };
         if !matches!(folder.rsplit('/').next(), Some("vendor" | "vendored" | "third_party")) {
@@ -170,7 +173,9 @@ fn own_folders<'n>(names: &'n [String], read: &dyn Fn(usize) -> Option<Vec<u8>>)
         }
         let bytes = read(at).unwrap_or_default();
         let code = bytes.split(|byte| *byte == b'\n').any(|line| {
-            [&b"def "[..], b"class ", b"from .", b"import ", b"__all__"].iter().any(|start| line.starts_with(start))
+            [&b"def "[..], b"class ", b"from .", b"import ", b"__all__"]
+                .iter()
+                .any(|start| line.starts_with(start))
         });
         if code {
             found.push(folder);
