@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn deep_trees_fit_small_stacks() {
         let n = 3_900;
-        let blocks: String = (0..100).map(|i| format!("{}if a:\n", " ".repeat(i))).collect();
+        let blocks: String = (0..99).map(|i| format!("{}if a:\n", " ".repeat(i))).collect();
         let lists: String = (0..10_000).map(|_| "(a, ] ").collect();
         let tabs: String =
             (1..90).flat_map(|i| [format!("{}if a:\n", " ".repeat(3 + i)), format!("{}x\n", "\t".repeat(i))]).collect();
@@ -178,7 +178,7 @@ mod tests {
                 (format!("x = {}a\n", "not ".repeat(n)), 2),
                 (format!("x = a{}\n", " + a".repeat(n / 2 - 10)), n / 2 - 8),
                 (format!("x = {}a{}\n", "[".repeat(390), "]".repeat(390)), 2),
-                (format!("{blocks}{}a", " ".repeat(100)), 101),
+                (format!("{blocks}{}a", " ".repeat(99)), 100),
             ] {
                 assert_eq!(names(&text), Ok(found), "{}", &text[..40]);
             }
@@ -200,7 +200,7 @@ mod tests {
                 "x = (\rif a,b:\r ".repeat(50_000),
             ] {
                 let refusal = names(&text).unwrap_err();
-                assert_eq!(refusal.line.is_some(), true, "{refusal:?}");
+                assert!(refusal.line.is_some(), "{refusal:?}");
             }
             assert_eq!(names(&" ".repeat((16 << 20) + 1)).unwrap_err().line, None);
         });
