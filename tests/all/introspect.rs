@@ -88,6 +88,61 @@ fn c_extensions_are_read() {
     assert!(apis.len() > 5_000, "{} APIs", apis.len());
 }
 
+/// Source text that run time makes another thing of.
+const CHANGED: &str = r#"
+def weave(a, b=1):
+    """Weaves."""
+def tie(a):
+    """Ties."""
+def _loosely(a, *, loose=False): pass
+tie.__signature__ = __import__("inspect").signature(_loosely)
+def gone():
+    """Not for long."""
+globals().pop("gone")
+class Thread:
+    """A thread."""
+    colour: str
+    def spin(self, n):
+        """Spins."""
+class Wool(Thread):
+    """Wool."""
+globals()["made"] = lambda z: z
+made.__name__, made.__module__ = "made", __name__
+"#;
+
+#[test]
+fn source_text_is_held_against_run_time() {
+    let folder = TempDir::new().unwrap();
+    let site = folder.path();
+    std::fs::write(site.join("changed.py"), CHANGED).unwrap();
+    let out = site.join("apis.jsonl");
+    let arguments = ["--verify", "--site", site.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let output = docs("changed", &arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let apis = api::read_jsonl(&out).unwrap();
+    assert_eq!(find(&apis, "changed.tie").signature, "(a, *, loose=False)");
+    assert_eq!(find(&apis, "changed.weave").signature, "(a, b=1)");
+    assert_eq!(find(&apis, "changed.weave").description, "Weaves.");
+    assert_eq!(find(&apis, "changed.made").signature, "(z)");
+    assert_eq!(find(&apis, "changed.Thread.spin").aliases, ["changed.Wool.spin"]);
+    assert!(apis.iter().all(|api| api.name != "gone"), "{apis:#?}");
+    assert!(said.contains("1 added, known at run time alone: changed.made"), "{said}");
+    assert!(said.contains("1 left out, not there at run time: changed.gone"), "{said}");
+    assert!(said.contains("1 signatures corrected: changed.tie(a, *, loose=False) instead of (a)"), "{said}");
+
+    let refused = docs("./changed.py", &["--verify"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("takes the names of installed packages"));
+    let missing = command("inhouse")
+        .args(["docs", "changed", "--verify", "--site", site.to_str().unwrap()])
+        .env("INHOUSE_EVALD", Path::new("/no/such/evald"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&missing.stderr);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(said.contains("--verify imports changed in the sandbox") && said.contains("/no/such/evald"), "{said}");
+}
+
 #[test]
 fn imports_that_fail_say_why() {
     let folder = TempDir::new().unwrap();

@@ -3,7 +3,7 @@
 //! Pure Rust: no model backend, no network, no printing. Everything that a host may feed in (files, prompts,
 //! queries) ends in a value or an [`Error`]; nothing here aborts or panics on bad input.
 //!
-//! Reading order: [`api`] (the documentation record) -> [`docs`] (Python source to records) -> [`index`]
+//! Reading order: [`api`] (the documentation record) -> [`python`] (text to syntax trees) -> [`docs`] (Python source to records) -> [`index`]
 //! (records on disk, searched) -> [`prompt`] (records in front of a context; [`chat`] for instruction models) -> [`decode`]
 //! (tokens out of a model) -> [`constrain`] (only names that the documentation has in what is decoded). [`encode`] is what a
 //! text encoder is to the index, [`bert`] the one that needs no backend. [`gguf`] is the container of models that it, the converter
@@ -25,6 +25,7 @@ pub mod installation;
 pub mod lora;
 pub mod progress;
 pub mod prompt;
+pub mod python;
 pub mod safetensors;
 pub mod usage;
 pub mod vector;

@@ -3,6 +3,8 @@
 mod docs_support;
 
 use docs_support::{api, fixture, gz_tar, names, read, zip_of};
+use inhouse_core::constrain::{self, Library, Verdict};
+use inhouse_core::index::{self, BuildOptions, Index, Query};
 use inhouse_core::api::ApiKind;
 use inhouse_core::docs::{self, ReadOptions};
 use inhouse_core::{ErrorKind, progress::Silent};
@@ -159,7 +161,7 @@ fn bad_sources_are_errors_that_name_the_file() {
         ("bomb.tar.gz", bomb_tar, ErrorKind::LimitExceeded),
         ("nothing.whl", zip_of(&[("README".into(), b"x".to_vec())]), ErrorKind::InvalidData),
         ("objects.inv", inventory[..inventory.len() - 20].to_vec(), ErrorKind::InvalidData),
-        ("old.inv", b"# Sphinx inventory version 1\n".to_vec(), ErrorKind::UnsupportedVersion),
+        ("new.inv", b"# Sphinx inventory version 3\n".to_vec(), ErrorKind::UnsupportedVersion),
         ("other.inv", b"\xff\xfe".to_vec(), ErrorKind::InvalidData),
         ("notes.txt", b"hello".to_vec(), ErrorKind::InvalidData),
         ("rows.jsonl", b"{\"x\": 1}\n".to_vec(), ErrorKind::InvalidData),
@@ -195,4 +197,73 @@ fn a_single_file_and_a_part_of_a_package() {
     assert!(found.apis.is_empty() || names(&found).iter().all(|name| !name.contains("._")));
     let found = read(&fixture("tidepool/crabs.py"));
     assert!(names(&found).contains(&"tidepool.crabs.Crab".to_owned()), "{:?}", names(&found));
+}
+
+const HEIRS: &str = r#"
+class Base:
+    """A base."""
+    def spin(self, n: int) -> int:
+        """Spins."""
+    def dye(self, colour):
+        """Dyes."""
+    class Rows:
+        """Rows."""
+        def count(self):
+            """Counts."""
+class Wool(Base):
+    """Wool."""
+class Silk(Wool):
+    """Silk."""
+    def dye(self, colour, fine=True):
+        """Dyes silk."""
+class _Mixin:
+    def hem(self):
+        """Hems."""
+class Towel(_Mixin):
+    """A towel."""
+class Apron(_Mixin):
+    """An apron."""
+"#;
+
+#[test]
+fn what_classes_inherit_is_documented_once_under_all_of_its_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("loom.py");
+    std::fs::write(&path, HEIRS).unwrap();
+    let found = read(&path);
+    let members: Vec<(&str, Vec<&str>)> = found
+        .apis
+        .iter()
+        .filter(|api| ["spin", "dye", "Rows", "count", "hem"].contains(&api.name.as_str()))
+        .map(|api| (api.qualified_name.as_str(), api.aliases.iter().map(String::as_str).collect()))
+        .collect();
+    assert_eq!(
+        members,
+        [
+            ("loom.Base.spin", vec!["loom.Wool.spin", "loom.Silk.spin"]),
+            ("loom.Base.dye", vec!["loom.Wool.dye"]),
+            ("loom.Base.Rows", vec!["loom.Wool.Rows", "loom.Silk.Rows"]),
+            ("loom.Base.Rows.count", vec!["loom.Wool.Rows.count", "loom.Silk.Rows.count"]),
+            ("loom.Silk.dye", vec![]),
+            ("loom.Towel.hem", vec!["loom.Apron.hem"]),
+        ]
+    );
+
+    let folder = dir.path().join("index");
+    index::build(&found.apis, &folder, &BuildOptions::default(), &Silent).unwrap();
+    let index = Index::open(&folder).unwrap();
+    for name in ["loom.Silk.spin", "Silk.spin", "Wool.spin", "spin"] {
+        assert_eq!(index.find(name).unwrap()[0].qualified_name, "loom.Base.spin", "{name}");
+    }
+    assert_eq!(index.find("Silk.dye").unwrap()[0].signature, "(colour, fine=True)");
+    // A query may name the class.
+    let hits = index.search(&Query::from("apron"), 3).unwrap();
+    assert!(hits.iter().any(|hit| hit.api.name == "hem"), "{hits:?}");
+
+    let library = Library::new(&found.apis);
+    let report = constrain::report(&library, "import loom\n", "loom.Silk.spin\nloom.Silk().spin(1, 2)\nloom.Towel().hem()\n");
+    let uses: Vec<(&str, Verdict)> = report.uses.iter().map(|one| (one.name.as_str(), one.verdict)).collect();
+    assert!(uses.contains(&("loom.Silk.spin", Verdict::Indexed)), "{uses:?}");
+    assert!(uses.contains(&("loom.Silk.spin", Verdict::ImpossibleArity)), "{uses:?}");
+    assert!(uses.contains(&("loom.Towel.hem", Verdict::Indexed)), "{uses:?}");
 }

@@ -4,6 +4,9 @@
 //! imported inside evald, like any sample, by a script that walks its modules, classes and members and writes what
 //! `inspect` and the docstrings say. Nothing of that is trusted: it is bounded, parsed as data and validated record by record.
 
+mod verify;
+
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -15,11 +18,14 @@ use inhouse_core::docs::{self, Documentation, Skipped};
 use inhouse_core::{Error, ErrorKind, Progress, Result};
 use serde::Deserialize;
 
+pub use self::verify::{Differing, Verified, verify};
 use crate::evaluate::{environment, folders, run_one};
 
 const SCRIPT: &str = include_str!("introspect/introspect.py");
 /// No library has more APIs; numpy has 8,000, pandas 10,000.
 const MAX_RECORDS: usize = 200_000;
+/// Further names of inherited members, and answers.
+const MAX_LINES: usize = 4_000_000;
 /// A longer docstring is cut.
 const MAX_DOC_CHARS: usize = 20_000;
 /// All records together, in JSON.
@@ -52,6 +58,29 @@ pub fn read(
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<Documentation> {
+    ask(library, &[], options, cancel, progress).map(|said| said.documentation)
+}
+
+/// What an imported library says of itself, and of the names that it was asked for.
+#[derive(Debug, Default)]
+struct Said {
+    documentation: Documentation,
+    /// Records of names that code can reach although they are not public.
+    asked: HashMap<String, ApiDoc>,
+    /// Names that are there, of which nothing more is said.
+    there: BTreeSet<String>,
+    /// Names that are not there.
+    missing: BTreeSet<String>,
+}
+
+/// Imports a library as [`read`] does and asks for `names` too: dotted names, each of which starts with the library's.
+fn ask(
+    library: &str,
+    names: &[&str],
+    options: &ImportOptions,
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+) -> Result<Said> {
     if !library.split('.').all(is_identifier) {
         let message = format!("import:{library}: `{library}` is no import name");
         return Err(Error::new(ErrorKind::InvalidArgument, message));
@@ -62,7 +91,7 @@ pub fn read(
         paths: folders(&options.paths),
         ..SpawnOptions::default()
     };
-    let (_, result) = run_one(job(library, options), &spawn, None, cancel)?;
+    let (_, result) = run_one(job(library, names, options), &spawn, None, cancel)?;
     progress.finish();
     let output = output(library, options, &result)?;
     decode(library, output).map_err(|what| {
@@ -73,8 +102,11 @@ pub fn read(
     })
 }
 
-fn job(library: &str, options: &ImportOptions) -> Job {
-    let call = format!("_introspect('{library}', {MAX_RECORDS}, {MAX_DOC_CHARS}, {MAX_BYTES})");
+fn job(library: &str, names: &[&str], options: &ImportOptions) -> Job {
+    // What is no path of identifiers would be more than a name in the script.
+    let names: Vec<&str> = names.iter().copied().filter(|name| name.split('.').all(is_identifier)).collect();
+    let asked = names.join(" ");
+    let call = format!("_introspect('{library}', {MAX_RECORDS}, {MAX_DOC_CHARS}, {MAX_BYTES}, '{asked}')");
     Job {
         code: format!("{SCRIPT}\n{call}\n"),
         limits: Limits {
@@ -124,6 +156,9 @@ fn output<'a>(library: &str, options: &ImportOptions, result: &'a JobResult) -> 
 enum Line {
     End { end: bool, full: bool, modules: usize },
     Skipped { skipped: String, reason: String },
+    Also { also: String, of: String },
+    Missing { missing: String },
+    There { there: String },
     Record(Record),
 }
 
@@ -144,9 +179,12 @@ struct Record {
     file: String,
     #[serde(default)]
     line: u32,
+    /// Not found by walking: it was asked for.
+    #[serde(default)]
+    asked: bool,
 }
 
-fn decode(library: &str, output: &str) -> Result<Documentation, String> {
+fn decode(library: &str, output: &str) -> Result<Said, String> {
     let packed = base64(output.trim())?;
     let mut text = Vec::new();
     let most = MAX_BYTES + (8 << 20);
@@ -159,10 +197,12 @@ fn decode(library: &str, output: &str) -> Result<Documentation, String> {
     }
     let text = std::str::from_utf8(&text).map_err(|_| "not UTF-8")?;
     let root = library.split('.').next().unwrap_or(library);
-    let mut documentation = Documentation::default();
+    let mut said = Said::default();
+    let documentation = &mut said.documentation;
+    let mut by_name: HashMap<String, usize> = HashMap::new();
     let mut ended = false;
     for (i, line) in text.lines().enumerate() {
-        if ended || i > MAX_RECORDS + 2_000 {
+        if ended || i > MAX_LINES {
             return Err(format!("more lines than the script writes (line {})", i + 1));
         }
         match serde_json::from_str(line).map_err(|error| format!("line {}: {error}", i + 1))? {
@@ -182,13 +222,35 @@ fn decode(library: &str, output: &str) -> Result<Documentation, String> {
                     reason: printable(&reason),
                 });
             }
-            Line::Record(record) => match api(record, root) {
-                Ok(api) => documentation.apis.push(api),
-                Err(reason) => {
-                    let path = format!("{library}, record {}", i + 1);
-                    documentation.skipped.push(Skipped { path, line: None, reason });
+            Line::Also { also, of } => {
+                if let Some(&at) = by_name.get(&of)
+                    && is_path(&also, root)
+                {
+                    documentation.apis[at].aliases.push(also);
                 }
-            },
+            }
+            Line::Missing { missing } => {
+                said.missing.insert(missing);
+            }
+            Line::There { there } => {
+                said.there.insert(there);
+            }
+            Line::Record(record) => {
+                let asked = record.asked;
+                match api(record, root) {
+                    Ok(api) if asked => {
+                        said.asked.insert(api.qualified_name.clone(), api);
+                    }
+                    Ok(api) => {
+                        by_name.insert(api.qualified_name.clone(), documentation.apis.len());
+                        documentation.apis.push(api);
+                    }
+                    Err(reason) => {
+                        let path = format!("{library}, record {}", i + 1);
+                        documentation.skipped.push(Skipped { path, line: None, reason });
+                    }
+                }
+            }
         }
     }
     if !ended {
@@ -200,13 +262,17 @@ fn decode(library: &str, output: &str) -> Result<Documentation, String> {
     if library == root && documentation.skipped.is_empty() {
         documentation.whole_libraries.insert(root.to_owned());
     }
-    Ok(documentation)
+    Ok(said)
+}
+
+/// Whether a dotted name is one of the library's.
+fn is_path(path: &str, root: &str) -> bool {
+    path.split('.').next() == Some(root) && path.split('.').all(is_identifier)
 }
 
 /// A record, where it is one of the library's.
 fn api(record: Record, root: &str) -> Result<ApiDoc, String> {
-    let is_path = |path: &str| path.split('.').next() == Some(root) && path.split('.').all(is_identifier);
-    if !is_identifier(&record.name) || !is_path(&record.qualified_name) {
+    if !is_identifier(&record.name) || !is_path(&record.qualified_name, root) {
         return Err(format!("`{}` is no name of an API", printable(&record.qualified_name)));
     }
     if record.qualified_name.rsplit('.').next() != Some(record.name.as_str()) {
@@ -215,8 +281,8 @@ fn api(record: Record, root: &str) -> Result<ApiDoc, String> {
     let mut api = ApiDoc {
         signature: printable(&record.signature).chars().take(MAX_SIGNATURE_CHARS).collect(),
         kind: Some(record.kind),
-        module: if is_path(&record.module) { record.module } else { String::new() },
-        aliases: record.aliases.into_iter().filter(|alias| is_path(alias)).take(16).collect(),
+        module: if is_path(&record.module, root) { record.module } else { String::new() },
+        aliases: record.aliases.into_iter().filter(|alias| is_path(alias, root)).take(16).collect(),
         source: location(&record.file, record.line),
         name: record.name,
         qualified_name: record.qualified_name,
@@ -292,7 +358,7 @@ mod tests {
     fn said(lines: &str) -> Result<Documentation, String> {
         let mut packed = ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(lines.as_bytes()).unwrap();
-        decode("lib", &encoded(&packed.finish().unwrap()))
+        decode("lib", &encoded(&packed.finish().unwrap())).map(|said| said.documentation)
     }
 
     const END: &str = r#"{"end": true, "full": false, "modules": 2}"#;
@@ -301,9 +367,11 @@ mod tests {
     fn records_become_documentation() {
         let record = r#"{"name":"f","qualified_name":"lib.f","kind":"function","signature":"(a)","module":"lib",
             "doc":"Adds, e.g. one. And more.\n\n>>> f(1)\n2","aliases":["lib.core.f","other.f"],"file":"lib/a.py","line":3}"#;
-        let got = said(&format!("{}\n{END}\n", record.replace('\n', ""))).unwrap();
+        let inherited = r#"{"also":"lib.Sub.f","of":"lib.f"}"#;
+        let got = said(&format!("{}\n{inherited}\n{END}\n", record.replace('\n', ""))).unwrap();
         let api = &got.apis[0];
-        assert_eq!((api.description.as_str(), api.aliases.len()), ("Adds, e.g. one.", 1));
+        assert_eq!(api.description, "Adds, e.g. one.");
+        assert_eq!(api.aliases, ["lib.core.f", "lib.Sub.f"]);
         assert_eq!(api.examples, [">>> f(1)\n2"]);
         assert_eq!(api.source, Some(SourceLocation { path: "lib/a.py".into(), line: 3 }));
         assert!(got.whole_libraries.contains("lib") && got.files_read == 2);

@@ -7,10 +7,9 @@
 //!
 //! A test that could not fail, because nothing in it is ever run, decides nothing: it fails every sample and says so.
 
-use inhouse_core::{Error, ErrorKind, Result};
+use inhouse_core::{Error, ErrorKind, Result, python};
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{Expr, Stmt};
-use ruff_python_parser::parse_module;
 
 use crate::problems::Problem;
 
@@ -54,9 +53,11 @@ enum Shape {
 }
 
 fn shape(test: &str) -> Shape {
-    // What Python's parser refuses, Python will refuse: the sample fails there, with Python's own words.
-    let Ok(parsed) = parse_module(test) else { return Shape::Check };
-    let body = &parsed.syntax().body;
+    // What a parser refuses, Python will refuse: the sample fails there, with Python's own words.
+    python::read_valid(test, |parsed| Some(shape_of(parsed.suite()))).unwrap_or(Shape::Check)
+}
+
+fn shape_of(body: &[Stmt]) -> Shape {
     let mut seen = TopLevel::default();
     seen.visit_body(body);
     if let Some(why) = seen.hollow_check {
@@ -236,6 +237,21 @@ mod tests {
                 "{test}: {program}"
             );
         }
+    }
+
+    #[test]
+    fn a_test_of_any_depth_ends_nothing() {
+        let deep = |open: &str, close: &str| {
+            let n = 150_000;
+            format!("def check(c):\n    assert c({}1{})\n", open.repeat(n), close.repeat(n))
+        };
+        let tests = [deep("-", ""), deep("not ", ""), deep("(", ")"), deep("[", "]"), deep("", ".x")];
+        let small = std::thread::Builder::new().stack_size(512 << 10);
+        let judged = small.spawn(move || {
+            tests.iter().map(|test| test_program(&problem("f", test)).unwrap()).collect::<Vec<_>>()
+        });
+        // Python has the last word on them, as on anything that does not parse.
+        assert!(judged.unwrap().join().unwrap().iter().all(|program| program.ends_with("check(f)\n")));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! The paper (arXiv 2210.17236, Table 5) made MonkeyEval and BeatNumEval out of pandas and numpy by such a table, and
 //! evaluates a completion by converting its private names back ([`Rules::PUBLISHED`]).
 
-mod python;
 mod rules;
 mod text;
 
@@ -11,11 +10,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
+use inhouse_core::python::{is_builtin, is_keyword};
 use inhouse_core::{Error, ErrorKind, Result, files};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
-pub(crate) use python::{is_builtin, is_keyword};
 pub use rules::{Reject, Replace, Rules};
 pub(crate) use text::words as words_at;
 
@@ -271,12 +270,12 @@ fn spoken(pairs: &[(String, String)], text: &str) -> (usize, usize) {
 
 /// Whether a word may be renamed, or stand for one that is.
 pub(crate) fn is_plain_word(word: &str) -> bool {
-    text::is_ascii_name(word) && !word.starts_with("__") && !python::is_keyword(word)
+    text::is_ascii_name(word) && !word.starts_with("__") && !is_keyword(word)
 }
 
 /// Whether a word is one of Python's own, keywords and builtins.
 pub(crate) fn is_python_word(word: &str) -> bool {
-    python::is_keyword(word) || python::is_builtin(word)
+    is_keyword(word) || is_builtin(word)
 }
 
 #[cfg(test)]

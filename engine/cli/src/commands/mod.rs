@@ -7,6 +7,7 @@ mod encoder;
 pub mod eval;
 pub mod generate;
 pub mod index;
+mod installed;
 mod number;
 pub mod privatize;
 pub mod retrieve;
@@ -18,6 +19,7 @@ pub mod train;
 #[path = "train_disabled.rs"]
 pub mod train;
 mod usage;
+mod verified;
 
 use anyhow::{Context, Result};
 use inhouse::CancelToken;

@@ -252,10 +252,3 @@ pub(super) const OBJECT_DUNDERS: &[&str] = &[
     "__weakref__",
     "__wrapped__",
 ];
-
-/// Reserved words: none of them is a name.
-pub(super) const KEYWORDS: &[&str] = &[
-    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def",
-    "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is",
-    "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
-];

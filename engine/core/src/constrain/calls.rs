@@ -2,12 +2,12 @@
 
 use ruff_python_ast::visitor::Visitor;
 use ruff_python_ast::{Expr, Stmt};
-use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_text_size::Ranged;
 
 use super::library::Library;
-use super::report::{Reader, readable};
+use super::report::Reader;
 use super::scope::Ty;
+use crate::python;
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +51,8 @@ pub fn calls(library: &Library, module: &str, is_package: bool, text: &str, body
 /// count from its beginning. Imports are those of both. Nothing is listed of code that [`super::report`] does not read.
 pub fn calls_in_completion(library: &Library, context: &str, completion: &str) -> Calls {
     let text = format!("{context}{completion}");
-    if !readable(&text) {
-        return Calls::default();
-    }
-    let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module));
-    let Some(module) = parsed.into_syntax().module() else { return Calls::default() };
-    let mut found = calls(library, "", false, &text, &module.body);
+    let found = python::read(&text, |parsed| calls(library, "", false, &text, parsed.suite()));
+    let mut found = found.unwrap_or_default();
     found.calls.retain(|call| call.at >= context.len());
     found.calls.iter_mut().for_each(|call| call.at -= context.len());
     found
@@ -123,7 +119,6 @@ mod tests {
     use super::*;
     use crate::ApiDoc;
     use crate::api::ApiKind;
-    use crate::docs::parse_source;
 
     fn api(full: &str, kind: ApiKind, module: &str) -> ApiDoc {
         ApiDoc {
@@ -159,8 +154,8 @@ def f(t2: lm.Thread, u):
     u.rows[0].spin()
     dye.soak(3)
 ";
-        let parsed = parse_source(text).unwrap();
-        let found = calls(&library, "loom.shop", false, text, parsed.suite());
+        let found =
+            python::read(text, |parsed| calls(&library, "loom.shop", false, text, parsed.suite())).unwrap();
         let listed: Vec<_> = found
             .calls
             .iter()
@@ -188,7 +183,7 @@ def f(t2: lm.Thread, u):
     fn an_import_that_leads_out_binds_nothing() {
         let library = Library::new(&[]);
         let text = "from ....b import c\n";
-        let parsed = parse_source(text).unwrap();
-        assert_eq!(calls(&library, "a", false, text, parsed.suite()), Calls::default());
+        let found = python::read(text, |parsed| calls(&library, "a", false, text, parsed.suite()));
+        assert_eq!(found, Ok(Calls::default()));
     }
 }

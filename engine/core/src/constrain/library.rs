@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::builtins::{BUILTIN_MEMBERS, KEYWORDS, MODULE_DUNDERS, OBJECT_DUNDERS};
+use super::builtins::{BUILTIN_MEMBERS, MODULE_DUNDERS, OBJECT_DUNDERS};
 use super::mask::NameSet;
 use super::signature::Signature;
 use crate::api::{ApiKind, OTHERS};
 use crate::index::Index;
-use crate::{ApiDoc, Result};
+use crate::{ApiDoc, Result, python};
 
 /// Dotted names with more parts are left out.
 const MAX_PARTS: usize = 32;
@@ -43,7 +43,7 @@ struct Node {
     /// The module by which users import it.
     module: NodeId,
     children: FxHashMap<Box<str>, NodeId>,
-    signature: Box<str>,
+    signature: Arc<str>,
     parsed: OnceLock<Option<Box<Signature>>>,
     bases: Box<[Box<str>]>,
     /// Names that it or its objects have beside the children; `None`: not known.
@@ -165,12 +165,40 @@ impl Library {
         let Some(id) = self.find(&api.qualified_name) else { return };
         for alias in &api.aliases {
             let Some((parent, name)) = alias.rsplit_once('.') else { continue };
-            if let Some(parent) = self.find(parent)
-                && is_name(name)
-            {
-                self.nodes[parent as usize].children.entry(name.into()).or_insert(id);
+            let Some(parent) = self.find(parent).filter(|_| is_name(name)) else { continue };
+            if self.nodes[parent as usize].children.contains_key(name) {
+                continue;
             }
+            // What a class inherits goes by the name that it has there; any other alias by that of the record.
+            let inherited = name == api.name
+                && self.kind(parent) == Kind::Class
+                && matches!(self.kind(self.nodes[id as usize].parent), Kind::Class | Kind::Property);
+            let child = match inherited.then(|| self.inherit(id, parent)) {
+                Some(Some(own)) => own,
+                Some(None) => continue,
+                None => id,
+            };
+            self.nodes[parent as usize].children.insert(name.into(), child);
         }
+    }
+
+    /// The node of a member in a class that inherits it.
+    fn inherit(&mut self, member: NodeId, class: NodeId) -> Option<NodeId> {
+        let own = NodeId::try_from(self.nodes.len()).ok()?;
+        let (node, heir) = (&self.nodes[member as usize], &self.nodes[class as usize]);
+        let copy = Node {
+            name: node.name.clone(),
+            kind: node.kind,
+            parent: class,
+            module: heir.module,
+            signature: node.signature.clone(),
+            bases: node.bases.clone(),
+            undocumented: node.undocumented.clone(),
+            open: node.open,
+            ..Node::default()
+        };
+        self.nodes.push(copy);
+        Some(own)
     }
 
     fn link_bases(&mut self) {
@@ -400,7 +428,7 @@ pub(super) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|byte| super::mask::is_name_byte(byte) && !byte.is_ascii_digit())
         && bytes.all(super::mask::is_name_byte)
-        && KEYWORDS.binary_search(&text).is_err()
+        && !python::is_keyword(text)
 }
 
 #[cfg(test)]

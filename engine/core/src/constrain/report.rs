@@ -3,7 +3,6 @@
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{Comprehension, Expr, ExprCall, Stmt, StmtFunctionDef};
-use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_text_size::{Ranged, TextSize};
 use serde::Serialize;
 
@@ -11,11 +10,10 @@ use super::calls::CallLog;
 use super::library::{Kind, Library, NodeId, SetKey};
 use super::scope::{ScopeKind, Scopes, Ty};
 use super::signature::Signature;
+use crate::python;
 
 /// Expressions that are nested deeper are not looked into.
 const MAX_DEPTH: usize = 200;
-/// Longer code is not read.
-const MAX_BYTES: usize = 4 << 20;
 
 /// What is to be said of a use of an API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -71,18 +69,12 @@ pub struct ApiReport {
 /// completion alone.
 pub fn report(library: &Library, context: &str, completion: &str) -> ApiReport {
     let text = format!("{context}{completion}");
-    if !readable(&text) {
-        return ApiReport::default();
-    }
-    let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module));
-    let parses = parsed.errors().is_empty();
-    let mut reader = Reader::new(library, &text);
-    if let Some(module) = parsed.into_syntax().module() {
-        for stmt in &module.body {
-            reader.visit_stmt(stmt);
-        }
-    }
-    let mut found = reader.found;
+    let read = python::read(&text, |parsed| {
+        let mut reader = Reader::new(library, &text);
+        reader.visit_body(parsed.suite());
+        (reader.found, parsed.errors().is_empty())
+    });
+    let Ok((mut found, parses)) = read else { return ApiReport::default() };
     found.retain(|(at, _)| at.to_usize() >= context.len());
     found.sort_by_key(|(at, _)| *at);
     let mut report = ApiReport { parses, ..ApiReport::default() };
@@ -99,11 +91,6 @@ pub fn report(library: &Library, context: &str, completion: &str) -> ApiReport {
         report.uses.push(api);
     }
     report
-}
-
-/// Whether a parser's stack bears the text.
-pub(super) fn readable(text: &str) -> bool {
-    text.len() <= MAX_BYTES && crate::docs::check_nesting(text).is_ok()
 }
 
 /// Walks a syntax tree and follows what its names mean.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::builtins::KEYWORDS;
 use super::library::{Library, SetKey};
 use super::mask::{Lead, NameSet, is_name_byte};
 use super::tracker::{Place, Tracker};
@@ -403,7 +402,7 @@ impl Scanner {
             {
                 learned.sets.entry(spot.key).or_default().insert(&text);
             }
-        } else if KEYWORDS.binary_search(&&*text).is_err()
+        } else if !crate::python::is_keyword(&text)
             && self.fresh.len() < 4096
             && !self.learned.words.contains(&word)
             && !self.fresh.iter().any(|other| **other == *text)

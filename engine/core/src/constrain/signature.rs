@@ -1,11 +1,9 @@
 //! The parameters in a documented signature.
 
-use ruff_python_ast::{Expr, Stmt};
-use ruff_python_parser::parse_module;
+use ruff_python_ast::{Expr, StmtFunctionDef};
 use ruff_text_size::Ranged;
 
-/// A longer signature is not read; what it takes counts as unknown.
-const MAX_SIGNATURE_BYTES: usize = 16 << 10;
+use crate::python;
 
 /// What a callable takes, and what it gives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,27 +25,22 @@ pub(super) struct Signature {
 impl Signature {
     /// Reads `(a, b: int = 1, *, c) -> d`; `None` where it is not Python.
     pub fn parse(text: &str) -> Option<Self> {
-        if !text.starts_with('(') || text.len() > MAX_SIGNATURE_BYTES || text.contains(['\n', '\r']) {
-            return None;
-        }
-        if text.bytes().filter(|byte| matches!(byte, b'(' | b'[' | b'{')).count() > 200 {
-            return None;
-        }
-        let source = format!("def f{text}: pass");
-        let module = parse_module(&source).ok()?.into_syntax();
-        let [Stmt::FunctionDef(def)] = module.body.as_slice() else { return None };
+        python::read_signature(text, |def, source| Some(Self::of(def, source)))
+    }
+
+    fn of(def: &StmtFunctionDef, source: &str) -> Self {
         let list = &def.parameters;
         let entry = |parameter: &ruff_python_ast::ParameterWithDefault| {
             (parameter.parameter.name.as_str().into(), parameter.default.is_none())
         };
-        Some(Self {
+        Self {
             positional: list.posonlyargs.iter().chain(&list.args).map(entry).collect(),
             positional_only: list.posonlyargs.len(),
             keyword_only: list.kwonlyargs.iter().map(entry).collect(),
             rest: list.vararg.is_some(),
             keywords: list.kwarg.is_some(),
-            returns: def.returns.as_deref().map(|returns| class_name(returns, &source).into()),
-        })
+            returns: def.returns.as_deref().map(|returns| class_name(returns, source).into()),
+        }
     }
 
     /// Names that may be given as keywords.
@@ -105,7 +98,7 @@ mod tests {
         ] {
             assert_eq!(Signature::parse(text).unwrap().returns.as_deref(), Some(returns), "{text}");
         }
-        for bad in ["", "a, b", "(a", "(a))", "(a):\n  pass\ndef g()", "(a, b=)"] {
+        for bad in ["", "a, b", "(a", "(a))", "(a):\n  pass\ndef g()", "(a): pass; x = (1)", "(a, b=)"] {
             assert_eq!(Signature::parse(bad), None, "{bad}");
         }
     }

@@ -5,7 +5,6 @@ mod imports;
 
 use std::sync::Arc;
 
-use super::builtins::KEYWORDS;
 use super::library::{Library, SetKey};
 use super::mask::Lead;
 use super::scope::{ScopeKind, Scopes, Ty};
@@ -226,7 +225,7 @@ impl Tracker {
             frame.name = None;
             return;
         }
-        if KEYWORDS.binary_search(&word).is_ok() {
+        if crate::python::is_keyword(word) {
             return self.keyword(word, start);
         }
         match self.line.kind {

@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::parse::MAX_SOURCE_BYTES;
+use crate::python::MAX_SOURCE_BYTES;
 use crate::{Error, ErrorKind, Result, files};
 
 /// Entries of an archive.
@@ -48,9 +48,13 @@ pub(super) fn format(path: &Path) -> Result<Format> {
     })
 }
 
-fn is_python(name: &str) -> bool {
-    (name.ends_with(".py") || name.ends_with(".pyi"))
-        && !name.split('/').any(super::layout::is_skipped_folder)
+/// Whether an entry is read: Python source outside foreign folders, and what says at the top where packages are.
+fn is_read(name: &str) -> bool {
+    let says = |file: &str| super::packaging::FILES.contains(&file);
+    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let source = file.ends_with(".py") || file.ends_with(".pyi");
+    (source && !folder.split('/').any(super::layout::is_foreign_folder))
+        || (says(file) && !folder.contains('/'))
 }
 
 /// The Python files of a library's archive.
@@ -60,7 +64,7 @@ fn is_python(name: &str) -> bool {
 pub(super) fn python_files(path: &Path) -> Result<Unpacked> {
     let mut files = Vec::new();
     let mut failed = Ok(());
-    entries(path, &is_python, &mut |name, bytes| match bytes {
+    entries(path, &is_read, &mut |name, bytes| match bytes {
         Ok(bytes) => files.push((name.to_owned(), bytes)),
         Err(error) if failed.is_ok() => failed = Err(error),
         Err(_) => {}

@@ -7,7 +7,7 @@ use ruff_python_ast::{Expr, ExprCall};
 
 use super::eval::Frame;
 use super::library::Library;
-use super::members::{Made, MadeKind, Member};
+use super::members::{Bound, Made, MadeKind, Member};
 use super::program::{ClassId, Function, Target};
 use super::scope::last_name;
 use super::statements::Flow;
@@ -63,11 +63,44 @@ impl<'a> Library<'a> {
                 self.call_function(&made.function, None, call, frame, true)
             }
             Val::Target(Target::Class(_) | Target::External(_)) | Val::Unknown => {
-                let mut given = arguments.iter().map(|argument| self.eval(argument, frame));
-                given.find(|value| matches!(value, Val::Made(_))).unwrap_or(Val::Unknown)
+                let given: Vec<Val<'a>> =
+                    arguments.iter().map(|argument| self.eval(argument, frame)).collect();
+                if let Some(made) = given.iter().find(|value| matches!(value, Val::Made(_))) {
+                    return made.clone();
+                }
+                // `decorator(options)(function)`
+                match (&*call.func, given.as_slice()) {
+                    (Expr::Call(_), [Val::Target(Target::Function(function))]) => self
+                        .made(Val::Target(Target::Function(function.clone())))
+                        .map_or(Val::Unknown, Val::Made),
+                    _ => Val::Unknown,
+                }
             }
             _ => Val::Unknown,
         }
+    }
+
+    /// What `dir()` or `globals()` gives in the body of a module.
+    fn names_as_value(&self, module: usize, bare: bool) -> Val<'a> {
+        if self.calls.get() >= MAX_CALLS {
+            return Val::Unknown;
+        }
+        self.calls.set(self.calls.get() + 1);
+        let names = self.bound_names(module).into_iter();
+        let value = if bare {
+            Val::list(names.map(Val::Str).collect())
+        } else {
+            let mean = |name: &Rc<str>| {
+                self.program.resolve(module, name).map_or(Val::Unknown, |target| match target {
+                    // Not evaluated: it may lead back here.
+                    Target::Value(value) => Val::Target(Target::Value(value)),
+                    other => Val::Target(other),
+                })
+            };
+            Val::dict(names.map(|name| (name.clone(), mean(&name))).collect())
+        };
+        self.calls.set(self.calls.get() - 1);
+        value
     }
 
     fn call_known(
@@ -99,6 +132,7 @@ impl<'a> Library<'a> {
 
     fn builtin(&self, name: &str, call: &'a ExprCall, frame: &mut Frame<'a>) -> Option<Val<'a>> {
         let arguments = &call.arguments.args;
+        let (module, class) = (frame.module, frame.class);
         let mut argument = |at: usize| arguments.get(at).map(|argument| self.eval(argument, frame));
         Some(match name {
             "dedent" => match argument(0)? {
@@ -150,13 +184,90 @@ impl<'a> Library<'a> {
                     Some(Val::Str(doc)) => Some(doc),
                     _ => made.doc.clone(),
                 };
-                Val::Made(Rc::new(Made { kind: MadeKind::Property, doc, function: made.function.clone() }))
+                Val::Made(Rc::new(Made {
+                    kind: MadeKind::Property,
+                    doc,
+                    function: made.function.clone(),
+                    bound: made.bound.clone(),
+                }))
             }
             "staticmethod" | "classmethod" => {
                 let made = argument(0).and_then(|value| self.made(value))?;
                 let kind = if name == "staticmethod" { MadeKind::Static } else { MadeKind::Class };
-                Val::Made(Rc::new(Made { kind, doc: made.doc.clone(), function: made.function.clone() }))
+                Val::Made(Rc::new(Made {
+                    kind,
+                    doc: made.doc.clone(),
+                    function: made.function.clone(),
+                    bound: made.bound.clone(),
+                }))
             }
+            "partial" | "partialmethod" => {
+                let made = argument(0).and_then(|value| self.made(value))?;
+                let file = self.program.modules[module].file;
+                let mut bound = made.bound.clone();
+                bound.positional += arguments.len() - 1;
+                for keyword in &call.arguments.keywords {
+                    if let Some(name) = &keyword.arg {
+                        bound.keywords.retain(|(known, _)| *known != name.as_str());
+                        let text = super::signature::fold(file.slice(&keyword.value));
+                        bound.keywords.push((name.to_string(), text));
+                    }
+                }
+                // A partial object in a class is no method: it gets no receiver.
+                let kind = match (name, class) {
+                    ("partial", Some(_)) => MadeKind::Static,
+                    _ => made.kind,
+                };
+                Val::Made(Rc::new(Made {
+                    kind,
+                    doc: made.doc.clone(),
+                    function: made.function.clone(),
+                    bound,
+                }))
+            }
+            "lru_cache"
+            | "cache"
+            | "contextmanager"
+            | "asynccontextmanager"
+            | "singledispatch"
+            | "jit"
+            | "update_wrapper"
+                if !arguments.is_empty() =>
+            {
+                Val::Made(argument(0).and_then(|value| self.made(value))?)
+            }
+            "dir" | "globals" | "locals" | "vars" if arguments.is_empty() && class.is_none() => {
+                self.names_as_value(module, name == "dir")
+            }
+            "dir" | "vars" => match argument(0)? {
+                Val::Target(Target::Module(module)) => self.names_as_value(module, name == "dir"),
+                _ => return None,
+            },
+            "callable" | "isfunction" | "isclass" | "ismodule" | "isroutine" => match (name, argument(0)?) {
+                (_, Val::Unknown | Val::Target(Target::External(_) | Target::Value(_))) => Val::Unknown,
+                ("callable", value) => Val::Bool(matches!(
+                    value,
+                    Val::Made(_) | Val::Target(Target::Function(_) | Target::Class(_))
+                )),
+                ("isclass", value) => Val::Bool(matches!(value, Val::Target(Target::Class(_)))),
+                ("ismodule", value) => Val::Bool(matches!(value, Val::Target(Target::Module(_)))),
+                (_, value) => Val::Bool(matches!(value, Val::Made(_) | Val::Target(Target::Function(_)))),
+            },
+            "isinstance" => match (argument(0)?, arguments.get(1).and_then(last_name)) {
+                (Val::Unknown | Val::Target(Target::External(_) | Target::Value(_)), _) => Val::Unknown,
+                (value, Some("type")) => Val::Bool(matches!(value, Val::Target(Target::Class(_)))),
+                (value, Some("ModuleType")) => Val::Bool(matches!(value, Val::Target(Target::Module(_)))),
+                (value, Some("FunctionType")) => {
+                    Val::Bool(matches!(value, Val::Made(_) | Val::Target(Target::Function(_))))
+                }
+                _ => Val::Unknown,
+            },
+            "issubclass" => match (argument(0)?, argument(1)) {
+                (Val::Target(Target::Class(class)), Some(Val::Target(Target::Class(base)))) => {
+                    Val::Bool(self.program.mro(class).contains(&base))
+                }
+                _ => Val::Unknown,
+            },
             "setattr" => {
                 let (owner, name, value) = (argument(0)?, argument(1)?, argument(2)?);
                 self.attach(&owner, name.as_str(), value);
@@ -188,12 +299,12 @@ impl<'a> Library<'a> {
     }
 
     /// A function value as something that can be made a property or method.
-    fn made(&self, value: Val<'a>) -> Option<Rc<Made<'a>>> {
+    pub(super) fn made(&self, value: Val<'a>) -> Option<Rc<Made<'a>>> {
         match value {
             Val::Made(made) => Some(made),
             Val::Target(Target::Function(function)) => {
                 let doc = self.doc_of_function(&function);
-                Some(Rc::new(Made { kind: MadeKind::Function, doc, function }))
+                Some(Rc::new(Made { kind: MadeKind::Function, doc, function, bound: Bound::default() }))
             }
             _ => None,
         }

@@ -1,11 +1,11 @@
-//! The signature of a class: of its constructor, written or generated (dataclass, NamedTuple, TypedDict, Enum).
+//! The signature of a class: of its constructor, written or generated.
 
-use ruff_python_ast::{Expr, ExprCall};
+use ruff_python_ast::{Expr, Stmt, StmtFunctionDef};
 
 use super::library::Library;
-use super::program::{Base, ClassId, Function};
-use super::scope::{Assigned, Binding, last_name};
-use super::signature::{self, Field, fold};
+use super::program::{Base, ClassId, Function, Target};
+use super::scope::{Binding, last_name};
+use super::signature::{self, Kind, Parameter, Signature};
 
 /// Bases that bring no constructor arguments of their own.
 const PLAIN_BASES: &[&str] = &[
@@ -17,17 +17,30 @@ const PLAIN_BASES: &[&str] = &[
     "Sized",
     "Iterable",
     "Iterator",
+    "AsyncIterable",
+    "AsyncIterator",
+    "Awaitable",
     "Collection",
     "Container",
+    "Reversible",
     "Callable",
     "Mapping",
     "MutableMapping",
     "Sequence",
     "MutableSequence",
+    "Set",
+    "AbstractSet",
+    "MutableSet",
     "SupportsInt",
     "SupportsFloat",
+    "SupportsIndex",
+    "SupportsAbs",
+    "SupportsRound",
     "ContextManager",
     "AbstractContextManager",
+    "AsyncContextManager",
+    "AbstractAsyncContextManager",
+    "ContextDecorator",
 ];
 const ENUM_BASES: &[&str] = &["Enum", "IntEnum", "StrEnum", "Flag", "IntFlag", "ReprEnum"];
 
@@ -38,54 +51,90 @@ fn last(name: &str) -> &str {
 impl<'a> Library<'a> {
     /// `(a, b=1)`, what follows the class's name when it is called.
     pub(super) fn constructor(&self, class: ClassId) -> String {
-        if self.unknown_base(class, ENUM_BASES) {
-            return "(value)".into();
+        self.constructor_signature(class).to_string()
+    }
+
+    /// Whether a class is an enumeration.
+    pub(super) fn is_enum(&self, class: ClassId) -> bool {
+        self.unknown_base(class, ENUM_BASES)
+    }
+
+    pub(super) fn constructor_signature(&self, class: ClassId) -> Signature {
+        if self.is_enum(class) {
+            let value =
+                Parameter { name: "value".into(), kind: Kind::Standard, annotation: None, default: None };
+            return Signature { parameters: vec![value], returns: None };
         }
-        let mro = self.program.mro(class).to_vec();
-        for &owner in &mro {
-            if let Some(signature) = self.written(owner) {
-                return signature;
+        if let Some(found) = self.metaclass_call(class).or_else(|| self.set_by_decorator(class)) {
+            return found;
+        }
+        if self.is_typed_dict(class) {
+            return self.typed_dict(class);
+        }
+        for &owner in self.program.mro(class) {
+            let transform = self.transform(owner);
+            let model = transform.is_some_and(|transform| transform.maker == super::fields::Maker::Model);
+            if !model && let Some(found) = self.written_constructor(owner) {
+                return found;
             }
-            if let Some(call) = self.dataclass_decorator(owner) {
-                return signature::fields(self.dataclass_fields(&mro, owner, call));
+            if let Some(transform) = transform
+                && transform.init
+            {
+                return self.made_constructor(owner, transform);
             }
             for base in self.program.bases(owner) {
                 let Base::Unknown(name) = base else { continue };
                 match last(name) {
-                    "NamedTuple" => return signature::fields(self.own_fields(owner, false)),
-                    "TypedDict" | "BaseModel" | "BaseSettings" | "Struct" => {
-                        let keyword_only = last(name) != "Struct";
-                        let owners = mro.iter().rev();
-                        let all = owners.flat_map(|&owner| self.own_fields(owner, keyword_only)).collect();
-                        return signature::fields(unique(all));
-                    }
+                    "NamedTuple" => return Signature::of_fields(self.plain_fields(owner, false)),
+                    "Struct" => return self.structure(class, owner),
                     "namedtuple" => {
-                        if let Some(signature) = self.namedtuple(owner) {
-                            return signature;
+                        if let Some(found) = self.namedtuple_base(owner) {
+                            return found;
                         }
                     }
                     _ => {}
                 }
             }
         }
-        let outside = mro.iter().any(|&owner| {
+        let outside = self.program.mro(class).iter().any(|&owner| {
             self.program
                 .bases(owner)
                 .iter()
                 .any(|base| matches!(base, Base::Unknown(name) if !PLAIN_BASES.contains(&last(name))))
         });
-        if outside { "(*args, **kwargs)".into() } else { "()".into() }
+        if outside { Signature::general() } else { Signature::default() }
+    }
+
+    /// msgspec's: positional fields of all classes, keyword-only where a class says so.
+    fn structure(&self, class: ClassId, owner: ClassId) -> Signature {
+        let mut fields: Vec<Parameter> = Vec::new();
+        let from = self.program.mro(class).iter().position(|&found| found == owner).unwrap_or(0);
+        for &id in self.program.mro(class)[..=from].iter().rev() {
+            let arguments = self.program.classes[id].def.arguments.as_deref();
+            let keyword_only = arguments.is_some_and(|arguments| {
+                arguments.keywords.iter().any(|keyword| {
+                    keyword.arg.as_ref().is_some_and(|name| name.as_str() == "kw_only")
+                        && matches!(&keyword.value, Expr::BooleanLiteral(value) if value.value)
+                })
+            });
+            for field in self.plain_fields(id, keyword_only) {
+                match fields.iter_mut().find(|other| other.name == field.name) {
+                    Some(other) => *other = field,
+                    None => fields.push(field),
+                }
+            }
+        }
+        Signature::of_fields(fields)
     }
 
     /// Whether annotated names of the class body are fields (dataclass, NamedTuple, TypedDict, pydantic).
     pub(super) fn has_fields(&self, class: ClassId) -> bool {
-        const BASES: &[&str] =
-            &["NamedTuple", "TypedDict", "BaseModel", "BaseSettings", "Struct", "Protocol"];
-        self.dataclass_decorator(class).is_some() || self.unknown_base(class, BASES)
+        const BASES: &[&str] = &["NamedTuple", "TypedDict", "Struct", "Protocol"];
+        self.transform(class).is_some() || self.unknown_base(class, BASES)
     }
 
     /// Whether some class of the order has an unknown base of one of these names.
-    fn unknown_base(&self, class: ClassId, names: &[&str]) -> bool {
+    pub(super) fn unknown_base(&self, class: ClassId, names: &[&str]) -> bool {
         self.program.mro(class).iter().any(|&owner| {
             self.program
                 .bases(owner)
@@ -94,208 +143,105 @@ impl<'a> Library<'a> {
         })
     }
 
-    /// `__init__` or `__new__` of one class body (or of its stub).
-    fn written(&self, owner: ClassId) -> Option<String> {
-        let in_class = |id: ClassId, name: &str| match self.program.classes[id].scope.get(name) {
-            Some(Binding::Function(defs)) => Some(Function {
-                module: self.program.classes[id].module,
-                class: Some(id),
-                defs: defs.clone(),
-            }),
-            _ => None,
-        };
-        let find =
-            |name: &str| in_class(owner, name).or_else(|| in_class(self.program.stub_class(owner)?, name));
-        let general = |function: &Function<'a>| {
-            let parameters = &function.main().parameters;
-            parameters.args.len() + parameters.posonlyargs.len() <= 1 && parameters.vararg.is_some()
-        };
-        let function = match (find("__init__"), find("__new__")) {
-            (Some(init), Some(new)) if general(&init) && !general(&new) => new,
-            (Some(init), _) => init,
-            (None, Some(new)) => new,
-            (None, None) => return None,
-        };
-        let (file, def) = signature::best(self, &function);
-        Some(signature::parameters(file, &def.parameters, true))
+    /// `__call__` of the metaclass, which stands before every constructor, where it says what it takes.
+    fn metaclass_call(&self, class: ClassId) -> Option<Signature> {
+        let meta = self.metaclass(class)?;
+        let call = self.program.mro(meta).iter().find_map(|&owner| self.method_of(owner, "__call__"))?;
+        let mut found = self.signature_of(&call);
+        found.skip_first();
+        found.returns = None;
+        let named = found.parameters.iter().any(|p| !matches!(p.kind, Kind::Rest | Kind::Keywords));
+        let rest = found.parameters.iter().any(|p| matches!(p.kind, Kind::Rest | Kind::Keywords));
+        (named || !rest).then_some(found)
     }
 
-    /// The decorator that makes a class a dataclass: `Some(None)` without arguments.
-    fn dataclass_decorator(&self, owner: ClassId) -> Option<Option<&'a ExprCall>> {
-        self.program.classes[owner].def.decorator_list.iter().find_map(|decorator| {
-            let name = last_name(&decorator.expression)?;
-            let attrs = matches!(name, "define" | "frozen" | "mutable" | "attrs")
-                || (name == "s" && matches!(&decorator.expression, Expr::Attribute(_) | Expr::Call(_)));
-            if !(name == "dataclass" || attrs) {
+    /// The `__init__` that a decorator of the class puts in.
+    fn set_by_decorator(&self, id: ClassId) -> Option<Signature> {
+        let class = &self.program.classes[id];
+        class.def.decorator_list.iter().find_map(|decorator| {
+            let called = match &decorator.expression {
+                Expr::Call(call) => &*call.func,
+                other => other,
+            };
+            let Some(Target::Function(function)) =
+                self.program.resolve_expr(class.module, class.outer, called)
+            else {
+                return None;
+            };
+            let file = self.program.modules[function.module].file;
+            let text = file.slice(function.main());
+            if !text.contains(".__init__ =") || text.contains("wraps(") {
                 return None;
             }
-            Some(match &decorator.expression {
-                Expr::Call(call) => Some(call),
-                _ => None,
-            })
+            let def = set_as_init(&function.main().body, 0)?;
+            let mut found = signature::of_definition(file, def);
+            found.skip_first();
+            found.returns = None;
+            (!found.is_general()).then_some(found)
         })
     }
 
-    fn dataclass_fields(&self, mro: &[ClassId], owner: ClassId, call: Option<&'a ExprCall>) -> Vec<Field> {
-        let keyword_only =
-            |call: Option<&'a ExprCall>| call.is_some_and(|call| flag(call, "kw_only") == Some(true));
-        let from = mro.iter().position(|&class| class == owner).unwrap_or(0);
-        let mut all = Vec::new();
-        for &class in mro[from..].iter().rev() {
-            let options = if class == owner { Some(call) } else { self.dataclass_decorator(class) };
-            if let Some(options) = options {
-                all.extend(self.own_fields(class, keyword_only(options)));
+    /// A method that a class body (or its stub) defines, or takes over by assignment.
+    fn method_of(&self, id: ClassId, name: &str) -> Option<Function<'a>> {
+        let find = |id: ClassId| {
+            let class = &self.program.classes[id];
+            match class.scope.get(name)? {
+                Binding::Function(defs) => {
+                    Some(Function { module: class.module, class: Some(id), defs: defs.clone() })
+                }
+                binding @ (Binding::Value(_) | Binding::Import(_)) => {
+                    match self.program.target(class.module, Some(id), binding, 0)? {
+                        Target::Function(function) => Some(function),
+                        _ => None,
+                    }
+                }
+                Binding::Class(_) => None,
             }
-        }
-        unique(all)
+        };
+        find(id).or_else(|| find(self.program.stub_class(id)?))
     }
 
-    /// The annotated names of a class body as constructor parameters.
-    fn own_fields(&self, owner: ClassId, keyword_only: bool) -> Vec<Field> {
-        let class = &self.program.classes[owner];
-        let file = self.program.modules[class.module].file;
-        let mut keyword_only = keyword_only;
-        let mut fields = Vec::new();
-        for (name, binding) in class.scope.names() {
-            let Binding::Value(assigned) = binding else { continue };
-            let annotation = assigned.annotation.map(|annotation| fold(file.slice(annotation)));
-            if annotation.as_deref().is_some_and(|text| last(text) == "KW_ONLY") {
-                keyword_only = true;
-                continue;
-            }
-            if annotation.as_deref().is_some_and(|text| text.trim_matches(['"', '\'']).contains("ClassVar")) {
-                continue;
-            }
-            let Some((default, own_keyword_only)) = field_default(assigned, file) else { continue };
-            if annotation.is_none() && !is_field_call(assigned) {
-                continue;
-            }
-            let annotation = annotation.map(|text| {
-                let inner = text.strip_prefix("InitVar[").and_then(|inner| inner.strip_suffix(']'));
-                inner.map_or(text.clone(), str::to_owned)
-            });
-            fields.push(Field {
-                name: name.to_owned(),
-                annotation,
-                default,
-                keyword_only: own_keyword_only.unwrap_or(keyword_only),
-            });
+    /// `__init__` or `__new__` of one class body (or of its stub).
+    fn written_constructor(&self, owner: ClassId) -> Option<Signature> {
+        let read = |name: &str| {
+            let mut found = self.signature_of(&self.method_of(owner, name)?);
+            let general = found.is_general();
+            found.skip_first();
+            found.returns = None;
+            Some((found, general))
+        };
+        match (read("__init__"), read("__new__")) {
+            (Some((_, true)), Some((new, false))) => Some(new),
+            (Some((init, _)), _) => Some(init),
+            (None, Some((new, _))) => Some(new),
+            (None, None) => None,
         }
-        fields
     }
 
     /// `class X(namedtuple("X", "a b"))`.
-    fn namedtuple(&self, owner: ClassId) -> Option<String> {
+    fn namedtuple_base(&self, owner: ClassId) -> Option<Signature> {
         let class = &self.program.classes[owner];
         class.def.arguments.as_deref()?.args.iter().find_map(|base| match base {
             Expr::Call(call) => self.namedtuple_call(class.module, call),
             _ => None,
         })
     }
+}
 
-    /// The signature of `namedtuple("X", "a b")` and `NamedTuple("X", [("a", int)])`.
-    pub(super) fn namedtuple_call(&self, module: usize, call: &'a ExprCall) -> Option<String> {
-        if !matches!(last_name(&call.func), Some("namedtuple" | "NamedTuple")) {
-            return None;
-        }
-        let file = self.program.modules[module].file;
-        let field = |name: String, annotation: Option<String>| Field {
-            name,
-            annotation,
-            default: None,
-            keyword_only: false,
-        };
-        let mut fields: Vec<Field> = match call.arguments.args.get(1)? {
-            Expr::StringLiteral(names) => {
-                let names = names.value.to_str().replace(',', " ");
-                names.split_whitespace().map(|name| field(name.to_owned(), None)).collect()
-            }
-            Expr::List(ruff_python_ast::ExprList { elts, .. })
-            | Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. }) => elts
-                .iter()
-                .filter_map(|element| match element {
-                    Expr::StringLiteral(name) => Some(field(name.value.to_str().to_owned(), None)),
-                    Expr::Tuple(pair) => match pair.elts.as_slice() {
-                        [Expr::StringLiteral(name), annotation] => {
-                            Some(field(name.value.to_str().to_owned(), Some(fold(file.slice(annotation)))))
-                        }
-                        _ => None,
-                    },
-                    _ => None,
-                })
-                .collect(),
-            _ => return None,
-        };
-        let defaults = call
-            .arguments
-            .keywords
+/// The function of a body that it assigns to `something.__init__`.
+fn set_as_init(body: &[Stmt], depth: usize) -> Option<&StmtFunctionDef> {
+    let assigned = body.iter().find_map(|stmt| match stmt {
+        Stmt::Assign(assign) => assign
+            .targets
             .iter()
-            .find(|keyword| keyword.arg.as_ref().is_some_and(|name| name.as_str() == "defaults"));
-        if let Some(
-            Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. })
-            | Expr::List(ruff_python_ast::ExprList { elts, .. }),
-        ) = defaults.map(|keyword| &keyword.value)
-        {
-            let skip = fields.len().saturating_sub(elts.len());
-            for (field, default) in fields.iter_mut().skip(skip).zip(elts) {
-                field.default = Some(fold(file.slice(default)));
-            }
-        }
-        Some(signature::fields(fields))
-    }
-}
-
-fn is_field_call(assigned: &Assigned<'_>) -> bool {
-    assigned.value.is_some_and(|value| {
-        matches!(value, Expr::Call(_)) && matches!(last_name(value), Some("field" | "ib" | "attrib"))
-    })
-}
-
-/// The default of a field as text, and whether the field itself says it is keyword-only; `None` when the constructor
-/// does not take it.
-fn field_default(
-    assigned: &Assigned<'_>,
-    file: &super::parse::ParsedFile,
-) -> Option<(Option<String>, Option<bool>)> {
-    let Some(value) = assigned.value else { return Some((None, None)) };
-    let Expr::Call(call) = value else { return Some((Some(fold(file.slice(value))), None)) };
-    if !matches!(last_name(value), Some("field" | "Field" | "ib" | "attrib")) {
-        return Some((Some(fold(file.slice(value))), None));
-    }
-    if flag(call, "init") == Some(false) {
-        return None;
-    }
-    let named = |name: &str| {
-        let keyword = call
-            .arguments
-            .keywords
-            .iter()
-            .find(|keyword| keyword.arg.as_ref().is_some_and(|argument| argument.as_str() == name));
-        keyword.map(|keyword| fold(file.slice(&keyword.value)))
-    };
-    let positional = (last_name(value) == Some("Field"))
-        .then(|| call.arguments.args.first().map(|first| fold(file.slice(first))))
-        .flatten();
-    let default = named("default").or(positional).filter(|default| default != "...");
-    let made = named("default_factory").or_else(|| named("factory")).map(|factory| format!("{factory}()"));
-    Some((default.or(made), flag(call, "kw_only")))
-}
-
-fn flag(call: &ExprCall, name: &str) -> Option<bool> {
-    call.arguments.keywords.iter().find_map(|keyword| match (&keyword.arg, &keyword.value) {
-        (Some(argument), Expr::BooleanLiteral(value)) if argument.as_str() == name => Some(value.value),
+            .any(|target| matches!(target, Expr::Attribute(target) if target.attr.as_str() == "__init__"))
+            .then(|| last_name(&assign.value))
+            .flatten(),
+        _ => None,
+    });
+    body.iter().find_map(|stmt| match stmt {
+        Stmt::FunctionDef(def) if assigned == Some(def.name.as_str()) => Some(def),
+        Stmt::FunctionDef(def) if depth < 4 => set_as_init(&def.body, depth + 1),
         _ => None,
     })
-}
-
-/// A field that a subclass declares again keeps its place and takes the later declaration.
-fn unique(fields: Vec<Field>) -> Vec<Field> {
-    let mut kept: Vec<Field> = Vec::new();
-    for field in fields {
-        match kept.iter_mut().find(|other| other.name == field.name) {
-            Some(other) => *other = field,
-            None => kept.push(field),
-        }
-    }
-    kept
 }

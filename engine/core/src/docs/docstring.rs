@@ -45,6 +45,10 @@ fn first_paragraph(doc: &str) -> String {
         let line = lines[at].trim();
         let underlined = lines.get(at + 1).is_some_and(|next| is_underline(next) && !is_underline(line));
         if paragraph.is_empty() {
+            // A docstring that begins with a section has no sentence.
+            if underlined && SECTIONS.contains(&line.trim_end_matches(':').to_ascii_lowercase().as_str()) {
+                return paragraph;
+            }
             let skipped = line.is_empty()
                 || is_underline(line)
                 || underlined
@@ -63,6 +67,11 @@ fn first_paragraph(doc: &str) -> String {
                 continue;
             }
             if is_field(line) || is_section(line, lines.get(at + 1).copied()) || line.starts_with(">>>") {
+                return paragraph;
+            }
+            if let Some(name) = line.strip_suffix(':')
+                && SECTIONS.contains(&name.to_ascii_lowercase().as_str())
+            {
                 return paragraph;
             }
         } else if line.is_empty()
@@ -97,9 +106,9 @@ fn is_underline(line: &str) -> bool {
         && line.bytes().all(|byte| byte == line.as_bytes()[0])
 }
 
-/// `:param x: text`, the fields of reST.
+/// `:param x: text` and `@param x: text`, the fields of reST and Epytext.
 fn is_field(line: &str) -> bool {
-    line.strip_prefix(':').is_some_and(|rest| {
+    line.strip_prefix([':', '@']).filter(|rest| rest.contains(':')).is_some_and(|rest| {
         let word: String = rest.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
         matches!(
             word.as_str(),
@@ -109,8 +118,23 @@ fn is_field(line: &str) -> bool {
                 | "returns"
                 | "rtype"
                 | "raises"
+                | "raise"
+                | "except"
+                | "exception"
                 | "arg"
+                | "argument"
+                | "key"
                 | "keyword"
+                | "kwarg"
+                | "kwparam"
+                | "parameter"
+                | "yield"
+                | "yields"
+                | "meta"
+                | "deprecated"
+                | "since"
+                | "see"
+                | "note"
                 | "var"
                 | "ivar"
                 | "cvar"
@@ -169,16 +193,19 @@ fn is_signature(line: &str) -> bool {
 
 /// Words whose full stop does not end a sentence, in lower case and without it.
 const ABBREVIATIONS: &[&str] = &[
-    "e.g", "i.e", "eg", "ie", "vs", "cf", "fig", "figs", "eq", "eqs", "eqn", "no", "nos", "sec", "sect",
-    "ch", "chap", "approx", "resp", "al", "dr", "mr", "mrs", "ms", "prof", "st", "vol", "pp", "p", "ed",
-    "eds", "ca", "incl", "esp", "ref", "refs", "tab", "thm", "def", "lem", "cor", "alg", "app", "a.k.a",
-    "w.r.t", "i.i.d", "viz", "u.s", "ph.d", "dept", "est", "min", "max", "avg", "std", "num", "nr", "art",
-    "ver", "max", "jr", "sr", "inc", "ltd", "co",
+    "e.g", "i.e", "eg", "ie", "vs", "cf", "fig", "figs", "eq", "eqs", "eqn", "nos", "sect", "ch", "chap",
+    "approx", "resp", "dr", "mr", "mrs", "ms", "prof", "vol", "pp", "p", "eds", "ca", "incl", "esp", "ref",
+    "refs", "tab", "thm", "lem", "cor", "alg", "a.k.a", "aka", "w.r.t", "i.i.d", "viz", "u.s", "ph.d",
+    "dept", "est", "avg", "nr", "art", "ver", "n.b", "nb", "q.v", "ibid", "p.s", "excl", "sc", "m.sc",
+    "b.sc", "cont",
 ];
 /// Abbreviations that often end a sentence: they do where a capital letter follows.
 const ENDING_ABBREVIATIONS: &[&str] = &[
-    "etc", "inc", "ltd", "co", "jr", "sr", "al", "no", "min", "max", "def", "ed", "app", "std", "num", "st",
-    "a.m", "p.m",
+    "etc", "inc", "ltd", "co", "corp", "jr", "sr", "al", "no", "min", "max", "def", "ed", "app", "std",
+    "num", "st", "a.m", "p.m", "sec", "secs", "dev", "err", "var", "cov", "corr", "coef", "coeff", "freq",
+    "temp", "deg", "dim", "dims", "elem", "elems", "func", "hr", "hrs", "int", "lat", "lon", "mag", "orig",
+    "param", "params", "prev", "prob", "rel", "abs", "sep", "spec", "sq", "sym", "tot", "vec", "dist",
+    "distr", "op", "ops", "doc", "docs", "arg", "args",
 ];
 
 /// Offset after the sentence's last character; `None` when the whole text is one sentence.
@@ -196,6 +223,8 @@ fn scan_sentence(text: &str, balanced: bool) -> Option<usize> {
     let (mut round, mut quoted) = (0_usize, false);
     for (at, c) in text.char_indices() {
         match c {
+            // Double back quotes open and close once.
+            '`' if bytes.get(at + 1) == Some(&b'`') => {}
             '`' => quoted = !quoted,
             '(' | '[' => round += 1,
             ')' | ']' => round = round.saturating_sub(1),
@@ -246,6 +275,7 @@ fn ends_at_stop(before: &str, capital: bool, next: Option<char>) -> bool {
         return true;
     }
     let digit = next.is_some_and(|next| next.is_ascii_digit());
+    // "std. dev. of": an abbreviation before a word in small letters goes on, whatever else it may do.
     if ENDING_ABBREVIATIONS.contains(&word.as_str()) {
         // "et al. (2010)" goes on, "etc. The next" does not.
         return capital && !digit && next.is_none_or(char::is_uppercase);
@@ -281,7 +311,8 @@ pub struct Example {
 /// The usage examples of a cleaned docstring (as in [`ApiDoc::doc`](crate::ApiDoc)): doctest blocks, the code of `Examples` sections,
 /// and code blocks.
 pub fn examples(doc: &str) -> Vec<Example> {
-    if !doc.contains(">>>") && !doc.contains("::") && !doc.contains("```") && !doc.contains("xample") {
+    const SIGNS: &[&str] = &[">>>", "::", "```", "~~~", "xample", "sage"];
+    if !SIGNS.iter().any(|sign| doc.contains(sign)) {
         return Vec::new();
     }
     let lines: Vec<&str> = doc.lines().collect();
@@ -300,8 +331,10 @@ pub fn examples(doc: &str) -> Vec<Example> {
             let end = doctest_end(&lines, at);
             push_code(&mut found, &lines, at..end);
             at = end;
-        } else if trimmed.starts_with("```") {
-            let end = lines[at + 1..].iter().position(|line| line.trim().starts_with("```"));
+        } else if let Some(fence) =
+            fence(trimmed).filter(|_| at == 0 || lines[at - 1].trim().is_empty() || !is_underline(line))
+        {
+            let end = lines[at + 1..].iter().position(|line| line.trim().starts_with(fence));
             let end = end.map_or(lines.len(), |offset| at + 1 + offset);
             push_code(&mut found, &lines, at + 1..end);
             at = end + 1;
@@ -331,6 +364,14 @@ pub fn examples(doc: &str) -> Vec<Example> {
         }
     }
     found
+}
+
+/// The marks that open a code block of Markdown.
+fn fence(line: &str) -> Option<&'static str> {
+    ["```", "~~~"].into_iter().find(|fence| {
+        line.strip_prefix(fence)
+            .is_some_and(|rest| rest.chars().all(|c| c.is_alphanumeric() || "{}. -_+=".contains(c)))
+    })
 }
 
 /// The code of an example: what was typed at the prompts where it has prompts, else the whole.

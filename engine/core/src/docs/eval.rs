@@ -7,6 +7,7 @@ use ruff_python_ast::{BoolOp, Expr, ExprCall, Number, Operator};
 use rustc_hash::FxHashMap;
 
 use super::library::Library;
+use super::members::{Bound, Made, MadeKind, Member};
 use super::program::{ClassId, ModId, Target, Value};
 use super::scope::{Binding, Update};
 use super::value::{MAX_ITEMS, MAX_STRING, Val, binary, comparison};
@@ -277,6 +278,15 @@ impl<'a> Library<'a> {
     }
 
     fn module_name(&self, module: ModId, name: &str) -> Val<'a> {
+        if name == "__name__" {
+            return Val::string(self.module_name_of(module));
+        }
+        if name == "__all__" {
+            return match self.listed_names(module) {
+                (Some(names), false) => Val::list(names.into_iter().map(Val::Str).collect()),
+                _ => Val::Unknown,
+            };
+        }
         if name == "__doc__"
             && let Some(Expr::StringLiteral(doc)) = self.program.modules[module].scope.docstring
         {
@@ -451,10 +461,19 @@ impl<'a> Library<'a> {
             (Val::Target(Target::Function(function)), "__name__") => {
                 Val::string(function.main().name.as_str())
             }
-            (Val::Target(Target::Module(id)), "__all__") => match self.module_all(*id) {
-                Some(names) => Val::list(names.into_iter().map(Val::string).collect()),
-                None => Val::Unknown,
+            (Val::Target(Target::Module(id)), "__all__") => match self.listed_names(*id) {
+                (Some(names), false) => Val::list(names.into_iter().map(Val::Str).collect()),
+                _ => Val::Unknown,
             },
+            (Val::Target(target @ (Target::Class(_) | Target::Function(_))), "__module__") => {
+                let module = match target {
+                    Target::Class(id) => self.program.classes[*id].module,
+                    Target::Function(function) => function.module,
+                    _ => return Val::Unknown,
+                };
+                Val::string(self.module_name_of(module))
+            }
+            (Val::Target(Target::Value(value)), _) => self.attribute_of_object(value, name),
             (Val::Target(Target::Module(id)), _) => self.module_name(*id, name),
             (Val::Target(target @ Target::Class(_)), _) => self
                 .program
@@ -462,6 +481,24 @@ impl<'a> Library<'a> {
                 .map_or(Val::Unknown, |target| self.target_value(target)),
             (Val::Target(target @ Target::External(_)), _) => {
                 self.program.attribute(target, name, 0).map_or(Val::Unknown, Val::Target)
+            }
+            _ => Val::Unknown,
+        }
+    }
+
+    /// An attribute of an object that an assigned name stands for: a method, bound.
+    fn attribute_of_object(&self, object: &Value<'a>, name: &str) -> Val<'a> {
+        let Some(class) = self.class_of_value(object) else { return Val::Unknown };
+        match self.find_member(class, name) {
+            Some((_, Member::Function(function))) => {
+                let taken = match self.method_kind(&function) {
+                    MadeKind::Property => return Val::Unknown,
+                    MadeKind::Static => 0,
+                    MadeKind::Function | MadeKind::Class => 1,
+                };
+                let doc = self.doc_of_function(&function);
+                let bound = Bound { positional: taken, keywords: Vec::new() };
+                Val::Made(Rc::new(Made { kind: MadeKind::Static, doc, function, bound }))
             }
             _ => Val::Unknown,
         }

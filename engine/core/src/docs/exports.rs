@@ -6,8 +6,10 @@ use std::rc::Rc;
 use ruff_python_ast::Expr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::lazy;
 use super::library::Library;
-use super::program::{ModId, Target};
+use super::losses::Loss;
+use super::program::{ModId, Module, Target};
 use super::scope::{Assigned, Binding, last_name};
 
 /// What is exported, as a key.
@@ -75,58 +77,98 @@ impl<'a> Library<'a> {
         }
         let this = &self.program.modules[module];
         let mut found: Vec<(Rc<str>, Target<'a>, bool)> = Vec::new();
-        if let Some(all) = self.module_all(module).or_else(|| self.module_all(this.stub?)) {
-            let mut seen = FxHashSet::default();
-            for name in all {
-                if !seen.insert(name.clone()) {
-                    continue;
-                }
-                let target = self
-                    .program
-                    .resolve(module, &name)
-                    .unwrap_or_else(|| Target::External(format!("{}.{name}", this.file.module)));
+        let mut seen: FxHashSet<Rc<str>> = FxHashSet::default();
+        let (listed, more) = self.listed_names(module);
+        for name in listed.into_iter().flatten() {
+            let target = self
+                .program
+                .resolve(module, &name)
+                .unwrap_or_else(|| Target::External(format!("{}.{name}", this.file.module)));
+            if seen.insert(name.clone()) {
                 found.push((name, target, false));
             }
+        }
+        if !more {
             return found;
         }
-        let mut seen: FxHashSet<&str> = FxHashSet::default();
         let scopes = std::iter::once(module).chain(this.stub);
         for scope_of in scopes {
-            let scope = &self.program.modules[scope_of].scope;
-            for (name, binding) in scope.names() {
+            let this = &self.program.modules[scope_of];
+            for (name, binding) in this.scope.names() {
                 let hidden = name.starts_with("__") || (name.starts_with('_') && !include_private);
-                if hidden || scope.typing_only(name) || !seen.insert(name) {
+                let typing = this.scope.typing_only(name)
+                    && !(lazy::is_lazy(&this.file.text) && lazy::makes(&this.file.text, name));
+                if hidden || typing || seen.contains(name) {
                     continue;
                 }
                 let Some(weak) = self.strength(scope_of, name, binding) else { continue };
                 if let Some(target) = self.program.resolve(module, name) {
+                    seen.insert(name.into());
                     found.push((name.into(), target, weak));
                 }
             }
         }
         path.push(module);
-        for star in &this.scope.stars {
-            let Some(source) = self.program.module(star) else { continue };
-            if self.program.modules[source].file.dependency {
+        let stub_stars = this.stub.map_or(&[][..], |stub| &self.program.modules[stub].scope.stars);
+        // The last star import that has a name gives it.
+        let mut groups = Vec::new();
+        for star in stub_stars.iter().chain(&this.scope.stars).rev() {
+            let Some(source) = self.program.module(&star.module) else { continue };
+            let typing = star.typing && !lazy::is_lazy(&this.file.text);
+            if typing || self.is_foreign(source, this.file.module.as_str()) {
                 continue;
             }
-            for (name, target, weak) in self.names_of(source, include_private, path) {
-                if !found.iter().any(|(other, _, _)| *other == name) {
-                    let weak = weak || !this.file.is_package;
-                    found.push((name, target, weak));
-                }
-            }
+            let mut names = self.names_of(source, include_private, path);
+            names.retain(|(name, _, _)| !this.scope.is_deleted(name) && seen.insert(name.clone()));
+            groups.push(names);
         }
+        let given = groups.into_iter().rev().flatten();
+        found.extend(given.map(|(name, target, _)| (name, target, !this.file.is_package)));
         path.pop();
         found
+    }
+
+    /// What a module lists in `__all__`, and whether its public definitions count too: where it has none, or where it cannot be
+    /// told statically what is in it.
+    pub(super) fn listed_names(&self, module: ModId) -> (Option<Vec<Rc<str>>>, bool) {
+        let this = &self.program.modules[module];
+        let of_stub = this.stub.and_then(|stub| self.module_all(stub)).filter(|all| !all.names.is_empty());
+        match (self.module_all(module), of_stub) {
+            // `__all__: list[str]` in a stub promises nothing.
+            (Some(own), None) if own.names.is_empty() && (this.file.stub || this.stub.is_some()) => {
+                (None, true)
+            }
+            (Some(own), _) if own.whole => (Some(own.names), false),
+            (Some(own), Some(of_stub)) => {
+                let names = own.names.into_iter().chain(of_stub.names).collect();
+                (Some(names), false)
+            }
+            (Some(own), None) => {
+                self.note_loss(module, Loss::UnknownAll);
+                (Some(own.names), true)
+            }
+            (None, Some(of_stub)) => (Some(of_stub.names), !of_stub.whole),
+            (None, None) => (None, true),
+        }
     }
 
     /// Whether a name that a module without `__all__` binds is part of its interface: `None` no, `Some(true)` only
     /// where the thing has no better path.
     fn strength(&self, module: ModId, name: &str, binding: &Binding<'a>) -> Option<bool> {
-        let file = self.program.modules[module].file;
+        let Module { file, scope, .. } = &self.program.modules[module];
+        let defines = |other: &Binding<'a>| matches!(other, Binding::Function(_) | Binding::Class(_));
+        // What stands in where an import fails is the module's own.
+        if scope.others(name).iter().any(defines) {
+            return Some(false);
+        }
         match binding {
             Binding::Function(_) | Binding::Class(_) => Some(false),
+            // `Flag = int` in a stub is a name for type checkers.
+            Binding::Value(Assigned { value: Some(Expr::Name(alias)), annotation: None, .. })
+                if file.stub && is_builtin_type(&alias.id) =>
+            {
+                None
+            }
             Binding::Value(assigned) => is_constant(name, assigned).then_some(false),
             Binding::Import(import) => {
                 let top = import.module.split('.').next().unwrap_or_default();
@@ -145,6 +187,12 @@ impl<'a> Library<'a> {
                 }
             }
         }
+    }
+
+    /// Whether a module is of another package than the named one: what that brings is its own to document.
+    pub(super) fn is_foreign(&self, module: ModId, to: &str) -> bool {
+        let file = &self.program.modules[module].file;
+        file.dependency && file.module.split('.').next() != to.split('.').next()
     }
 
     /// Whether a top-level package is part of what was read.
@@ -204,6 +252,10 @@ impl<'a> Library<'a> {
     }
 }
 
+fn is_builtin_type(name: &str) -> bool {
+    matches!(name, "int" | "float" | "str" | "bool" | "bytes" | "complex" | "object")
+}
+
 /// Whether an assigned name of a module is worth listing.
 fn is_constant(name: &str, assigned: &Assigned<'_>) -> bool {
     if matches!(name, "logger" | "log" | "LOG" | "LOGGER") {
@@ -212,16 +264,17 @@ fn is_constant(name: &str, assigned: &Assigned<'_>) -> bool {
     match assigned.value {
         Some(value @ Expr::Call(_)) => !matches!(
             last_name(value),
-            Some("TypeVar" | "ParamSpec" | "TypeVarTuple" | "getLogger" | "get_logger" | "NewType")
+            Some("TypeVar" | "ParamSpec" | "TypeVarTuple" | "getLogger" | "get_logger")
         ),
         Some(Expr::Name(_) | Expr::Attribute(_)) => true,
         Some(_) => true,
-        None => assigned.annotation.is_some(),
+        // An annotation, or one name of an unpacked tuple.
+        None => true,
     }
 }
 
 /// Whether a top-level module is part of Python: what a package imports from it is for its own use.
-fn is_standard(top: &str) -> bool {
+pub(super) fn is_standard(top: &str) -> bool {
     const STANDARD: &[&str] = &[
         "__future__",
         "_thread",

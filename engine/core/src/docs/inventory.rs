@@ -1,4 +1,4 @@
-//! Sphinx: the names of `objects.inv` (version 2) and, from the HTML pages beside it, signatures and descriptions.
+//! Sphinx: the names of `objects.inv` (versions 1 and 2) and, from the HTML pages beside it, signatures and descriptions.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Component, Path};
@@ -35,7 +35,7 @@ struct Described {
 /// Reads an inventory and the pages that lie beside it; pages that are not there leave their names bare.
 ///
 /// # Errors
-/// The file cannot be read, is no version 2 inventory, is truncated or over the limits, or names no Python object.
+/// The file cannot be read, is no inventory of version 1 or 2, is truncated or over the limits, or names no Python object.
 pub(super) fn read(path: &Path, progress: &dyn Progress) -> Result<Documentation> {
     let entries = entries(path)?;
     if entries.is_empty() {
@@ -123,24 +123,27 @@ fn entries(path: &Path) -> Result<Vec<Entry>> {
         Ok(line.trim_end().to_owned())
     };
     let version = header("first line")?;
-    match version.as_str() {
-        "# Sphinx inventory version 2" => {}
+    let compressed = match version.as_str() {
+        "# Sphinx inventory version 2" => true,
+        "# Sphinx inventory version 1" => false,
         other if other.starts_with("# Sphinx inventory version") => {
-            let what = format!("{}: {other:?} is not read (version 2 is)", path.display());
+            let what = format!("{}: {other:?} is not read (versions 1 and 2 are)", path.display());
             return Err(Error::new(ErrorKind::UnsupportedVersion, what));
         }
         _ => return Err(Error::data(path, "not a Sphinx inventory (first line)")),
-    }
+    };
     header("project line")?;
     header("version line")?;
-    if !header("compression line")?.contains("zlib") {
+    if compressed && !header("compression line")?.contains("zlib") {
         return Err(Error::data(path, "the inventory's fourth line does not announce zlib"));
     }
     let mut text = Vec::new();
-    flate2::bufread::ZlibDecoder::new(reader)
-        .take(MAX_INVENTORY_BYTES + 1)
-        .read_to_end(&mut text)
-        .map_err(|cause| Error::data(path, format!("damaged or truncated inventory: {cause}")))?;
+    if compressed {
+        flate2::bufread::ZlibDecoder::new(reader).take(MAX_INVENTORY_BYTES + 1).read_to_end(&mut text)
+    } else {
+        reader.take(MAX_INVENTORY_BYTES + 1).read_to_end(&mut text)
+    }
+    .map_err(|cause| Error::data(path, format!("damaged or truncated inventory: {cause}")))?;
     if text.len() as u64 > MAX_INVENTORY_BYTES {
         let what = format!("{}: inflates to more than {MAX_INVENTORY_BYTES} bytes", path.display());
         return Err(Error::new(ErrorKind::LimitExceeded, what));
@@ -148,7 +151,16 @@ fn entries(path: &Path) -> Result<Vec<Entry>> {
     let text = String::from_utf8(text).map_err(|cause| {
         Error::data(path, format!("not UTF-8 at byte {} after inflating", cause.utf8_error().valid_up_to()))
     })?;
-    Ok(text.lines().filter_map(entry).collect())
+    let line = if compressed { entry } else { entry_of_version_1 };
+    Ok(text.lines().filter_map(line).collect())
+}
+
+/// `name role page`, where the anchor follows from the name.
+fn entry_of_version_1(line: &str) -> Option<Entry> {
+    let mut parts = line.split_whitespace();
+    let (name, role, page) = (parts.next()?, parts.next()?, parts.next()?);
+    let (role, anchor) = if role == "mod" { ("module", "module-$") } else { (role, "$") };
+    entry(&format!("{name} py:{role} 1 {page}#{} -", anchor.replace('$', name)))
 }
 
 /// `name domain:role priority uri display`, where `$` at the end of the uri stands for the name.

@@ -1,5 +1,7 @@
 //! Which of a library's files are modules of its interface, and under which names they are imported.
 
+use super::packaging::Root;
+
 /// A file that defines a module.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Placed {
@@ -11,24 +13,90 @@ pub(super) struct Placed {
     pub stub: bool,
 }
 
-/// Folders that are never part of a library's interface.
-pub(super) fn is_skipped_folder(name: &str) -> bool {
+/// Which of the files of a library are its interface.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// The modules of the interface.
+    pub modules: Vec<Placed>,
+    /// Modules that are passed over by their names and looked into where the interface leads to them: tests, copies of other
+    /// packages.
+    pub reserve: Vec<Placed>,
+    /// The folders and files that those of `reserve` lie in.
+    pub passed_over: Vec<String>,
+}
+
+/// What a user says of files that the layout takes or passes over.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub include: Vec<Glob>,
+    pub exclude: Vec<Glob>,
+}
+
+/// A pattern of paths: `*` within a folder, `**` across folders, `?` one character. It matches a file and everything below a
+/// folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Glob(String);
+
+impl Glob {
+    pub fn new(pattern: &str) -> Self {
+        Glob(pattern.trim_start_matches("./").trim_end_matches('/').to_owned())
+    }
+
+    /// Whether the path, a folder it lies in, or its end from some folder on matches.
+    pub fn matches(&self, path: &str) -> bool {
+        let starts = std::iter::once(0).chain(path.match_indices('/').map(|(at, _)| at + 1));
+        let starts: Vec<usize> = if self.0.contains('/') { vec![0] } else { starts.collect() };
+        let ends = || path.match_indices('/').map(|(at, _)| at).chain(std::iter::once(path.len()));
+        starts.iter().any(|&start| {
+            ends().any(|end| end > start && matches(self.0.as_bytes(), &path.as_bytes()[start..end]))
+        })
+    }
+}
+
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    // Positions of the pattern that are reached after each byte of the text.
+    let mut reached = vec![false; pattern.len() + 1];
+    let spread = |reached: &mut Vec<bool>| {
+        for at in 0..pattern.len() {
+            if reached[at] && pattern[at] == b'*' {
+                reached[at + 1] = true;
+            }
+        }
+    };
+    reached[0] = true;
+    spread(&mut reached);
+    for &byte in text {
+        let mut next = vec![false; pattern.len() + 1];
+        for at in 0..pattern.len() {
+            if !reached[at] {
+                continue;
+            }
+            match pattern[at] {
+                // The first star of `**` crosses folders as the second does.
+                b'*' => {
+                    let across = pattern.get(at + 1) == Some(&b'*') || (at > 0 && pattern[at - 1] == b'*');
+                    next[at] |= across || byte != b'/';
+                }
+                b'?' if byte != b'/' => next[at + 1] = true,
+                other if other == byte => next[at + 1] = true,
+                _ => {}
+            }
+        }
+        spread(&mut next);
+        reached = next;
+    }
+    reached[pattern.len()]
+}
+
+/// Folders that hold no source of the library's own, and are not entered.
+pub(super) fn is_foreign_folder(name: &str) -> bool {
     name.starts_with('.')
-        || matches!(
-            name,
-            "tests"
-                | "__pycache__"
-                | "__pypackages__"
-                | "_vendor"
-                | "_vendored"
-                | "vendor"
-                | "vendored"
-                | "third_party"
-                | "_distutils"
-                | "node_modules"
-                | "site-packages"
-                | "venv"
-        )
+        || matches!(name, "__pycache__" | "__pypackages__" | "node_modules" | "site-packages" | "venv")
+}
+
+/// Folders that are passed over by their names. A package called `vendor` may be the library's own, though.
+fn is_passed_over(name: &str) -> bool {
+    matches!(name, "tests" | "_vendor" | "_vendored" | "vendor" | "vendored" | "third_party" | "_distutils")
 }
 
 /// Folders beside a project's packages that hold no package.
@@ -36,6 +104,7 @@ fn is_project_folder(name: &str) -> bool {
     matches!(
         name,
         "test"
+            | "tests"
             | "testing"
             | "doc"
             | "docs"
@@ -66,7 +135,8 @@ fn is_project_file(stem: &str) -> bool {
     matches!(stem, "setup" | "conftest" | "noxfile" | "tasks" | "fabfile" | "dodo" | "conf" | "versioneer")
 }
 
-fn is_test_file(stem: &str) -> bool {
+/// Whether a file is called as files of tests are; what is in it decides ([`super::parse::is_test`]).
+pub(super) fn may_be_test(stem: &str) -> bool {
     stem == "conftest" || stem.starts_with("test_") || stem.ends_with("_test")
 }
 
@@ -77,7 +147,7 @@ pub(super) fn is_identifier(name: &str) -> bool {
         && chars.all(|c| c == '_' || c.is_alphanumeric())
 }
 
-/// Splits `a/b/c.py` into (`[a, b]`, `c`, stub); `None` when it is no module or lies in a skipped folder.
+/// Splits `a/b/c.py` into (`[a, b]`, `c`, stub); `None` when it is no module.
 fn split(path: &str) -> Option<(Vec<&str>, &str, bool)> {
     let (stem, stub) = match path.strip_suffix(".pyi") {
         Some(stem) => (stem, true),
@@ -85,10 +155,8 @@ fn split(path: &str) -> Option<(Vec<&str>, &str, bool)> {
     };
     let mut parts: Vec<&str> = stem.split('/').collect();
     let name = parts.pop()?;
-    if parts.iter().any(|part| is_skipped_folder(part)) || !is_identifier(name) || is_test_file(name) {
-        return None;
-    }
-    Some((parts, name, stub))
+    let foreign = parts.iter().any(|part| is_foreign_folder(part));
+    (!foreign && is_identifier(name)).then_some((parts, name, stub))
 }
 
 fn place(file: usize, folders: &[&str], name: &str, stub: bool, prefix: &str) -> Option<Placed> {
@@ -114,17 +182,73 @@ fn place(file: usize, folders: &[&str], name: &str, stub: bool, prefix: &str) ->
     Some(Placed { file, name: parts.join("."), is_package, stub })
 }
 
-/// The modules of a package folder; `paths` are relative to it.
-pub(super) fn package(paths: &[String], name: &str) -> Vec<Placed> {
-    let tests = test_folders(paths);
-    let placed = paths.iter().enumerate().filter_map(|(file, path)| {
-        let (folders, stem, stub) = split(path)?;
-        if in_any(&folders, &tests) {
-            return None;
+/// Parts placed modules into the interface and the reserve.
+struct Sorter<'p> {
+    paths: &'p [String],
+    tests: Vec<Vec<&'p str>>,
+    /// Folders whose `__init__` is a package of the library's own, whatever they are called.
+    own: Vec<&'p str>,
+    choice: &'p Choice,
+    found: Layout,
+}
+
+impl<'p> Sorter<'p> {
+    fn new(paths: &'p [String], own: Vec<&'p str>, choice: &'p Choice) -> Self {
+        Sorter { paths, tests: test_folders(paths), own, choice, found: Layout::default() }
+    }
+
+    /// Takes a module whose folders, from the top of what is read on, are `folders`.
+    fn add(&mut self, placed: Placed, folders: &[&str]) {
+        let path = &self.paths[placed.file];
+        if self.choice.exclude.iter().any(|glob| glob.matches(path)) {
+            return;
         }
-        place(file, &folders, stem, stub, name)
-    });
-    sorted(placed.collect())
+        if self.choice.include.iter().any(|glob| glob.matches(path)) {
+            self.found.modules.push(placed);
+            return;
+        }
+        let mut over = None;
+        let mut length = path.len() - path.rsplit('/').next().map_or(0, str::len);
+        for (depth, folder) in folders.iter().enumerate().rev() {
+            // `length` is where the folder ends in the path.
+            length = length.saturating_sub(1);
+            let at = &path[..length];
+            let test = in_any(&folders[..=depth], &self.tests);
+            if (is_passed_over(folder) && !self.own.contains(&at)) || test {
+                over = Some(at.to_owned());
+            }
+            length = length.saturating_sub(folder.len());
+        }
+        let conftest = placed.name.rsplit('.').next() == Some("conftest");
+        match over.or_else(|| conftest.then(|| path.clone())) {
+            None => self.found.modules.push(placed),
+            Some(over) => {
+                if !self.found.passed_over.contains(&over) {
+                    self.found.passed_over.push(over);
+                }
+                self.found.reserve.push(placed);
+            }
+        }
+    }
+
+    fn finish(self) -> Layout {
+        let Layout { modules, reserve, passed_over } = self.found;
+        Layout { modules: sorted(modules), reserve: sorted(reserve), passed_over }
+    }
+}
+
+/// The modules of a package folder; `paths` are relative to it. `own` are folders that are packages of the library's own,
+/// whatever they are called.
+pub(super) fn package(paths: &[String], name: &str, own: Vec<&str>, choice: &Choice) -> Layout {
+    let mut sorter = Sorter::new(paths, own, choice);
+    for (file, path) in paths.iter().enumerate() {
+        if let Some((folders, stem, stub)) = split(path)
+            && let Some(placed) = place(file, &folders, stem, stub, name)
+        {
+            sorter.add(placed, &folders);
+        }
+    }
+    sorter.finish()
 }
 
 /// The modules of a project, an installed tree or an unpacked archive; `paths` are relative to its top.
@@ -132,9 +256,26 @@ pub(super) fn package(paths: &[String], name: &str) -> Vec<Placed> {
 /// Packages at the top (or below `src/`, or below the only folder there is, as in an sdist) are taken; top-level
 /// modules too, unless they are a project's own scripts. Folders without `__init__` count only where there is no
 /// regular package.
-pub(super) fn project(paths: &[String]) -> Vec<Placed> {
+/// `roots` are the folders that the project's own files name, relative to the top of `paths`.
+pub(super) fn project(paths: &[String], roots: &[Root], own: Vec<&str>, choice: &Choice) -> Layout {
+    let mut declared = Sorter::new(paths, own.clone(), choice);
+    for root in roots {
+        for (file, path) in paths.iter().enumerate() {
+            if let Some(rest) =
+                path.strip_prefix(root.folder.as_str()).and_then(|rest| rest.strip_prefix('/'))
+                && let Some((folders, stem, stub)) = split(rest)
+                && !(folders.is_empty() && root.package.is_empty() && is_project_file(stem))
+                && let Some(placed) = place(file, &folders, stem, stub, &root.package)
+            {
+                declared.add(placed, &folders);
+            }
+        }
+    }
+    if !declared.found.modules.is_empty() {
+        return declared.finish();
+    }
     let paths: &[String] = &paths.iter().map(|path| data_prefix(path).to_owned()).collect::<Vec<_>>();
-    let tests = test_folders(paths);
+    let mut sorter = Sorter::new(paths, own, choice);
     let mut root = Vec::new();
     for _ in 0..4 {
         let Some(next) = descend(paths, &root) else { break };
@@ -166,24 +307,23 @@ pub(super) fn project(paths: &[String]) -> Vec<Placed> {
     if !regular_only.is_empty() {
         regular = regular_only;
     }
-    let placed = paths.iter().enumerate().filter_map(|(file, path)| {
-        let rest = &path[below(path)?..];
-        let (folders, stem, stub) = split(rest)?;
-        if in_any(&folders, &tests) {
-            return None;
-        }
-        match folders.first() {
+    for (file, path) in paths.iter().enumerate() {
+        let Some(at) = below(path) else { continue };
+        let Some((folders, stem, stub)) = split(&path[at..]) else { continue };
+        let taken = match folders.first() {
             // A project with packages keeps its helper scripts at the top; an installed tree has modules there.
-            None if is_project_file(stem) || (scripts && !regular.is_empty()) => None,
-            None => place(file, &folders, stem, stub, ""),
-            Some(top) if regular.contains(top) => place(file, &folders, stem, stub, ""),
-            Some(top) if regular.is_empty() && !is_project_folder(top) && !loose => {
-                place(file, &folders, stem, stub, "")
-            }
-            Some(_) => None,
+            None => !(is_project_file(stem) || may_be_test(stem) || (scripts && !regular.is_empty())),
+            Some(top) if regular.contains(top) => true,
+            Some(top) => regular.is_empty() && !is_project_folder(top) && !loose,
+        };
+        let included = choice.include.iter().any(|glob| glob.matches(path));
+        if (taken || included)
+            && let Some(placed) = place(file, &folders, stem, stub, "")
+        {
+            sorter.add(placed, &folders);
         }
-    });
-    sorted(placed.collect())
+    }
+    sorter.finish()
 }
 
 /// `X.data/purelib/` and `X.data/platlib/` of a wheel are installed at the top (PEP 427).
@@ -230,8 +370,21 @@ fn descend(paths: &[String], root: &[String]) -> Option<String> {
     if packages {
         return None;
     }
-    if tops.contains(&"src") {
-        return Some("src".into());
+    // Where projects keep their packages that do not say where.
+    for folder in ["src", "lib", "python"] {
+        let holds = |path: &String| {
+            let mut rest = path.as_str();
+            for part in root.iter().map(String::as_str).chain([folder]) {
+                match rest.strip_prefix(part).and_then(|rest| rest.strip_prefix('/')) {
+                    Some(below) => rest = below,
+                    None => return false,
+                }
+            }
+            folder == "src" || matches!(rest.split_once('/'), Some((_, "__init__.py" | "__init__.pyi")))
+        };
+        if tops.contains(&folder) && paths.iter().any(holds) {
+            return Some(folder.into());
+        }
     }
     // The one folder of an sdist, `name-1.0`, is no identifier; a namespace package is.
     match tops.as_slice() {
@@ -274,7 +427,8 @@ mod tests {
 
     fn names(paths: &[&str]) -> Vec<String> {
         let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
-        project(&paths).into_iter().map(|placed| placed.name).collect()
+        let found = project(&paths, &[], Vec::new(), &Choice::default());
+        found.modules.into_iter().map(|placed| placed.name).collect()
     }
 
     #[test]
@@ -304,6 +458,39 @@ mod tests {
         ];
         for (paths, expected) in cases {
             assert_eq!(&names(paths), expected, "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn folders_that_a_project_names() {
+        let paths =
+            ["p/lib/a/__init__.py", "p/lib/a/tests/x.py", "p/tools/gen.py", "p/b/c.py"].map(str::to_owned);
+        let roots = [
+            Root { folder: "p/lib".into(), package: String::new() },
+            Root { folder: "p/b".into(), package: "other".into() },
+        ];
+        let found = project(&paths, &roots, Vec::new(), &Choice::default());
+        let names: Vec<&str> = found.modules.iter().map(|placed| placed.name.as_str()).collect();
+        assert_eq!(names, ["a", "other.c"]);
+        assert_eq!(found.passed_over, ["p/lib/a/tests"]);
+        assert_eq!(found.reserve[0].name, "a.tests.x");
+    }
+
+    #[test]
+    fn globs() {
+        let cases = [
+            ("tests", "a/tests/x.py", true),
+            ("test_*", "a/test_x.py", true),
+            ("a/*.py", "a/x.py", true),
+            ("a/*.py", "a/b/x.py", false),
+            ("a/**", "a/b/x.py", true),
+            ("**/x.py", "a/b/x.py", true),
+            ("b", "a/bb/x.py", false),
+            ("a/b/", "a/b/x.py", true),
+            ("?.py", "a/x.py", true),
+        ];
+        for (pattern, path, expected) in cases {
+            assert_eq!(Glob::new(pattern).matches(path), expected, "{pattern} {path}");
         }
     }
 }

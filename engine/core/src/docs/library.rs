@@ -2,6 +2,7 @@
 //! found out once.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use ruff_python_ast::{Decorator, Expr};
@@ -9,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::docstring;
 use super::eval::Frame;
+use super::losses::Loss;
 use super::members::{Member, Members};
 use super::program::{Base, ClassId, Function, Program, Target, Value};
 use super::scope::{Binding, last_name};
@@ -45,6 +47,7 @@ pub(super) struct Library<'a> {
     pub(super) added: RefCell<FxHashMap<ClassId, NamedMembers<'a>>>,
     /// Names and base classes under which statements register a class as a method.
     pub(super) registered: FxHashMap<ClassId, Vec<(String, Base)>>,
+    pub(super) losses: RefCell<BTreeSet<(Loss, String)>>,
     /// `X.__doc__ = value` by the key of X.
     assigned_docs: FxHashMap<usize, (usize, &'a Expr)>,
 }
@@ -63,6 +66,7 @@ impl<'a> Library<'a> {
             own_members: RefCell::default(),
             added: RefCell::default(),
             registered: FxHashMap::default(),
+            losses: RefCell::default(),
             assigned_docs: FxHashMap::default(),
         };
         for (id, module) in program.modules.iter().enumerate() {
@@ -122,6 +126,7 @@ impl<'a> Library<'a> {
         match target {
             Target::Function(function) => Some(function.key()),
             Target::Class(id) => Some(std::ptr::from_ref(self.program.classes[*id].def) as usize),
+            Target::Value(value) => value.assigned.value.map(|expr| std::ptr::from_ref(expr) as usize),
             _ => None,
         }
     }
@@ -132,7 +137,13 @@ impl<'a> Library<'a> {
             Target::Function(function) => self.doc_of_function(function),
             Target::Class(id) => self.doc_of_class(*id),
             Target::Module(id) => self.doc_of_module(*id),
-            Target::Value(value) => self.literal(value.module, value.assigned.doc?),
+            Target::Value(value) => {
+                let key = self.doc_key(target);
+                match key.and_then(|key| self.assigned_docs.get(&key)) {
+                    Some((module, expr)) => self.literal(*module, expr),
+                    None => self.literal(value.module, value.assigned.doc?),
+                }
+            }
             Target::External(_) => None,
         }
     }

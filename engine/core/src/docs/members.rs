@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use ruff_python_ast::{Decorator, Expr};
+use ruff_python_ast::{Decorator, Expr, Stmt};
 use rustc_hash::FxHashMap;
 
 use super::eval::Frame;
 use super::library::Library;
 use super::program::{ClassId, Function, Target, Value};
-use super::scope::{Assigned, Binding, last_name};
+use super::scope::{Assigned, Binding};
+use super::signature::Signature;
 use super::value::Val;
 
 /// What a function made elsewhere is in the class it was put into.
@@ -20,11 +21,22 @@ pub(super) enum MadeKind {
     Class,
 }
 
-/// A function made inside a function, with the docstring it was given there.
+/// A function that a value stands for: made inside a function, bound to an object, or `partial` of another.
 pub(super) struct Made<'a> {
     pub kind: MadeKind,
+    /// The docstring it was given.
     pub doc: Option<Rc<str>>,
     pub function: Function<'a>,
+    pub bound: Bound,
+}
+
+/// Arguments that are given already.
+#[derive(Clone, Default)]
+pub(super) struct Bound {
+    /// How many positional ones, the receiver among them.
+    pub positional: usize,
+    /// Name and source text of the others.
+    pub keywords: Vec<(String, String)>,
 }
 
 /// A member of a class.
@@ -70,7 +82,8 @@ impl<'a> Library<'a> {
     pub(super) fn members(&self, class: ClassId) -> Vec<(Rc<str>, Member<'a>, ClassId)> {
         let mut seen: FxHashMap<Rc<str>, ()> = FxHashMap::default();
         let mut found = Vec::new();
-        let dependency = |id: ClassId| self.program.modules[self.program.classes[id].module].file.dependency;
+        let own = self.module_name_of(self.program.classes[class].module);
+        let dependency = |id: ClassId| self.is_foreign(self.program.classes[id].module, own);
         for &owner in self.program.mro(class) {
             // What a dependency's class brings is the dependency's to document.
             if dependency(owner) && owner != class {
@@ -143,6 +156,15 @@ impl<'a> Library<'a> {
                 members.insert(&name, member, false);
             }
         }
+        for name in self.slots(id) {
+            let range = class.def.name.range;
+            let assigned = Assigned { value: None, annotation: None, range, doc: None };
+            let value = Value { module: class.module, class: Some(id), assigned };
+            members.insert(&name, Member::Value(value), false);
+        }
+        for (name, value) in self.set_in_init(id) {
+            members.insert(name, Member::Value(value), false);
+        }
         if let Some(stub) = self.program.stub_class(id) {
             for (name, binding) in self.program.classes[stub].scope.names() {
                 if let Some(member) = self.member(stub, name, binding) {
@@ -167,7 +189,7 @@ impl<'a> Library<'a> {
     }
 
     fn member(&self, id: ClassId, name: &str, binding: &Binding<'a>) -> Option<Member<'a>> {
-        if name.starts_with("__") {
+        if name.starts_with("__") && name != "__call__" {
             return None;
         }
         let module = self.program.classes[id].module;
@@ -226,7 +248,12 @@ impl<'a> Library<'a> {
         });
         match text {
             None => made,
-            doc => Rc::new(Made { kind: made.kind, doc, function: made.function.clone() }),
+            doc => Rc::new(Made {
+                kind: made.kind,
+                doc,
+                function: made.function.clone(),
+                bound: made.bound.clone(),
+            }),
         }
     }
 
@@ -274,24 +301,97 @@ impl<'a> Library<'a> {
             .collect()
     }
 
-    /// What a function is in a class, by its decorators.
-    pub(super) fn method_kind(function: &Function<'a>) -> MadeKind {
-        let main = function.main();
-        for decorator in &main.decorator_list {
-            match last_name(&decorator.expression) {
-                Some("staticmethod") => return MadeKind::Static,
-                Some("classmethod") => return MadeKind::Class,
-                Some(name) if is_property_decorator(name) => return MadeKind::Property,
-                _ => {}
+    /// The signature of a made function as it is called.
+    pub(super) fn made_signature(&self, made: &Made<'a>, skip: bool) -> Signature {
+        let mut found = self.signature_of(&made.function);
+        if skip {
+            found.skip_first();
+        }
+        found.bind(made.bound.positional, &made.bound.keywords);
+        found
+    }
+
+    /// The public names of `__slots__`.
+    fn slots(&self, id: ClassId) -> Vec<Rc<str>> {
+        let class = &self.program.classes[id];
+        let Some(Binding::Value(Assigned { value: Some(slots), .. })) = class.scope.get("__slots__") else {
+            return Vec::new();
+        };
+        let names = match self.eval(slots, &mut Frame::new(class.module, Some(id))) {
+            Val::Str(name) => vec![name],
+            Val::Dict(items) => items.iter().map(|(name, _)| name.clone()).collect(),
+            several => several.strings().unwrap_or_default(),
+        };
+        names.into_iter().filter(|name| !name.starts_with('_')).collect()
+    }
+
+    /// Attributes that `__init__` sets and documents, by a string behind the assignment or by `#:`.
+    fn set_in_init(&self, id: ClassId) -> Vec<(&'a str, Value<'a>)> {
+        let class = &self.program.classes[id];
+        let Some(Binding::Function(defs)) = class.scope.get("__init__") else { return Vec::new() };
+        let Some(def) = defs.last() else { return Vec::new() };
+        let receiver = def.parameters.iter().next().map_or("self", |first| first.name().as_str());
+        let mut found = Vec::new();
+        for (i, stmt) in def.body.iter().enumerate() {
+            let (target, value, annotation, range) = match stmt {
+                Stmt::Assign(assign) => match assign.targets.as_slice() {
+                    [target] => (target, Some(&*assign.value), None, assign.range),
+                    _ => continue,
+                },
+                Stmt::AnnAssign(assign) => {
+                    (&*assign.target, assign.value.as_deref(), Some(&*assign.annotation), assign.range)
+                }
+                _ => continue,
+            };
+            let Expr::Attribute(attribute) = target else { continue };
+            let own = matches!(&*attribute.value, Expr::Name(owner) if owner.id.as_str() == receiver);
+            if !own || attribute.attr.starts_with('_') {
+                continue;
+            }
+            let doc = match def.body.get(i + 1) {
+                Some(Stmt::Expr(next)) if matches!(&*next.value, Expr::StringLiteral(_)) => {
+                    Some(&*next.value)
+                }
+                _ => None,
+            };
+            let assigned = Assigned { value, annotation, range, doc };
+            let value = Value { module: class.module, class: Some(id), assigned };
+            if self.value_doc(&value).is_some() {
+                found.push((attribute.attr.as_str(), value));
             }
         }
-        if main.name.as_str() == "__new__" { MadeKind::Static } else { MadeKind::Function }
+        found
     }
-}
 
-/// `property`, `cached_property`, `abstractproperty`, `cache_readonly` and their kin.
-fn is_property_decorator(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.ends_with("property")
-        || matches!(name.as_str(), "cache_readonly" | "reify" | "lazy_attribute" | "getter")
+    /// The class that an assigned name is an object of, by its call or its annotation.
+    pub(super) fn class_of_value(&self, value: &Value<'a>) -> Option<ClassId> {
+        let named = match (value.assigned.value, value.assigned.annotation) {
+            (Some(Expr::Call(call)), _) => &*call.func,
+            (None, Some(annotation)) => annotation,
+            _ => return None,
+        };
+        match self.program.resolve_expr(value.module, value.class, named)? {
+            Target::Class(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// What calling an assigned name does: a function behind it, or `__call__` of the object that it is.
+    pub(super) fn callable(&self, value: &Value<'a>) -> Option<Rc<Made<'a>>> {
+        if let Some(expr @ (Expr::Call(_) | Expr::Attribute(_) | Expr::Subscript(_))) = value.assigned.value
+            && let Some(made) = self.made(self.eval(expr, &mut Frame::new(value.module, value.class)))
+        {
+            return Some(made);
+        }
+        let class = self.class_of_value(value)?;
+        match self.find_member(class, "__call__")? {
+            (_, Member::Function(function)) => Some(Rc::new(Made {
+                kind: MadeKind::Function,
+                doc: None,
+                function,
+                bound: Bound { positional: 1, keywords: Vec::new() },
+            })),
+            _ => None,
+        }
+    }
 }

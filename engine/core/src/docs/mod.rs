@@ -4,23 +4,31 @@
 //! Sphinx `objects.inv` with the HTML beside it, or `apis.jsonl`, and gives one [`ApiDoc`] per public API under the
 //! name by which users import it.
 //!
-//! Reading order: `source`, `layout`, `archive` (which files are modules) -> `nesting`, `parse` (text to tree) ->
+//! Reading order: `source`, `layout`, `archive` (which files are modules) -> `parse` (text to tree) ->
 //! `scope`, `program` (names and what they mean) -> `eval`, `calls`, `library`, `members` (docstrings and members that
 //! are made rather than written) -> `exports`, `signature`, `construct`, `registered`, `undocumented`, `records` (what is public, and
 //! the record of each) ; `docstring` and `text` work on strings, `inventory` and `html` read Sphinx's output.
 
 mod archive;
 mod calls;
+mod condition;
 mod construct;
+mod decorated;
 mod docstring;
+mod encoding;
 mod eval;
 mod exports;
+mod fields;
 mod html;
 mod inventory;
 mod layout;
+mod lazy;
 mod library;
+mod listed;
+mod losses;
+mod mappings;
 mod members;
-mod nesting;
+mod packaging;
 mod parse;
 mod program;
 mod python;
@@ -38,8 +46,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use docstring::{Example, examples, first_sentence, typed_code};
-pub use nesting::check as check_nesting;
-pub use parse::parse_source;
+pub use losses::{Loss, Lost};
 
 use crate::api::{self, ApiDoc};
 use crate::{Error, Progress, Result};
@@ -51,6 +58,8 @@ pub struct Documentation {
     pub apis: Vec<ApiDoc>,
     /// Files that were passed over.
     pub skipped: Vec<Skipped>,
+    /// What else could not be seen.
+    pub losses: Vec<Lost>,
     /// Files looked at, skipped ones included.
     pub files_read: usize,
     /// Libraries that were read as a whole: what is not among `apis` is not in them. A module or sub-package alone is
@@ -66,6 +75,7 @@ impl Documentation {
         other.apis.retain(|api| api.qualified_name.is_empty() || seen.insert(api.qualified_name.clone()));
         self.apis.append(&mut other.apis);
         self.skipped.append(&mut other.skipped);
+        self.losses.append(&mut other.losses);
         self.files_read += other.files_read;
         self.whole_libraries.append(&mut other.whole_libraries);
     }
@@ -88,6 +98,13 @@ pub struct Skipped {
 pub struct ReadOptions {
     /// Lists modules and names that begin with an underscore too.
     pub include_private: bool,
+    /// Patterns of paths inside the source (`*`, `**`, `?`; a pattern without `/` matches at any depth) whose files are read
+    /// though they are passed over otherwise.
+    pub include: Vec<String>,
+    /// Patterns of paths whose files are not read.
+    pub exclude: Vec<String>,
+    /// The version of Python that the library is read for, as branches on `sys.version_info` go; `None`: the newest.
+    pub python: Option<(u8, u8)>,
     /// Folders with installed packages (`site-packages`) in which names that the library re-exports from its
     /// dependencies are looked up; without them such names are listed bare. The folder that an installed package lies
     /// in is searched in any case.
@@ -104,6 +121,12 @@ pub struct ReadOptions {
 /// ([`Progress::check`]). A file inside that does not parse is no error: it is listed in [`Documentation::skipped`].
 pub fn read(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
     progress.check()?;
+    let installed_for;
+    let mut options = options;
+    if options.python.is_none() {
+        installed_for = ReadOptions { python: version_of(source), ..options.clone() };
+        options = &installed_for;
+    }
     let mut documentation = read_part(source, options, progress)?;
     let name = source.to_string_lossy().to_lowercase();
     let rows = name == "-" || name.ends_with(".jsonl") || name.ends_with(".jsonl.gz");
@@ -114,14 +137,25 @@ pub fn read(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Re
     Ok(documentation)
 }
 
+/// The version of Python in whose folder (`lib/python3.13`) a package is installed.
+fn version_of(source: &Path) -> Option<(u8, u8)> {
+    let path = source.canonicalize().ok()?;
+    path.components().rev().find_map(|part| {
+        let (major, minor) = part.as_os_str().to_str()?.strip_prefix("python")?.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    })
+}
+
 fn read_part(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Documentation> {
     if source == Path::new("-") {
         return rows(source);
     }
+    let patterns = |patterns: &[String]| patterns.iter().map(|pattern| layout::Glob::new(pattern)).collect();
+    let choice = &layout::Choice { include: patterns(&options.include), exclude: patterns(&options.exclude) };
     let meta = std::fs::metadata(source).map_err(|cause| Error::io("open", source, cause))?;
     if meta.is_dir() {
         let roots = python::roots(source, options);
-        return python::read(source::folder(source)?, &roots, options, progress);
+        return python::read(source::folder(source, choice)?, &roots, options, progress);
     }
     let name = source.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     if name.ends_with(".py") || name.ends_with(".pyi") {
@@ -137,11 +171,11 @@ fn read_part(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> R
     let is_tar = name.ends_with(".tar.gz") || name.ends_with(".tgz");
     match archive::format(source)? {
         archive::Format::Zip => {
-            let files = source::unpacked(source, archive::python_files(source)?)?;
+            let files = source::unpacked(source, archive::python_files(source)?, choice)?;
             python::read(files, &options.search_paths, options, progress)
         }
         archive::Format::Gzip if is_tar => {
-            let files = source::unpacked(source, archive::python_files(source)?)?;
+            let files = source::unpacked(source, archive::python_files(source)?, choice)?;
             python::read(files, &options.search_paths, options, progress)
         }
         _ if name.ends_with(".whl") || name.ends_with(".zip") => {

@@ -3,8 +3,10 @@
 use std::cell::{OnceCell, RefCell};
 
 use ruff_python_ast::{Expr, StmtClassDef, StmtFunctionDef};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::condition::Interpreter;
+use super::lazy;
 use super::parse::ParsedFile;
 use super::scope::{self, Assigned, Binding, Scope};
 
@@ -87,6 +89,7 @@ pub(super) enum Base {
 pub(super) struct Program<'a> {
     pub modules: Vec<Module<'a>>,
     pub classes: Vec<Class<'a>>,
+    interpreter: Interpreter,
     by_name: FxHashMap<&'a str, ModId>,
     class_ids: FxHashMap<usize, ClassId>,
     /// Modules outside that a name led to: what a search of the dependencies may add.
@@ -96,8 +99,10 @@ pub(super) struct Program<'a> {
 
 impl<'a> Program<'a> {
     /// Scans all files. Of two files for one module the one that is no stub stands for it.
-    pub fn new(files: &'a [ParsedFile]) -> Self {
+    pub fn new(files: &'a [ParsedFile], interpreter: Interpreter) -> Self {
+        let known: FxHashSet<&str> = files.iter().map(|file| file.module.as_str()).collect();
         let mut program = Program {
+            interpreter,
             modules: Vec::with_capacity(files.len()),
             classes: Vec::new(),
             by_name: FxHashMap::default(),
@@ -106,7 +111,8 @@ impl<'a> Program<'a> {
             star_guard: RefCell::default(),
         };
         for (id, file) in files.iter().enumerate() {
-            let scope = scope::scan(&file.body, &file.module, file.is_package);
+            let mut scope = scope::scan(&file.body, &file.module, file.is_package, interpreter);
+            lazy::fill(&mut scope, file, &|name| known.contains(name));
             program.modules.push(Module { file, scope, stub: None });
             program.add_classes(id, None, &file.body, 0);
             match program.by_name.get(file.module.as_str()).copied() {
@@ -140,7 +146,7 @@ impl<'a> Program<'a> {
                 Stmt::ClassDef(def) => {
                     let file = self.modules[module].file;
                     let id = self.classes.len();
-                    let scope = scope::scan(&def.body, &file.module, file.is_package);
+                    let scope = scope::scan(&def.body, &file.module, file.is_package, self.interpreter);
                     let class =
                         Class { def, module, outer, scope, bases: OnceCell::new(), mro: OnceCell::new() };
                     self.classes.push(class);
@@ -162,6 +168,13 @@ impl<'a> Program<'a> {
                     }
                 }
                 Stmt::With(with) => self.add_classes(module, outer, &with.body, depth + 1),
+                Stmt::For(each) => self.add_classes(module, outer, &each.body, depth + 1),
+                Stmt::While(repeat) => self.add_classes(module, outer, &repeat.body, depth + 1),
+                Stmt::Match(choice) => {
+                    for case in &choice.cases {
+                        self.add_classes(module, outer, &case.body, depth + 1);
+                    }
+                }
                 _ => {}
             }
         }
@@ -206,25 +219,45 @@ impl<'a> Program<'a> {
         }
         let this = &self.modules[module];
         if let Some(binding) = this.scope.get(name) {
-            let found = self.target(module, None, binding, hops);
-            let vague = match &found {
-                Some(Target::External(_) | Target::Value(_)) | None => true,
-                Some(_) => false,
-            };
-            // A stub says what a lazily filled or compiled name is.
-            if vague
-                && let Some(stub) = this.stub
-                && let Some(better @ (Target::Function(_) | Target::Class(_))) =
-                    self.resolve_hops(stub, name, hops + 1)
+            // A star import after the binding takes the name over.
+            if let Some(found) = self.star(module, name, hops) {
+                return Some(found);
+            }
+            // What a stub defines, and the source only assigns, is what the stub says.
+            if let (Binding::Value(_), Some(stub)) = (binding, this.stub)
+                && let Some(Binding::Function(_) | Binding::Class(_)) = self.modules[stub].scope.get(name)
             {
-                return Some(better);
+                return self.resolve_hops(stub, name, hops + 1);
+            }
+            let found = self.target(module, None, binding, hops);
+            // A stub says what a lazily filled or compiled name is.
+            let better = |target: &Target<'a>| match (&found, target) {
+                (Some(Target::External(_)) | None, target) => !matches!(target, Target::External(_)),
+                (Some(Target::Value(_)), target) => matches!(target, Target::Function(_) | Target::Class(_)),
+                _ => false,
+            };
+            if matches!(found, Some(Target::External(_) | Target::Value(_)) | None) {
+                if let Some(stub) = this.stub
+                    && let Some(target) = self.resolve_hops(stub, name, hops + 1)
+                    && better(&target)
+                {
+                    return Some(target);
+                }
+                for other in this.scope.others(name) {
+                    if let Some(target) = self.target(module, None, other, hops + 1)
+                        && matches!(target, Target::Function(_) | Target::Class(_))
+                        && better(&target)
+                    {
+                        return Some(target);
+                    }
+                }
             }
             return found;
         }
         if let Some(stub) = this.stub
-            && let Some(binding) = self.modules[stub].scope.get(name)
+            && self.modules[stub].scope.get(name).is_some()
         {
-            return self.target(stub, None, binding, hops);
+            return self.resolve_hops(stub, name, hops + 1);
         }
         if let Some(found) = self.star(module, name, hops) {
             return Some(found);
@@ -238,9 +271,10 @@ impl<'a> Program<'a> {
         None
     }
 
+    /// What the star imports give that come after the binding of `name`; all of them where it has none.
     fn star(&self, module: ModId, name: &str, hops: usize) -> Option<Target<'a>> {
-        let stars = &self.modules[module].scope.stars;
-        if stars.is_empty() || name.starts_with("__") {
+        let scope = &self.modules[module].scope;
+        if scope.stars.is_empty() || name.starts_with("__") {
             return None;
         }
         let key = (module, name.to_owned());
@@ -248,11 +282,13 @@ impl<'a> Program<'a> {
             return None;
         }
         self.star_guard.borrow_mut().push(key);
-        let found = stars.iter().rev().find_map(|star| match self.module(star) {
-            Some(id) if id != module => self.resolve_hops(id, name, hops + 1),
+        let found = scope.stars_after(name).find_map(|star| match self.module(&star.module) {
+            Some(id) if id != module && self.modules[id].scope.gives_by_star(name) => {
+                self.resolve_hops(id, name, hops + 1)
+            }
             Some(_) => None,
             None => {
-                self.wanted.borrow_mut().push(star.clone());
+                self.wanted.borrow_mut().push(star.module.clone());
                 None
             }
         });

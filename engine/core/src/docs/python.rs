@@ -5,17 +5,19 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
+use super::condition::Interpreter;
 use super::exports::Key;
+use super::layout;
 use super::library::Library;
+use super::losses::{Loss, Lost};
 use super::parse::{self, ParsedFile};
 use super::program::{Base, Program, Target};
 use super::records;
-use super::source::{self, RawFile};
+use super::source::{self, Files, RawFile};
 use super::{Documentation, ReadOptions, Skipped};
+use crate::python::STACK_BYTES;
 use crate::{Error, ErrorKind, Progress, Result};
 
-/// Stack of every thread that touches a syntax tree; [`super::nesting`] bounds the depth of the trees to it.
-const STACK_BYTES: usize = 256 << 20;
 /// Modules of dependencies that are looked into.
 const MAX_DEPENDENCY_MODULES: usize = 600;
 /// Rounds of looking: a re-export of a re-export takes one each.
@@ -26,12 +28,13 @@ const MAX_ROUNDS: usize = 16;
 /// # Errors
 /// No thread can be started, or whoever watches ends the work.
 pub(super) fn read(
-    files: Vec<RawFile>,
+    files: Files,
     roots: &[PathBuf],
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<Documentation> {
     let threads = options.threads.unwrap_or(0);
+    let interpreter = Interpreter::new(options.python);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .stack_size(STACK_BYTES)
@@ -40,18 +43,34 @@ pub(super) fn read(
         .map_err(|cause| {
             Error::with_source(ErrorKind::Io, format!("cannot start threads to parse with: {cause}"), cause)
         })?;
-    progress.start("reading Python source", Some(files.len() as u64));
+    let Files { modules, mut reserve, mut passed_over } = files;
+    progress.start("reading Python source", Some(modules.len() as u64));
     let found = pool.install(|| {
         let mut skipped = Vec::new();
-        let files_read = files.len();
-        let mut parsed = parse_all(files, &mut skipped, Some(progress));
+        let files_read = modules.len();
+        let mut parsed = parse_all(modules, &mut skipped, Some(progress));
         progress.check()?;
-        look_into_dependencies(&mut parsed, roots);
+        for file in &mut parsed {
+            let stem = file.module.rsplit('.').next().unwrap_or_default();
+            let included = options.include.iter().any(|glob| layout::Glob::new(glob).matches(&file.path));
+            if layout::may_be_test(stem) && parse::is_test(file) && !included {
+                file.dependency = true;
+                passed_over.push(file.path.clone());
+            }
+        }
+        look_into_dependencies(&mut parsed, &mut reserve, roots, interpreter);
         progress.check()?;
-        let program = Program::new(&parsed);
+        let program = Program::new(&parsed, interpreter);
         let library = Library::new(&program);
-        let apis = records::all(&library, options.include_private);
-        Ok(Documentation { apis, skipped, files_read, ..Documentation::default() })
+        let exports = library.exports(options.include_private);
+        let apis = records::all(&library, &exports, options.include_private);
+        let mut losses = library.losses(&exports, options.include_private);
+        losses.extend(passed_over.into_iter().map(|place| Lost {
+            kind: Loss::PassedOver,
+            place,
+            names: Vec::new(),
+        }));
+        Ok(Documentation { apis, skipped, losses, files_read, ..Documentation::default() })
     })?;
     progress.finish();
     Ok(found)
@@ -96,21 +115,26 @@ fn parse_all(
 }
 
 /// Adds the modules outside the library that its exported names lead to, as far as they are installed in `roots`.
-fn look_into_dependencies(parsed: &mut Vec<ParsedFile>, roots: &[PathBuf]) {
-    if roots.is_empty() {
+fn look_into_dependencies(
+    parsed: &mut Vec<ParsedFile>,
+    reserve: &mut Vec<RawFile>,
+    roots: &[PathBuf],
+    interpreter: Interpreter,
+) {
+    if roots.is_empty() && reserve.is_empty() {
         return;
     }
     let mut loaded = 0;
     let mut tried: Vec<String> = Vec::new();
     for _ in 0..MAX_ROUNDS {
-        let mut wanted = outside_names(parsed);
+        let mut wanted = outside_names(parsed, interpreter);
         wanted.retain(|name| !tried.contains(name));
         if wanted.is_empty() || loaded >= MAX_DEPENDENCY_MODULES {
             return;
         }
         let mut files = Vec::new();
         for name in &wanted {
-            for (module, found) in modules_of(name, roots) {
+            for (module, found) in modules_of(name, reserve, roots) {
                 let known = parsed.iter().any(|file| file.module == module)
                     || files.iter().any(|file: &RawFile| file.module == module);
                 if !known {
@@ -129,8 +153,8 @@ fn look_into_dependencies(parsed: &mut Vec<ParsedFile>, roots: &[PathBuf]) {
 }
 
 /// Dotted names outside that exports, their bases and their decorators lead to.
-fn outside_names(parsed: &[ParsedFile]) -> Vec<String> {
-    let program = Program::new(parsed);
+fn outside_names(parsed: &[ParsedFile], interpreter: Interpreter) -> Vec<String> {
+    let program = Program::new(parsed, interpreter);
     let library = Library::new(&program);
     program.take_wanted();
     let mut wanted = Vec::new();
@@ -166,9 +190,13 @@ fn outside_names(parsed: &[ParsedFile]) -> Vec<String> {
 }
 
 /// The files of the innermost module of `name` that is installed: of `a.b.C` those of `a.b` or, failing that, `a`.
-fn modules_of(name: &str, roots: &[PathBuf]) -> Vec<(String, Vec<RawFile>)> {
+fn modules_of(name: &str, reserve: &mut Vec<RawFile>, roots: &[PathBuf]) -> Vec<(String, Vec<RawFile>)> {
     let mut module = name;
     loop {
+        let held: Vec<RawFile> = reserve.extract_if(.., |file| file.module == module).collect();
+        if !held.is_empty() {
+            return vec![(module.to_owned(), held)];
+        }
         for root in roots {
             let files = source::dependency(root, module);
             if !files.is_empty() {

@@ -1,17 +1,18 @@
 //! From exports to the records of `apis.jsonl`.
 
+use std::hash::BuildHasher;
 use std::rc::Rc;
 
 use ruff_python_ast::Expr;
 use ruff_text_size::TextSize;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::exports::{Export, Key};
 use super::library::Library;
 use super::members::{MadeKind, Member};
 use super::program::{Base, ClassId, Function, ModId, Target, Value};
-use super::scope::Assigned;
-use super::signature;
+use super::scope::last_name;
+use super::signature::{self, Signature};
 use crate::api::{ApiDoc, ApiKind, SourceLocation};
 
 /// Classes within classes within accessors that are followed.
@@ -21,10 +22,16 @@ const MAX_RECORDS: usize = 2_000_000;
 
 /// All records of a library: modules in order of their names, in each the module itself, then its names in order, each
 /// class followed by its members in source order.
-pub(super) fn all(library: &Library<'_>, include_private: bool) -> Vec<ApiDoc> {
-    let exports = library.exports(include_private);
-    let mut writer = Writer { library, paths: FxHashMap::default(), groups: Vec::new(), records: 0 };
-    for export in &exports {
+pub(super) fn all<'a>(library: &Library<'a>, exports: &[Export<'a>], include_private: bool) -> Vec<ApiDoc> {
+    let mut writer = Writer {
+        library,
+        paths: FxHashMap::default(),
+        groups: Vec::new(),
+        records: 0,
+        origins: FxHashMap::default(),
+        inherited: Vec::new(),
+    };
+    for export in exports {
         let Some(best) = export.paths.first() else { continue };
         let key = match &export.target {
             Target::Class(id) => Key::Class(*id),
@@ -37,7 +44,13 @@ pub(super) fn all(library: &Library<'_>, include_private: bool) -> Vec<ApiDoc> {
     for module in library.public_modules(include_private) {
         writer.module(module);
     }
-    for export in &exports {
+    // Base classes first: what is inherited is documented where it comes from, if that is public.
+    let mut order: Vec<&Export<'a>> = exports.iter().collect();
+    order.sort_by_key(|export| match &export.target {
+        Target::Class(id) => library.program.mro(*id).len(),
+        _ => 0,
+    });
+    for export in order {
         writer.export(export);
     }
     // A method registered on a public class can be called whether or not the class behind it is exported.
@@ -56,14 +69,33 @@ struct Writer<'l, 'a> {
     paths: FxHashMap<Key, (String, String)>,
     groups: Vec<((String, String), Vec<ApiDoc>)>,
     records: usize,
+    /// The members written so far, by number.
+    origins: FxHashMap<Origin, usize>,
+    /// Of each the qualified name of its record, and the names that it has in classes which inherit it.
+    inherited: Vec<(String, Vec<String>)>,
+}
+
+/// What makes a member of two classes one thing: the class that brings it, and what is said of it there.
+#[derive(PartialEq, Eq, Hash)]
+struct Origin {
+    /// The member through whose class it is reached (`Series.str`).
+    within: Option<usize>,
+    from: ClassId,
+    name: Rc<str>,
+    /// A docstring may come from another base class of one that inherits it.
+    doc: Option<u64>,
+    enumerated: bool,
 }
 
 impl<'a> Writer<'_, 'a> {
     fn finish(mut self) -> Vec<ApiDoc> {
         self.groups.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut inherited: FxHashMap<String, Vec<String>> =
+            self.inherited.into_iter().filter(|(_, names)| !names.is_empty()).collect();
         let mut seen: FxHashMap<String, usize> = FxHashMap::default();
         let mut apis: Vec<ApiDoc> = Vec::with_capacity(self.records);
-        for api in self.groups.into_iter().flat_map(|(_, group)| group) {
+        for mut api in self.groups.into_iter().flat_map(|(_, group)| group) {
+            api.aliases.extend(inherited.remove(&api.qualified_name).into_iter().flatten());
             match seen.get(&api.qualified_name) {
                 None => {
                     seen.insert(api.qualified_name.clone(), apis.len());
@@ -121,8 +153,9 @@ impl<'a> Writer<'_, 'a> {
     /// imported from as high up (`isnull` beside `isna`). All other paths are aliases.
     fn export(&mut self, export: &Export<'a>) {
         let Some(best) = export.paths.first() else { return };
-        let depth = |module: ModId| self.library.module_name_of(module).matches('.').count();
-        let full = |module: ModId, name: &str| format!("{}.{name}", self.library.module_name_of(module));
+        let library = self.library;
+        let depth = |module: ModId| library.module_name_of(module).matches('.').count();
+        let full = |module: ModId, name: &str| format!("{}.{name}", library.module_name_of(module));
         let all: Vec<String> = export.paths.iter().map(|path| full(path.module, &path.name)).collect();
         let mut names: Vec<&str> = Vec::new();
         let mut groups = Vec::new();
@@ -146,7 +179,11 @@ impl<'a> Writer<'_, 'a> {
                 Target::Class(id) => self.class(*id, api, main),
                 Target::Function(function) => {
                     api.kind = Some(ApiKind::Function);
-                    api.signature = signature::function(self.library, function, false);
+                    let mut signature = self.library.signature_of(function);
+                    if function.class.is_some() && self.library.method_kind(function) == MadeKind::Class {
+                        signature.skip_first();
+                    }
+                    api.signature = signature.to_string();
                     api.source = self.function_source(function);
                     self.describe(&mut api, self.library.doc_of_function(function));
                     vec![api]
@@ -175,23 +212,58 @@ impl<'a> Writer<'_, 'a> {
         api.source = self.at(value.module, value.assigned.range.start());
         self.describe(&mut api, self.library.value_doc(value));
         if let Some(Expr::Call(call)) = value.assigned.value
-            && let Some(signature) = library.namedtuple_call(value.module, call)
+            && let Some(signature) =
+                library.namedtuple_call(value.module, call).or_else(|| library.model_call(value.module, call))
         {
             api.kind = Some(ApiKind::Class);
-            api.signature = signature;
-        } else if let Some(Expr::Lambda(lambda)) = value.assigned.value {
+            api.signature = signature.to_string();
+        } else if let Some(Expr::Call(call)) = value.assigned.value
+            && last_name(&call.func) == Some("NewType")
+            && let Some(of) = call.arguments.args.get(1)
+        {
             let file = library.program.modules[value.module].file;
+            api.kind = Some(ApiKind::Class);
+            api.signature = format!("(x: {}, /)", signature::fold(file.slice(of)));
+        } else if let Some(expr) = value.assigned.value
+            && let Some((signature, _)) = self.lambda(value.module, expr)
+        {
             api.kind = Some(ApiKind::Function);
-            api.signature = lambda
-                .parameters
-                .as_ref()
-                .map_or("()".into(), |list| signature::parameters(file, list, false));
+            api.signature = signature.to_string();
+        } else if let Some(alias @ Expr::Subscript(_)) = value.assigned.value
+            && let Some(Target::Class(id)) = library.program.resolve_expr(value.module, value.class, alias)
+        {
+            // `float16 = floating[_16Bit]`: a class by another name.
+            api.kind = Some(ApiKind::Class);
+            api.signature = library.constructor(id);
+        } else if let Some(made) = library.callable(value) {
+            api.kind = Some(ApiKind::Function);
+            api.signature = library.made_signature(&made, false).to_string();
+            if api.doc.is_empty() {
+                self.describe(&mut api, made.doc.clone());
+            }
         }
         api
     }
 
+    /// The signature of a lambda, and whether a class gives it a receiver: `lambda self: 1`, `staticmethod(lambda a: a)`.
+    fn lambda(&self, module: ModId, expr: &Expr) -> Option<(Signature, bool)> {
+        match expr {
+            Expr::Lambda(lambda) => {
+                let file = self.library.program.modules[module].file;
+                let list = lambda.parameters.as_ref();
+                Some((list.map_or_else(Signature::default, |list| signature::parameters(file, list)), true))
+            }
+            Expr::Call(call) => match (last_name(&call.func), &*call.arguments.args) {
+                (Some("staticmethod"), [only]) => Some((self.lambda(module, only)?.0, false)),
+                (Some("classmethod"), [only]) => Some((self.lambda(module, only)?.0, true)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// A class and, where `members` asks for them, what can be reached through it.
-    fn class(&self, id: ClassId, mut api: ApiDoc, members: bool) -> Vec<ApiDoc> {
+    fn class(&mut self, id: ClassId, mut api: ApiDoc, members: bool) -> Vec<ApiDoc> {
         let mut group = Vec::new();
         let library = self.library;
         let class = &library.program.classes[id];
@@ -202,13 +274,22 @@ impl<'a> Writer<'_, 'a> {
             self.at(class.module, class.def.name.start())
         };
         let doc = library.doc_of_class(id);
-        let init = |name: &str| {
-            library
-                .program
-                .attribute(&Target::Class(id), name, 0)
-                .and_then(|target| library.doc_of_target(&target))
+        // As `inspect.getdoc`, but that the text of a constructor is better than that of a base class.
+        let of_init = |owner: ClassId| {
+            let class = &library.program.classes[owner];
+            let target =
+                library.program.target(class.module, Some(owner), class.scope.get("__init__")?, 0)?;
+            library.doc_of_target(&target)
         };
-        self.describe(&mut api, doc.or_else(|| init("__init__")));
+        let bases = library.program.mro(id)[1..]
+            .iter()
+            .copied()
+            .filter(|&base| !library.program.modules[library.program.classes[base].module].file.dependency);
+        let doc = doc
+            .or_else(|| of_init(id))
+            .or_else(|| bases.clone().find_map(|base| library.doc_of_class(base)))
+            .or_else(|| bases.clone().find_map(of_init));
+        self.describe(&mut api, doc);
         for (name, base) in library.registrations(id) {
             if let Some((module, base)) = self.registration_path(&base) {
                 api.aliases.push(format!("{module}.{base}.{name}"));
@@ -219,9 +300,25 @@ impl<'a> Writer<'_, 'a> {
         let (module, qualified) = (api.module.clone(), api.qualified_name.clone());
         group.push(api);
         if members {
-            self.members(id, &module, &qualified, 0, &mut group);
+            self.members(id, &module, &qualified, &[], &mut group);
         }
         group
+    }
+
+    /// The number of a member, and whether it is documented already: then `qualified` is one more name of its record.
+    fn origin(&mut self, origin: Origin, qualified: &str) -> (usize, bool) {
+        match self.origins.get(&origin) {
+            Some(&known) => {
+                self.inherited[known].1.push(qualified.to_owned());
+                (known, true)
+            }
+            None => {
+                let new = self.inherited.len();
+                self.origins.insert(origin, new);
+                self.inherited.push((qualified.to_owned(), Vec::new()));
+                (new, false)
+            }
+        }
     }
 
     /// The base classes by the best path of each, or as the source writes them; `object` is not worth a word.
@@ -239,12 +336,14 @@ impl<'a> Writer<'_, 'a> {
         bases.collect()
     }
 
-    fn members(&self, id: ClassId, module: &str, owner: &str, nesting: usize, group: &mut Vec<ApiDoc>) {
-        if nesting > MAX_NESTING || group.len() > MAX_RECORDS {
+    /// The records of the members of a class that is reached as `owner`, through the members numbered `within`. Those that
+    /// another class brings unchanged are documented once.
+    fn members(&mut self, id: ClassId, module: &str, owner: &str, within: &[usize], group: &mut Vec<ApiDoc>) {
+        if within.len() > MAX_NESTING || group.len() > MAX_RECORDS {
             return;
         }
         let library = self.library;
-        let is_enum = library.constructor(id) == "(value)";
+        let is_enum = library.is_enum(id);
         for (name, member, from) in library.members(id) {
             let mut api = ApiDoc {
                 name: name.to_string(),
@@ -252,21 +351,43 @@ impl<'a> Writer<'_, 'a> {
                 module: module.to_owned(),
                 ..ApiDoc::default()
             };
+            let doc = match &member {
+                Member::Value(value) => {
+                    library.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member))
+                }
+                Member::Function(_) | Member::Made(_) => library.doc_of_member(id, &name, &member),
+                Member::Class(_) | Member::Accessor(_) | Member::Bare => None,
+            };
+            let origin = Origin {
+                within: within.last().copied(),
+                from,
+                name,
+                doc: doc.as_ref().map(|doc| FxBuildHasher.hash_one(doc)),
+                enumerated: is_enum,
+            };
+            let (number, known) = self.origin(origin, &api.qualified_name);
+            if known && !matches!(member, Member::Class(_) | Member::Accessor(_)) {
+                continue;
+            }
             match &member {
                 Member::Function(function) => {
                     api.source = self.function_source(function);
                     let in_class = function.class.is_some();
-                    match Library::method_kind(function) {
+                    match library.method_kind(function) {
                         MadeKind::Property => api.kind = Some(ApiKind::Property),
                         kind => {
                             api.kind = Some(ApiKind::Method);
                             // A module's function bound in a class body takes the receiver like any other.
                             let skip = kind != MadeKind::Static || !in_class;
                             api.receiver = receiver_of(kind, skip);
-                            api.signature = signature::function(library, function, skip);
+                            let mut signature = library.signature_of(function);
+                            if skip {
+                                signature.skip_first();
+                            }
+                            api.signature = signature.to_string();
                         }
                     }
-                    self.describe(&mut api, library.doc_of_member(id, &name, &member));
+                    self.describe(&mut api, doc);
                 }
                 Member::Made(made) => {
                     api.source = self.function_source(&made.function);
@@ -276,25 +397,24 @@ impl<'a> Writer<'_, 'a> {
                         api.kind = Some(ApiKind::Method);
                         let skip = made.kind != MadeKind::Static;
                         api.receiver = receiver_of(made.kind, skip);
-                        api.signature = signature::function(library, &made.function, skip);
+                        api.signature = library.made_signature(made, skip).to_string();
                     }
-                    self.describe(&mut api, library.doc_of_member(id, &name, &member));
+                    self.describe(&mut api, doc);
                 }
                 Member::Value(value) => {
-                    let upper = name.chars().all(|c| !c.is_lowercase());
+                    let upper = api.name.chars().all(|c| !c.is_lowercase());
                     let enumerated = is_enum && value.assigned.value.is_some();
                     api.kind = Some(if upper || enumerated { ApiKind::Constant } else { ApiKind::Property });
                     api.source = self.at(value.module, value.assigned.range.start());
-                    if let Assigned { value: Some(Expr::Lambda(lambda)), .. } = value.assigned {
-                        let file = library.program.modules[value.module].file;
+                    if let Some(expr) = value.assigned.value
+                        && let Some((mut signature, skip)) = self.lambda(value.module, expr)
+                    {
+                        if skip {
+                            signature.skip_first();
+                        }
                         api.kind = Some(ApiKind::Method);
-                        api.signature = lambda
-                            .parameters
-                            .as_ref()
-                            .map_or("()".into(), |list| signature::parameters(file, list, true));
+                        api.signature = signature.to_string();
                     }
-                    let doc =
-                        self.library.value_doc(value).or_else(|| library.doc_of_member(id, &name, &member));
                     self.describe(&mut api, doc);
                 }
                 Member::Class(inner) | Member::Accessor(inner) => {
@@ -302,16 +422,19 @@ impl<'a> Writer<'_, 'a> {
                     let own = library.program.classes[*inner].outer == Some(from);
                     let (module, qualified) = (api.module.clone(), api.qualified_name.clone());
                     let nested = *inner != id;
-                    let mut inner_group = self.class(*inner, api, false);
-                    if accessor {
-                        for api in &mut inner_group {
-                            api.kind = Some(ApiKind::Property);
-                            api.signature.clear();
+                    if !known {
+                        let mut inner_group = self.class(*inner, api, false);
+                        if accessor {
+                            for api in &mut inner_group {
+                                api.kind = Some(ApiKind::Property);
+                                api.signature.clear();
+                            }
                         }
+                        group.append(&mut inner_group);
                     }
-                    group.append(&mut inner_group);
                     if nested && (accessor || own) {
-                        self.members(*inner, &module, &qualified, nesting + 1, group);
+                        let within = [within, &[number]].concat();
+                        self.members(*inner, &module, &qualified, &within, group);
                     }
                     continue;
                 }
@@ -364,7 +487,12 @@ impl<'a> Writer<'_, 'a> {
             let mut api = ApiDoc {
                 qualified_name: format!("{module}.{base}.{name}"),
                 kind: Some(ApiKind::Method),
-                signature: without_first(&self.library.constructor(id)),
+                signature: {
+                    // The receiver takes the first parameter; `*args` keeps its place.
+                    let mut signature = self.library.constructor_signature(id);
+                    signature.skip_first();
+                    signature.to_string()
+                },
                 receiver: Some("self".into()),
                 module: module.clone(),
                 aliases: path.iter().cloned().collect(),
@@ -382,49 +510,4 @@ impl<'a> Writer<'_, 'a> {
 /// The parameter of a method that its signature leaves out; `skip` says whether it does.
 fn receiver_of(kind: MadeKind, skip: bool) -> Option<String> {
     skip.then(|| if kind == MadeKind::Class { "cls" } else { "self" }.to_owned())
-}
-
-/// `(a, b: X = f(1, 2))` without its first parameter, which the receiver takes. `*args` keeps its place.
-fn without_first(signature: &str) -> String {
-    let Some(inner) = signature.strip_prefix('(') else { return signature.to_owned() };
-    if inner.starts_with('*') || inner.starts_with(')') {
-        return signature.to_owned();
-    }
-    let (mut depth, mut quote) = (0_usize, None);
-    for (at, c) in inner.char_indices() {
-        match (quote, c) {
-            (Some(open), _) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '(' | '[' | '{') => depth += 1,
-            (None, ')') if depth == 0 => return format!("({}", &inner[at..]),
-            (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
-            (None, ',') if depth == 0 => {
-                let rest = inner[at + 1..].trim_start();
-                return format!("({}", rest.strip_prefix("/, ").unwrap_or(rest));
-            }
-            _ => {}
-        }
-    }
-    signature.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_first;
-
-    #[test]
-    fn the_receiver_takes_the_first_parameter() {
-        let cases = [
-            ("(a, b=1)", "(b=1)"),
-            ("(a)", "()"),
-            ("(a: Dict[str, int] = f(1, 2), *, b)", "(*, b)"),
-            ("(*a, b)", "(*a, b)"),
-            ("()", "()"),
-            ("(a=', (', b=2)", "(b=2)"),
-        ];
-        for (given, expected) in cases {
-            assert_eq!(without_first(given), expected);
-        }
-    }
 }

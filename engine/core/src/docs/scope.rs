@@ -1,8 +1,10 @@
 //! What a module's or a class's body binds: names in source order, star imports, `__all__`, later changes.
 
 use ruff_python_ast::{Expr, Stmt, StmtClassDef, StmtFunctionDef, StmtImportFrom};
-use ruff_text_size::TextRange;
+use ruff_text_size::{Ranged, TextRange};
 use rustc_hash::FxHashMap;
+
+use super::condition::{Interpreter, is_type_checking, truth};
 
 /// What a name stands for.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ pub(super) enum AllChange<'a> {
     Extend(&'a Expr),
     Append(&'a Expr),
     Remove(&'a Expr),
+    /// A call that may change it: `extend_all(module)`.
+    Call(&'a Expr),
 }
 
 /// A change of a name's value after its assignment.
@@ -58,13 +62,44 @@ pub(super) enum Update<'a> {
     Extend(&'a Expr),
 }
 
+/// A name with all that may be bound to it.
+struct Named<'a> {
+    name: &'a str,
+    binding: Binding<'a>,
+    /// What other branches bind, or what an import replaced that may fail.
+    others: Vec<Binding<'a>>,
+    /// Bound below `if TYPE_CHECKING` alone.
+    typing: bool,
+    /// Gone at the end of the body (`del name`).
+    deleted: bool,
+    /// Bound to several values one after the other.
+    reassigned: bool,
+    /// Where the binding stands among names and star imports.
+    at: usize,
+}
+
+impl<'a> Named<'a> {
+    fn new(name: &'a str, binding: Binding<'a>, typing: bool, at: usize) -> Self {
+        Named { name, binding, others: Vec::new(), typing, deleted: false, reassigned: false, at }
+    }
+}
+
+/// `from module import *`.
+pub(super) struct Star {
+    /// Absolute dotted name.
+    pub module: String,
+    /// Below `if TYPE_CHECKING` alone.
+    pub typing: bool,
+    at: usize,
+}
+
 /// The bindings of one body.
 #[derive(Default)]
 pub(super) struct Scope<'a> {
-    names: Vec<(&'a str, Binding<'a>, bool)>,
+    names: Vec<Named<'a>>,
     index: FxHashMap<&'a str, usize>,
-    /// Modules imported with `*`, absolute.
-    pub stars: Vec<String>,
+    /// Modules imported with `*`, in order.
+    pub stars: Vec<Star>,
     pub all: Vec<AllChange<'a>>,
     pub updates: FxHashMap<&'a str, Vec<Update<'a>>>,
     /// Assignments to attributes: `X.__doc__ = value`.
@@ -73,29 +108,105 @@ pub(super) struct Scope<'a> {
     pub actions: Vec<&'a Stmt>,
     /// The string literal the body begins with.
     pub docstring: Option<&'a Expr>,
+    /// Tests whose other side is not read, with the side that is: `true` the first.
+    pub chosen: Vec<(TextRange, bool)>,
 }
 
 impl<'a> Scope<'a> {
-    /// Names in the order in which they were first bound.
+    /// Names in the order in which they were first bound, without those that were deleted.
     pub fn names(&self) -> impl Iterator<Item = (&'a str, &Binding<'a>)> {
-        self.names.iter().map(|(name, binding, _)| (*name, binding))
+        self.names.iter().filter(|named| !named.deleted).map(|named| (named.name, &named.binding))
     }
 
-    /// The binding of a name.
+    /// The binding of a name, a deleted one included: it was there while the body ran.
     pub fn get(&self, name: &str) -> Option<&Binding<'a>> {
-        self.index.get(name).map(|&at| &self.names[at].1)
+        self.index.get(name).map(|&at| &self.names[at].binding)
+    }
+
+    /// What else a name may be bound to, the likeliest first.
+    pub fn others(&self, name: &str) -> &[Binding<'a>] {
+        self.index.get(name).map_or(&[], |&at| &self.names[at].others)
+    }
+
+    /// Whether a name that the body bound is gone at its end.
+    pub fn is_deleted(&self, name: &str) -> bool {
+        self.index.get(name).is_some_and(|&at| self.names[at].deleted)
     }
 
     /// Whether a name exists for type checkers only.
     pub fn typing_only(&self, name: &str) -> bool {
-        self.index.get(name).is_some_and(|&at| self.names[at].2)
+        self.index.get(name).is_some_and(|&at| self.names[at].typing)
+    }
+
+    /// Whether a name is bound to several values one after the other.
+    pub fn is_reassigned(&self, name: &str) -> bool {
+        self.index.get(name).is_some_and(|&at| self.names[at].reassigned)
+    }
+
+    /// The star imports that come after the binding of `name`, or all of them where it has none; the last first.
+    pub fn stars_after(&self, name: &str) -> impl Iterator<Item = &Star> {
+        let at = self.index.get(name).map(|&at| &self.names[at]).filter(|named| !named.deleted);
+        let at = at.map_or(0, |named| named.at);
+        self.stars.iter().rev().take_while(move |star| star.at >= at)
+    }
+
+    /// Whether `import *` of the module takes `name` with it, as far as that can be told without evaluating `__all__`.
+    pub fn gives_by_star(&self, name: &str) -> bool {
+        if self.all.is_empty() {
+            return !name.starts_with('_');
+        }
+        let mut open = false;
+        for change in &self.all {
+            match change {
+                AllChange::Remove(_) => {}
+                AllChange::Set(expr) | AllChange::Extend(expr) | AllChange::Append(expr) => {
+                    if holds(expr, name, &mut open) {
+                        return true;
+                    }
+                }
+                AllChange::Call(_) => open = true,
+            }
+        }
+        open
+    }
+
+    /// Binds a name that the module makes on demand (PEP 562): `taken` of `module`.
+    pub fn bind_lazily(&mut self, name: &'a str, module: String, taken: &'a str) {
+        match self.index.get(name) {
+            Some(&at) if self.names[at].typing => self.names[at].typing = false,
+            Some(_) => {}
+            None => {
+                let import = Import { module, name: Some(taken), explicit: true, relative: true };
+                self.index.insert(name, self.names.len());
+                self.names.push(Named::new(name, Binding::Import(import), false, 0));
+            }
+        }
+    }
+}
+
+/// Whether a list literal has `name`; `open` where there is more than literals.
+fn holds(expr: &Expr, name: &str, open: &mut bool) -> bool {
+    match expr {
+        Expr::StringLiteral(literal) => literal.value.to_str() == name,
+        Expr::List(ruff_python_ast::ExprList { elts, .. })
+        | Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. })
+        | Expr::Set(ruff_python_ast::ExprSet { elts, .. }) => elts.iter().any(|item| holds(item, name, open)),
+        _ => {
+            *open = true;
+            false
+        }
     }
 }
 
 /// Collects the bindings of `body`. `module` is the dotted name that relative imports start from: that of the package
 /// when `is_package`.
-pub(super) fn scan<'a>(body: &'a [Stmt], module: &str, is_package: bool) -> Scope<'a> {
-    let mut scanner = Scanner { scope: Scope::default(), module, is_package };
+pub(super) fn scan<'a>(
+    body: &'a [Stmt],
+    module: &str,
+    is_package: bool,
+    interpreter: Interpreter,
+) -> Scope<'a> {
+    let mut scanner = Scanner { scope: Scope::default(), module, is_package, interpreter, at: 0 };
     if let Some(Stmt::Expr(first)) = body.first()
         && matches!(&*first.value, Expr::StringLiteral(_))
     {
@@ -108,6 +219,8 @@ pub(super) fn scan<'a>(body: &'a [Stmt], module: &str, is_package: bool) -> Scop
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Branch {
     Main,
+    /// Below a condition that is not known: a definition that is there already stays.
+    Perhaps,
     /// The `else` or `except` side: what the main side bound stays.
     Alternative,
     /// Below `if TYPE_CHECKING`.
@@ -118,6 +231,8 @@ struct Scanner<'a, 'm> {
     scope: Scope<'a>,
     module: &'m str,
     is_package: bool,
+    interpreter: Interpreter,
+    at: usize,
 }
 
 impl<'a> Scanner<'a, '_> {
@@ -189,19 +304,13 @@ impl<'a> Scanner<'a, '_> {
                 }
             }
             Stmt::Expr(expr) => self.expression(stmt, &expr.value),
-            Stmt::For(_) => self.scope.actions.push(stmt),
-            Stmt::If(test) if depth < 64 => {
-                let typing = is_type_checking(&test.test);
-                let inner = match (branch, typing) {
-                    (Branch::Main, true) => Branch::Typing,
-                    _ => branch,
-                };
-                self.body(&test.body, inner, depth + 1);
-                let otherwise = if typing { branch } else { Branch::Alternative };
-                for clause in &test.elif_else_clauses {
-                    self.body(&clause.body, otherwise, depth + 1);
+            Stmt::For(each) => {
+                self.scope.actions.push(stmt);
+                if depth < 64 {
+                    self.body(&each.body, branch, depth + 1);
                 }
             }
+            Stmt::If(test) if depth < 64 => self.choice(test, branch, depth),
             Stmt::Try(attempt) if depth < 64 => {
                 self.body(&attempt.body, branch, depth + 1);
                 self.body(&attempt.orelse, branch, depth + 1);
@@ -212,40 +321,111 @@ impl<'a> Scanner<'a, '_> {
                 self.body(&attempt.finalbody, branch, depth + 1);
             }
             Stmt::With(with) if depth < 64 => self.body(&with.body, branch, depth + 1),
+            Stmt::While(repeat) if depth < 64 => self.body(&repeat.body, branch, depth + 1),
+            Stmt::Match(choice) if depth < 64 => {
+                for (i, case) in choice.cases.iter().enumerate() {
+                    let branch = if i == 0 { branch } else { Branch::Alternative };
+                    self.body(&case.body, branch, depth + 1);
+                }
+            }
+            Stmt::Delete(delete) => {
+                for target in &delete.targets {
+                    if let Expr::Name(name) = target
+                        && branch == Branch::Main
+                        && let Some(&at) = self.scope.index.get(name.id.as_str())
+                    {
+                        self.scope.names[at].deleted = true;
+                    }
+                }
+            }
             _ => {}
         }
     }
 
-    fn bind(&mut self, name: &'a str, binding: Binding<'a>, branch: Branch) {
-        let typing = branch == Branch::Typing;
-        match self.scope.index.get(name) {
-            Some(&at) => {
-                let (_, existing, existing_typing) = &mut self.scope.names[at];
-                // A bare annotation adds to an assignment and the other way round.
-                if let (Binding::Value(old), Binding::Value(new)) = (&mut *existing, &binding) {
-                    if new.value.is_none() {
-                        old.annotation = old.annotation.or(new.annotation);
-                        return;
+    /// `if`: the side that version, platform or a constant decide for, or all sides.
+    fn choice(&mut self, test: &'a ruff_python_ast::StmtIf, branch: Branch, depth: usize) {
+        let mut branch = branch;
+        let first = (Some(&*test.test), test.body.as_slice());
+        let others =
+            test.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), clause.body.as_slice()));
+        let last = test.elif_else_clauses.len();
+        for (i, (condition, body)) in std::iter::once(first).chain(others).enumerate() {
+            let Some(condition) = condition else {
+                self.body(body, branch, depth + 1);
+                continue;
+            };
+            if is_type_checking(condition) {
+                let inner =
+                    if matches!(branch, Branch::Main | Branch::Perhaps) { Branch::Typing } else { branch };
+                self.body(body, inner, depth + 1);
+                continue;
+            }
+            match truth(condition, &self.scope, self.interpreter) {
+                Some(true) => {
+                    if i < last {
+                        self.scope.chosen.push((condition.range(), true));
                     }
-                    if branch != Branch::Alternative {
-                        let annotation = new.annotation.or(old.annotation);
-                        *old = Assigned { annotation, ..*new };
-                        *existing_typing = typing;
-                    }
+                    self.body(body, branch, depth + 1);
                     return;
                 }
-                let bare = matches!(&binding, Binding::Value(value) if value.value.is_none());
-                let self_alias = matches!(&binding, Binding::Value(Assigned { value: Some(Expr::Call(_)), .. })
-                    if matches!(existing, Binding::Function(_) | Binding::Class(_)));
-                if *existing_typing || (branch == Branch::Main && !bare && !self_alias) {
-                    *existing = binding;
-                    *existing_typing = typing;
+                Some(false) => self.scope.chosen.push((condition.range(), false)),
+                None => {
+                    let inner = if branch == Branch::Main { Branch::Perhaps } else { branch };
+                    self.body(body, inner, depth + 1);
+                    if matches!(branch, Branch::Main | Branch::Perhaps) {
+                        branch = Branch::Alternative;
+                    }
                 }
             }
-            None => {
-                self.scope.index.insert(name, self.scope.names.len());
-                self.scope.names.push((name, binding, typing));
+        }
+    }
+
+    fn bind(&mut self, name: &'a str, binding: Binding<'a>, branch: Branch) {
+        self.at += 1;
+        let (typing, here) = (branch == Branch::Typing, self.at);
+        let Some(&at) = self.scope.index.get(name) else {
+            self.scope.index.insert(name, self.scope.names.len());
+            self.scope.names.push(Named::new(name, binding, typing, here));
+            return;
+        };
+        let named = &mut self.scope.names[at];
+        if named.deleted && branch != Branch::Alternative {
+            *named = Named::new(name, binding, typing, here);
+            return;
+        }
+        if let (Binding::Value(old), Binding::Value(new)) = (&mut named.binding, &binding) {
+            // A bare annotation adds to an assignment and the other way round.
+            if new.value.is_none() {
+                old.annotation = old.annotation.or(new.annotation);
+                return;
             }
+            named.reassigned |= old.value.is_some();
+            if branch != Branch::Alternative {
+                let annotation = new.annotation.or(old.annotation);
+                *old = Assigned { annotation, ..*new };
+                (named.typing, named.at) = (typing, here);
+            }
+            return;
+        }
+        // `if TYPE_CHECKING: from a import X`, `else: X = f()`: the import says what it is.
+        if named.typing && matches!((&named.binding, &binding), (Binding::Import(_), Binding::Value(_))) {
+            named.typing = typing;
+            return;
+        }
+        let bare = matches!(&binding, Binding::Value(value) if value.value.is_none());
+        let self_alias = matches!(&binding, Binding::Value(Assigned { value: Some(Expr::Call(_)), .. })
+            if matches!(named.binding, Binding::Function(_) | Binding::Class(_)));
+        let defined = matches!(named.binding, Binding::Function(_) | Binding::Class(_));
+        let replaces = branch == Branch::Main || (branch == Branch::Perhaps && !defined);
+        if (named.typing && !typing) || (replaces && !bare && !self_alias) {
+            let old = std::mem::replace(&mut named.binding, binding);
+            // An import may fail, and what was there before then stays.
+            if matches!(named.binding, Binding::Import(_)) {
+                named.others.insert(0, old);
+            }
+            (named.typing, named.at) = (typing, here);
+        } else if !bare && !self_alias && !typing {
+            named.others.push(binding);
         }
     }
 
@@ -265,13 +445,14 @@ impl<'a> Scanner<'a, '_> {
             return;
         }
         if let Some(&at) = self.scope.index.get(name)
-            && let (_, Binding::Function(defs), _) = &mut self.scope.names[at]
+            && let Named { binding: Binding::Function(defs), typing, deleted: false, .. } =
+                &mut self.scope.names[at]
+            // So were those before it, or it would not be among them.
+            && defs.last().is_some_and(|earlier| is_overload(earlier))
         {
-            let overloads = defs.iter().all(|earlier| is_overload(earlier));
-            if overloads {
-                defs.push(def);
-                return;
-            }
+            defs.push(def);
+            *typing &= branch == Branch::Typing;
+            return;
         }
         self.bind(name, Binding::Function(vec![def]), branch);
     }
@@ -281,7 +462,9 @@ impl<'a> Scanner<'a, '_> {
         for alias in &import.names {
             let name = alias.name.as_str();
             if name == "*" {
-                self.scope.stars.push(module.clone());
+                self.at += 1;
+                let typing = branch == Branch::Typing;
+                self.scope.stars.push(Star { module: module.clone(), typing, at: self.at });
                 continue;
             }
             let bound = alias.asname.as_ref().map_or(name, |asname| asname.as_str());
@@ -363,7 +546,11 @@ impl<'a> Scanner<'a, '_> {
                     ("extend", Some(argument)) => AllChange::Extend(argument),
                     ("append", Some(argument)) => AllChange::Append(argument),
                     ("remove", Some(argument)) => AllChange::Remove(argument),
-                    _ => return,
+                    ("insert", Some(_)) if call.arguments.args.len() == 2 => {
+                        AllChange::Append(&call.arguments.args[1])
+                    }
+                    ("clear" | "sort" | "reverse", _) => return,
+                    _ => AllChange::Call(expr),
                 };
                 self.scope.all.push(change);
                 return;
@@ -372,6 +559,9 @@ impl<'a> Scanner<'a, '_> {
                 self.scope.updates.entry(owner.id.as_str()).or_default().push(Update::Merge(expr));
                 return;
             }
+        }
+        if !self.scope.all.is_empty() && matches!(&*call.func, Expr::Name(_)) {
+            self.scope.all.push(AllChange::Call(expr));
         }
         self.scope.actions.push(stmt);
     }
@@ -394,8 +584,4 @@ pub(super) fn last_name(expr: &Expr) -> Option<&str> {
         },
         _ => None,
     }
-}
-
-fn is_type_checking(test: &Expr) -> bool {
-    last_name(test) == Some("TYPE_CHECKING") && !matches!(test, Expr::Call(_))
 }

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::layout;
-use super::parse::MAX_SOURCE_BYTES;
+use super::layout::{self, Choice, Layout, Placed};
+use super::packaging::{self, Root};
+use crate::python::MAX_SOURCE_BYTES;
 use crate::{Error, ErrorKind, Result, files};
 
 /// Where the bytes of a file are.
@@ -39,7 +40,41 @@ impl RawFile {
     }
 }
 
-/// The Python files below a folder with their paths relative to it, sorted; skipped folders are not entered.
+/// The files of a library.
+#[derive(Default)]
+pub(super) struct Files {
+    /// The modules of its interface.
+    pub modules: Vec<RawFile>,
+    /// Modules that are looked into where the interface leads to them.
+    pub reserve: Vec<RawFile>,
+    /// Folders and files that those of `reserve` lie in.
+    pub passed_over: Vec<String>,
+}
+
+impl Files {
+    fn placed(layout: Layout, names: &[String], mut content: impl FnMut(usize) -> Option<Content>) -> Self {
+        let mut raw = |placed: Vec<Placed>, dependency: bool| -> Vec<RawFile> {
+            let files = placed.into_iter().filter_map(|module| {
+                Some(RawFile {
+                    display: names[module.file].clone(),
+                    content: content(module.file)?,
+                    module: module.name,
+                    is_package: module.is_package,
+                    stub: module.stub,
+                    dependency,
+                })
+            });
+            files.collect()
+        };
+        Files {
+            modules: raw(layout.modules, false),
+            reserve: raw(layout.reserve, true),
+            passed_over: layout.passed_over,
+        }
+    }
+}
+
+/// The Python files below a folder with their paths relative to it, sorted; foreign folders are not entered.
 ///
 /// # Errors
 /// A folder cannot be listed, or holds more files than any library.
@@ -50,7 +85,7 @@ fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let entries = walk.into_iter().filter_entry(|entry| {
         entry.depth() == 0
             || !entry.file_type().is_dir()
-            || entry.file_name().to_str().is_some_and(|name| !layout::is_skipped_folder(name))
+            || entry.file_name().to_str().is_some_and(|name| !layout::is_foreign_folder(name))
     });
     for entry in entries {
         let entry = match entry {
@@ -77,39 +112,80 @@ fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
-/// The modules of a folder: a package (it has an `__init__`), or a project or site-packages folder with packages.
+/// The modules of a folder: a package (it has an `__init__`) with the stubs installed beside it, or a project or site-packages
+/// folder with packages.
 ///
 /// # Errors
 /// The folder cannot be read or has no Python module.
-pub(super) fn folder(path: &Path) -> Result<Vec<RawFile>> {
+pub(super) fn folder(path: &Path, choice: &Choice) -> Result<Files> {
     let path = &path.canonicalize().map_err(|cause| Error::io("open", path, cause))?;
-    let listed = list(path)?;
-    let (names, paths): (Vec<String>, Vec<PathBuf>) = listed.into_iter().unzip();
-    let placed = if is_package(path) {
-        let package = package_name(path);
-        layout::package(&names, &package)
+    let (names, paths): (Vec<String>, Vec<PathBuf>) = list(path)?.into_iter().unzip();
+    let own = own_folders(&names, &|at| files::read_bounded(&paths[at], MAX_SOURCE_BYTES).ok());
+    let mut found = if is_package(path) {
+        let name = package_name(path);
+        let layout = layout::package(&names, &name, own, choice);
+        let mut found = Files::placed(layout, &names, |at| Some(Content::Disk(paths[at].clone())));
+        found.modules.extend(stubs_beside(path, &name, choice)?);
+        found
     } else {
-        layout::project(&names)
+        let roots: Vec<Root> = packaging::FILES
+            .iter()
+            .filter_map(|name| {
+                Some((name, files::read_bounded(&path.join(name), packaging::MAX_BYTES).ok()?))
+            })
+            .flat_map(|(name, text)| packaging::roots(name, &String::from_utf8_lossy(&text)))
+            .collect();
+        let layout = layout::project(&names, &roots, own, choice);
+        Files::placed(layout, &names, |at| Some(Content::Disk(paths[at].clone())))
     };
-    let files: Vec<RawFile> = placed
-        .into_iter()
-        .map(|module| RawFile {
-            display: names[module.file].clone(),
-            content: Content::Disk(paths[module.file].clone()),
-            module: module.name,
-            is_package: module.is_package,
-            stub: module.stub,
-            dependency: false,
-        })
-        .collect();
-    if files.is_empty() {
+    if found.modules.is_empty() {
         return Err(Error::data(path, "no Python package or module in this folder"));
+    }
+    found.passed_over.sort();
+    Ok(found)
+}
+
+/// The stubs of an installed `name-stubs` (PEP 561) beside the package `name`.
+fn stubs_beside(package: &Path, name: &str, choice: &Choice) -> Result<Vec<RawFile>> {
+    let stubs = package.with_file_name(format!("{name}-stubs"));
+    if name.contains('.') || !stubs.is_dir() {
+        return Ok(Vec::new());
+    }
+    let (names, paths): (Vec<String>, Vec<PathBuf>) = list(&stubs)?.into_iter().unzip();
+    let layout = layout::package(&names, name, Vec::new(), choice);
+    let mut files = Files::placed(layout, &names, |at| Some(Content::Disk(paths[at].clone()))).modules;
+    for file in &mut files {
+        file.display = format!("{name}-stubs/{}", file.display);
     }
     Ok(files)
 }
 
+/// Folders called like copies of other packages whose `__init__` has code: they are packages of the library's own.
+fn own_folders<'n>(names: &'n [String], read: &dyn Fn(usize) -> Option<Vec<u8>>) -> Vec<&'n str> {
+    let mut found = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        let Some(folder) = name.strip_suffix("/__init__.py").or_else(|| name.strip_suffix("/__init__.pyi"))
+        else {
+            continue;
+        };
+        if !matches!(folder.rsplit('/').next(), Some("vendor" | "vendored" | "third_party")) {
+            continue;
+        }
+        let bytes = read(at).unwrap_or_default();
+        let code = bytes.split(|byte| *byte == b'\n').any(|line| {
+            [&b"def "[..], b"class ", b"from .", b"import ", b"__all__"]
+                .iter()
+                .any(|start| line.starts_with(start))
+        });
+        if code {
+            found.push(folder);
+        }
+    }
+    found
+}
+
 /// One `.py` or `.pyi` file.
-pub(super) fn single(path: &Path) -> Vec<RawFile> {
+pub(super) fn single(path: &Path) -> Files {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("module");
     let is_package = stem == "__init__";
     let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf));
@@ -124,40 +200,52 @@ pub(super) fn single(path: &Path) -> Vec<RawFile> {
     };
     let display =
         path.file_name().map_or_else(|| stem.to_owned(), |name| name.to_string_lossy().into_owned());
-    vec![RawFile {
-        module,
-        display,
-        is_package,
-        stub: path.extension().is_some_and(|extension| extension == "pyi"),
-        dependency: false,
-        content: Content::Disk(path.to_path_buf()),
-    }]
+    let mut modules = Vec::new();
+    // A stub beside the file says what types it has.
+    for path in [path.to_path_buf(), path.with_extension("pyi")] {
+        let stub = path.extension().is_some_and(|extension| extension == "pyi");
+        if modules.is_empty() || (stub && path.is_file()) {
+            modules.push(RawFile {
+                module: module.clone(),
+                display: display.clone(),
+                is_package,
+                stub,
+                dependency: false,
+                content: Content::Disk(path),
+            });
+        }
+    }
+    modules.dedup_by(|b, a| a.stub && b.stub);
+    Files { modules, ..Files::default() }
 }
 
 /// The files of an unpacked archive, as [`folder`] takes them from disk.
 ///
 /// # Errors
 /// There is no Python module among them.
-pub(super) fn unpacked(archive: &Path, files: Vec<(String, Vec<u8>)>) -> Result<Vec<RawFile>> {
-    let (names, bytes): (Vec<String>, Vec<Vec<u8>>) = files.into_iter().unzip();
-    let mut bytes: Vec<Option<Vec<u8>>> = bytes.into_iter().map(Some).collect();
-    let files: Vec<RawFile> = layout::project(&names)
-        .into_iter()
-        .filter_map(|module| {
-            Some(RawFile {
-                display: names[module.file].clone(),
-                content: Content::Memory(bytes[module.file].take()?),
-                module: module.name,
-                is_package: module.is_package,
-                stub: module.stub,
-                dependency: false,
-            })
-        })
-        .collect();
-    if files.is_empty() {
+pub(super) fn unpacked(archive: &Path, files: Vec<(String, Vec<u8>)>, choice: &Choice) -> Result<Files> {
+    let mut roots = Vec::new();
+    let (mut names, mut bytes) = (Vec::new(), Vec::new());
+    for (name, content) in files {
+        let (folder, file) = name.rsplit_once('/').unwrap_or(("", &name));
+        if packaging::FILES.contains(&file) {
+            let found = packaging::roots(file, &String::from_utf8_lossy(&content)).into_iter();
+            roots.extend(found.map(|root| match folder {
+                "" => root,
+                folder => Root { folder: format!("{folder}/{}", root.folder), ..root },
+            }));
+        }
+        names.push(name);
+        bytes.push(Some(content));
+    }
+    let own = own_folders(&names, &|at| bytes[at].clone());
+    let layout = layout::project(&names, &roots, own, choice);
+    let mut found = Files::placed(layout, &names, |at| bytes[at].take().map(Content::Memory));
+    if found.modules.is_empty() {
         return Err(Error::data(archive, "no Python module in this archive"));
     }
-    Ok(files)
+    found.passed_over.sort();
+    Ok(found)
 }
 
 /// Whether a folder is a package by itself.

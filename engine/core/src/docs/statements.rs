@@ -1,13 +1,13 @@
-//! Static evaluation of statements: function bodies and module-level code that attach members to classes, and `__all__`.
+//! Static evaluation of statements: function bodies and module-level code that attach members to classes.
 
 use std::rc::Rc;
 
 use ruff_python_ast::{Expr, Stmt};
 
-use super::calls::{MAX_CALLS, MAX_ROUNDS};
+use super::calls::MAX_ROUNDS;
 use super::eval::{Frame, bind_target};
 use super::library::Library;
-use super::members::{Made, MadeKind};
+use super::members::{Bound, Made, MadeKind};
 use super::program::{Function, Target};
 use super::scope::last_name;
 use super::value::{Val, binary};
@@ -47,7 +47,7 @@ impl<'a> Library<'a> {
                 let property =
                     def.decorator_list.iter().any(|d| last_name(&d.expression) == Some("property"));
                 let kind = if property { MadeKind::Property } else { MadeKind::Function };
-                let made = Val::Made(Rc::new(Made { kind, doc, function }));
+                let made = Val::Made(Rc::new(Made { kind, doc, function, bound: Bound::default() }));
                 frame.locals.insert(def.name.as_str().into(), made);
             }
             Stmt::Assign(assign) => {
@@ -151,7 +151,12 @@ impl<'a> Library<'a> {
                         Val::Str(doc) => Some(doc),
                         _ => made.doc.clone(),
                     };
-                    let made = Made { kind: made.kind, doc, function: made.function.clone() };
+                    let made = Made {
+                        kind: made.kind,
+                        doc,
+                        function: made.function.clone(),
+                        bound: made.bound.clone(),
+                    };
                     frame.locals.insert(name.id.as_str().into(), Val::Made(Rc::new(made)));
                 } else {
                     let owner = self.eval(&attribute.value, frame);
@@ -182,71 +187,6 @@ impl<'a> Library<'a> {
                 _ => false,
             },
             _ => false,
-        }
-    }
-
-    /// The names of `__all__`, where it is there and known.
-    pub(super) fn module_all(&self, module: usize) -> Option<Vec<Rc<str>>> {
-        use super::scope::AllChange;
-        let changes = &self.program.modules[module].scope.all;
-        if changes.is_empty() || self.calls.get() >= MAX_CALLS {
-            return None;
-        }
-        let depth = self.calls.get();
-        self.calls.set(depth + 1);
-        let mut names: Option<Vec<Rc<str>>> = None;
-        for change in changes {
-            let mut frame = Frame::new(module, None);
-            if let Some(known) = &names {
-                frame
-                    .locals
-                    .insert("__all__".into(), Val::list(known.iter().cloned().map(Val::Str).collect()));
-            }
-            let (AllChange::Set(expr)
-            | AllChange::Extend(expr)
-            | AllChange::Append(expr)
-            | AllChange::Remove(expr)) = change;
-            // One part of a sum that is not known must not lose the others.
-            let more = self.all_part(expr, &mut frame);
-            match change {
-                AllChange::Set(_) => names = more.or(names),
-                AllChange::Extend(_) => names.get_or_insert_default().extend(more.unwrap_or_default()),
-                AllChange::Append(_) => names.get_or_insert_default().extend(more.unwrap_or_default()),
-                AllChange::Remove(_) => {
-                    let gone = more.unwrap_or_default();
-                    names.get_or_insert_default().retain(|name| !gone.contains(name));
-                }
-            }
-        }
-        self.calls.set(depth);
-        names
-    }
-
-    fn all_part(&self, expr: &'a Expr, frame: &mut Frame<'a>) -> Option<Vec<Rc<str>>> {
-        if let Expr::BinOp(sum) = expr {
-            let (left, right) = (self.all_part(&sum.left, frame), self.all_part(&sum.right, frame));
-            return match (left, right) {
-                (Some(mut left), right) => {
-                    left.extend(right.unwrap_or_default());
-                    Some(left)
-                }
-                (None, right) => right,
-            };
-        }
-        match self.eval(expr, frame) {
-            Val::Str(name) => Some(vec![name]),
-            Val::List(items) => Some(
-                items
-                    .iter()
-                    .filter_map(|item| match item {
-                        Val::Str(name) => Some(name.clone()),
-                        // `__all__ = [f.__name__]` and lists of the objects themselves.
-                        Val::Target(Target::Function(function)) => Some(function.main().name.as_str().into()),
-                        _ => None,
-                    })
-                    .collect(),
-            ),
-            _ => None,
         }
     }
 }

@@ -63,7 +63,7 @@ impl Library<'_> {
         }
         names.extend(module.scope.names().map(|(name, _)| name.to_owned()));
         for star in &module.scope.stars {
-            match self.program.module(star) {
+            match self.program.module(&star.module) {
                 Some(source) => self.bound(source, names, path),
                 None => drop(names.insert(OTHERS.to_owned())),
             }

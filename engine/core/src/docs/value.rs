@@ -133,6 +133,14 @@ pub(super) fn binary<'a>(op: Operator, left: Val<'a>, right: Val<'a>) -> Val<'a>
             };
             Val::string(text::percent(&template, &lookup))
         }
+        (Operator::Mult, Val::List(items), Val::Int(n)) | (Operator::Mult, Val::Int(n), Val::List(items)) => {
+            let n = usize::try_from(n).unwrap_or(0);
+            if n.saturating_mul(items.len()) > MAX_ITEMS {
+                Val::Unknown
+            } else {
+                Val::list(items.iter().cycle().take(n * items.len()).cloned().collect())
+            }
+        }
         (Operator::Mult, Val::Str(text), Val::Int(n)) | (Operator::Mult, Val::Int(n), Val::Str(text)) => {
             let n = usize::try_from(n).unwrap_or(0);
             if n.saturating_mul(text.len()) > MAX_STRING { Val::Unknown } else { Val::string(text.repeat(n)) }

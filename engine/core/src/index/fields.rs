@@ -114,10 +114,21 @@ pub(super) fn term_frequencies(
     for name in parameter_names(&api.signature) {
         field(name, weights.parameters, StopWords::Drop);
     }
-    field(qualifier(api), weights.qualifier, StopWords::Drop);
+    field(qualifier(&api.qualified_name, &api.module), weights.qualifier, StopWords::Drop);
     field(rest_of_doc(api), weights.doc, StopWords::Drop);
     for example in &api.examples {
         field(example, weights.examples, StopWords::Drop);
+    }
+    // A member that many classes inherit answers to a query that names one of them, and is no longer for it.
+    let units = units(weights.qualifier);
+    if units > 0 && matches!(api.kind, Some(ApiKind::Method | ApiKind::Property)) {
+        for class in api.aliases.iter().filter(|alias| bare(alias) == api.name) {
+            analyzer.terms(qualifier(class, ""), StopWords::Drop, |term| {
+                if !terms.contains_key(term) {
+                    terms.insert(term.to_owned(), units);
+                }
+            });
+        }
     }
     length
 }
@@ -128,10 +139,10 @@ pub(super) fn bare(name: &str) -> &str {
 }
 
 /// `datapipes.iter` of `torchdata.datapipes.iter.Batcher`.
-fn qualifier(api: &ApiDoc) -> &str {
-    let path = if api.qualified_name.is_empty() { &api.module } else { &api.qualified_name };
+fn qualifier<'a>(qualified_name: &'a str, module: &'a str) -> &'a str {
+    let path = if qualified_name.is_empty() { module } else { qualified_name };
     let inner = path.split_once('.').map_or("", |(_, inner)| inner);
-    if api.qualified_name.is_empty() {
+    if qualified_name.is_empty() {
         inner
     } else {
         inner.rsplit_once('.').map_or("", |(around, _)| around)
@@ -224,9 +235,9 @@ mod tests {
         assert_eq!(api("lib", "lib.core", "").library(), "lib");
         assert_eq!(api("f", "f", "").library(), "");
         assert_eq!(api("f", "", "").library(), "");
-        assert_eq!(qualifier(&api("f", "lib.sub.C.f", "lib.sub")), "sub.C");
-        assert_eq!(qualifier(&api("f", "lib.f", "lib")), "");
-        assert_eq!(qualifier(&api("f", "", "lib.sub")), "sub");
+        assert_eq!(qualifier("lib.sub.C.f", "lib.sub"), "sub.C");
+        assert_eq!(qualifier("lib.f", "lib"), "");
+        assert_eq!(qualifier("", "lib.sub"), "sub");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use ruff_python_ast::{Expr, Stmt};
 use ruff_text_size::{Ranged, TextRange};
 
 use crate::api::{ApiDoc, ApiKind};
-use crate::docs;
+use crate::{docs, python};
 
 /// A longer line teaches a call less well than it fills a prompt.
 const MAX_BYTES: usize = 120;
@@ -28,10 +28,11 @@ pub fn example_calls(api: &ApiDoc, n: usize) -> Vec<String> {
             continue;
         }
         let code = docs::typed_code(example);
-        if let Some(parsed) = docs::parse_source(&code) {
+        python::read_valid(&code, |parsed| {
             Found { name: &api.name, called, code: &code, lines: &mut lines, most: n }
                 .visit_body(parsed.suite());
-        }
+            Some(())
+        });
     }
     lines
 }

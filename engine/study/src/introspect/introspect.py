@@ -1,6 +1,7 @@
 # Reads the documentation of an imported library: run inside the sandbox as one job, whose output is one line of base64 over
 # zlib over JSON lines. Nothing that it says is trusted: the reader validates every record.
-def _introspect(library, max_records, max_text, max_bytes):
+# `asked`: dotted names, one a line, of which it says whether they are there, too.
+def _introspect(library, max_records, max_text, max_bytes, asked=""):
     import base64, importlib, inspect, json, os, pkgutil, re, sys, types, warnings, zlib
 
     # What the library prints while it is imported goes nowhere.
@@ -15,6 +16,7 @@ def _introspect(library, max_records, max_text, max_bytes):
     packed = zlib.compressobj(6)
     chunks = []
     count = size = 0
+    told = set()
 
     class Full(Exception):
         pass
@@ -22,7 +24,9 @@ def _introspect(library, max_records, max_text, max_bytes):
     def emit(record):
         nonlocal count, size
         line = json.dumps({k: v for k, v in record.items() if v}).encode("ascii") + b"\n"
-        count += 1
+        count += "qualified_name" in record
+        told.add(record.get("qualified_name") or record.get("also"))
+        told.update(record.get("aliases", ()))
         size += len(line)
         if count > max_records or size > max_bytes:
             raise Full()
@@ -263,40 +267,109 @@ def _introspect(library, max_records, max_text, max_bytes):
         aliases = ["{}.{}".format(*p[-2:]) for p in places[1:9]]
         by_module.setdefault(name, []).append((child, kind, value, aliases))
 
+    # By class and name what was said of its members: a class that inherits one has it under one more name.
+    members_told = {}
+
     def members(name, cls, deep=True):
         for child in sorted(n for n in dir(cls) if is_public(n)):
             owner = next((c for c in cls.__mro__ if child in c.__dict__), None)
             # What object, BaseException and their like give to every class says nothing of this one.
             if owner is None or attribute(owner, "__module__") in ("builtins", "abc", "enum", "typing"):
                 continue
+            key, qualified = (id(owner), child), name + "." + child
+            if key in members_told:
+                yield {"also": qualified, "of": members_told[key]}
+                continue
             raw = owner.__dict__[child]
-            record = {"name": child, "qualified_name": name + "." + child}
             try:
                 value = getattr(cls, child)
             except Exception:
                 value = raw
-            doc = documentation(raw if isinstance(raw, property) else value)
             if isinstance(value, type):
                 # A class inside, or one that a descriptor stands for (pandas' accessors).
                 if deep and (raw is not value) and is_owned(value):
-                    yield dict(record, kind="property", doc=documentation(value))
-                    for member in members(record["qualified_name"], value, False):
+                    yield {"name": child, "qualified_name": qualified, "kind": "property", "doc": documentation(value)}
+                    for member in members(qualified, value, False):
                         yield member
                 continue
-            if isinstance(raw, (staticmethod, classmethod)) or inspect.isroutine(value):
-                record["kind"] = "method"
-                bound = isinstance(raw, (staticmethod, classmethod)) or inspect.ismethod(value)
-                # A bound method or function has no receiver left; a plain function of the class has.
-                bound = bound or (inspect.isbuiltin(value) and attribute(value, "__self__") is cls)
-                record["signature"], doc = called(child, value, doc, not bound)
-                record["file"], record["line"] = place(value)
-            elif isinstance(raw, property) or inspect.isdatadescriptor(raw) or hasattr(type(raw), "__get__"):
-                record["kind"] = "property"
-            else:
-                record["kind"] = "constant"
-                doc = ""
-            record["doc"] = doc
-            yield record
+            if deep:
+                members_told[key] = qualified
+            yield member_of(qualified, child, cls, raw, value)
+
+    def member_of(qualified, child, cls, raw, value):
+        record = {"name": child, "qualified_name": qualified}
+        doc = documentation(raw if isinstance(raw, property) else value)
+        if isinstance(raw, (staticmethod, classmethod)) or inspect.isroutine(value):
+            record["kind"] = "method"
+            bound = isinstance(raw, (staticmethod, classmethod)) or inspect.ismethod(value)
+            # A bound method or function has no receiver left; a plain function of the class has.
+            bound = bound or (inspect.isbuiltin(value) and attribute(value, "__self__") is cls)
+            record["signature"], doc = called(child, value, doc, not bound)
+            record["file"], record["line"] = place(value)
+        elif isinstance(raw, property) or inspect.isdatadescriptor(raw) or hasattr(type(raw), "__get__"):
+            record["kind"] = "property"
+        else:
+            record["kind"] = "constant"
+            doc = ""
+        record["doc"] = doc
+        return record
+
+    def exported(qualified, child, kind, value):
+        record = {"name": child, "qualified_name": qualified, "kind": kind}
+        doc = "" if kind == "constant" else documentation(value)
+        if kind != "constant":
+            record["signature"], doc = called(child, value, doc, False)
+            record["file"], record["line"] = place(value)
+        record["doc"] = doc
+        return record
+
+    def declared(cls, name):
+        """Whether objects of a class have the attribute, though the class has not."""
+        for c in attribute(cls, "__mro__") or ():
+            for place in ("__annotations__", "__dataclass_fields__", "model_fields", "__fields__", "__attrs_attrs__", "__slots__"):
+                try:
+                    held = c.__dict__.get(place) or ()
+                    if name in held or any(attribute(one, "name") == name for one in held):
+                        return True
+                except Exception:
+                    pass
+        return False
+
+    def answer(qualified):
+        """The record of a name that code can reach although the walk did not; what is known where it can not."""
+        parts = qualified.split(".")
+        try:
+            owner, value = None, importlib.import_module(parts[0])
+            for n, part in enumerate(parts[1:], 2):
+                owner = value
+                try:
+                    value = getattr(owner, part)
+                except AttributeError:
+                    if not isinstance(owner, types.ModuleType):
+                        if n == len(parts) and declared(owner, part):
+                            return {"there": qualified}
+                        return {"missing": qualified}
+                    try:
+                        value = importlib.import_module(".".join(parts[:n]))
+                    except ModuleNotFoundError as error:
+                        if attribute(error, "name") == ".".join(parts[:n]):
+                            return {"missing": qualified}
+                        raise
+        except BaseException:
+            # The module needs what is not here, or the attribute raises: nothing can be said.
+            return {}
+        child = parts[-1]
+        if isinstance(value, types.ModuleType):
+            return {"there": qualified}
+        if isinstance(owner, type):
+            raw = next((c.__dict__[child] for c in owner.__mro__ if child in c.__dict__), value)
+            if isinstance(value, type):
+                return {"there": qualified}
+            record = member_of(qualified, child, owner, raw, value)
+        else:
+            record = exported(qualified, child, kind_of(value), value)
+            record["module"] = ".".join(parts[:-1])
+        return dict(record, asked=True)
 
     try:
         for name, module in sorted(found_modules, key=lambda found: found[0]):
@@ -304,17 +377,15 @@ def _introspect(library, max_records, max_text, max_bytes):
                   "module": name.rpartition(".")[0]})
             for child, kind, value, aliases in sorted(by_module.get(name, ()), key=lambda found: found[0]):
                 qualified = name + "." + child
-                record = {"name": child, "qualified_name": qualified, "kind": kind, "module": name, "aliases": aliases}
-                doc = "" if kind == "constant" else documentation(value)
-                if kind != "constant":
-                    record["signature"], doc = called(child, value, doc, False)
-                    record["file"], record["line"] = place(value)
-                record["doc"] = doc
-                emit(record)
+                emit(dict(exported(qualified, child, kind, value), module=name, aliases=aliases))
                 if kind == "class":
                     for member in members(qualified, value):
-                        member["module"] = name
-                        emit(member)
+                        emit(member if "also" in member else dict(member, module=name))
+        for qualified in asked.split():
+            if qualified not in told:
+                said = answer(qualified)
+                if said:
+                    emit(said)
         full = False
     except Full:
         full = True

@@ -3,18 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use inhouse_core::docs;
+use inhouse_core::python::{self, is_builtin};
 use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
     Alias, ExceptHandler, Expr, ExprCall, Identifier, InterpolatedStringElement, Keyword, Parameter, Pattern,
     Stmt, StmtFunctionDef, StringLiteral,
 };
-use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_text_size::Ranged;
 
 use super::speech::{Quotes, Said, Speech, Why};
-use crate::rename::is_builtin;
 
 /// Where the library's names stood in a program that ran: by the place of an attribute's end or a keyword's start, whether
 /// the object was the library's.
@@ -47,13 +45,10 @@ pub struct Names {
 impl Names {
     /// Adds the names of a text.
     pub fn read(&mut self, text: &str, library: &str) {
-        if docs::check_nesting(text).is_err() {
-            return;
-        }
-        let parsed = parse_unchecked(text, ParseOptions::from(Mode::Module));
-        if let Some(module) = parsed.into_syntax().module() {
-            Collector { names: self, library, class: false }.visit_body(&module.body);
-        }
+        // The names of a text that nests too deeply for any program stay unknown.
+        let _ = python::read(text, |parsed| {
+            Collector { names: self, library, class: false }.visit_body(parsed.suite());
+        });
     }
 }
 
@@ -164,24 +159,21 @@ impl Converter<'_> {
     /// The changes that put a text in private words, in order, and without overlaps. A text that does not parse is changed as
     /// far as its syntax can be told.
     pub fn edits(&self, text: &str) -> Vec<Edit> {
-        if docs::check_nesting(text).is_err() {
-            return vec![Edit {
-                range: 0..text.len(),
-                said: self.speech.prose(text, self.quotes, self.strings),
-            }];
-        }
-        let parsed = parse_unchecked(text, ParseOptions::from(Mode::Module));
-        let mut walker =
-            Walker { converter: self, source: text, lines: line_starts(text), edits: Vec::new() };
-        for token in parsed.tokens() {
-            if token.kind() == TokenKind::Comment {
-                walker.prose(range(token));
+        let read = python::read(text, |parsed| {
+            let mut walker =
+                Walker { converter: self, source: text, lines: line_starts(text), edits: Vec::new() };
+            for token in parsed.tokens() {
+                if token.kind() == TokenKind::Comment {
+                    walker.prose(range(token));
+                }
             }
-        }
-        if let Some(module) = parsed.into_syntax().module() {
-            walker.visit_body(&module.body);
-        }
-        let mut edits = walker.edits;
+            walker.visit_body(parsed.suite());
+            walker.edits
+        });
+        let Ok(mut edits) = read else {
+            let said = self.speech.prose(text, self.quotes, self.strings);
+            return vec![Edit { range: 0..text.len(), said }];
+        };
         edits.sort_by_key(|edit| (edit.range.start, std::cmp::Reverse(edit.range.end)));
         let mut end = 0;
         edits.retain(|edit| {
@@ -521,13 +513,10 @@ pub fn strings_of(text: &str) -> Vec<String> {
             self.0.push(literal.value.to_string());
         }
     }
-    if docs::check_nesting(text).is_err() {
-        return Vec::new();
-    }
-    let parsed = parse_unchecked(text, ParseOptions::from(Mode::Module));
-    let mut strings = Strings(Vec::new());
-    if let Some(module) = parsed.into_syntax().module() {
-        strings.visit_body(&module.body);
-    }
-    strings.0
+    let strings = python::read(text, |parsed| {
+        let mut strings = Strings(Vec::new());
+        strings.visit_body(parsed.suite());
+        strings.0
+    });
+    strings.unwrap_or_default()
 }

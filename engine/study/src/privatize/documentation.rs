@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use inhouse_core::ApiDoc;
+use inhouse_core::{ApiDoc, python};
 
 use super::code::{Converter, Names, apply};
 use super::speech::{Quotes, Said, Speech, Why};
@@ -99,16 +99,13 @@ fn signature(signature: &str, speech: &Speech) -> Said {
 
 fn parameters(text: &str) -> Vec<Range<usize>> {
     use ruff_python_ast::Stmt;
-    use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
     use ruff_text_size::Ranged;
 
-    if inhouse_core::docs::check_nesting(text).is_err() {
-        return Vec::new();
-    }
-    let parsed = parse_unchecked(text, ParseOptions::from(Mode::Module)).into_syntax();
-    let Some(module) = parsed.as_module() else { return Vec::new() };
-    let Some(Stmt::FunctionDef(function)) = module.body.first() else { return Vec::new() };
-    function.parameters.iter().map(|p| p.name().start().to_usize()..p.name().end().to_usize()).collect()
+    let ranges = python::read(text, |parsed| {
+        let Some(Stmt::FunctionDef(function)) = parsed.suite().first() else { return Vec::new() };
+        function.parameters.iter().map(|p| p.name().start().to_usize()..p.name().end().to_usize()).collect()
+    });
+    ranges.unwrap_or_default()
 }
 
 /// The part of a docstring that tells what the API does and takes.

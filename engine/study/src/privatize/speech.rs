@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use super::lexicon::{Dice, lexicon};
 use super::words::{Case, Ending, inflect, is_word, pieces, stems};
-use crate::rename::{Table, is_keyword, is_python_word, words_at};
+use inhouse_core::python::is_keyword;
+
+use crate::rename::{Table, is_python_word, words_at};
 
 /// Shorter words inside of longer ones are left: `at`, `dt`, `n`.
 const MIN_PIECE: usize = 3;

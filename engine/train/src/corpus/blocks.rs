@@ -156,7 +156,7 @@ fn statements(text: &str, tokens: &Tokens, found: &mut Vec<Block>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ruff_python_parser::parse_module;
+    use inhouse_core::python;
 
     #[test]
     fn functions_and_statements() {
@@ -175,8 +175,7 @@ def f():
 x = '# none'
 # alone
 ";
-        let parsed = parse_module(text).unwrap();
-        let found = blocks(text, parsed.suite(), parsed.tokens());
+        let found = python::read(text, |tree| blocks(text, tree.suite(), tree.tokens())).unwrap();
         let seen: Vec<_> =
             found.iter().map(|b| (b.says.as_str(), text[b.code.clone()].trim(), b.line)).collect();
         assert_eq!(

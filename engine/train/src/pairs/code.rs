@@ -1,7 +1,7 @@
 //! Pairs from code: a comment or docstring, and the APIs that the block below it really calls.
 
 use inhouse_core::constrain::{self, Call, Calls};
-use inhouse_core::docs;
+use inhouse_core::{docs, python};
 
 use super::table::ApiTable;
 use super::{Origin, Pair, prose};
@@ -57,7 +57,10 @@ impl<'f> Resolver<'f> {
 
 /// The pairs of one file; none where it does not parse.
 pub(super) fn pairs(file: &SourceFile, table: &ApiTable) -> Vec<Pair> {
-    let Some(parsed) = docs::parse_source(&file.text) else { return Vec::new() };
+    python::read_valid(&file.text, |parsed| Some(pairs_of(file, parsed, table))).unwrap_or_default()
+}
+
+fn pairs_of(file: &SourceFile, parsed: &python::Tree, table: &ApiTable) -> Vec<Pair> {
     let body = parsed.suite();
     let found = constrain::calls(table.names(), &file.module, file.is_package, &file.text, body);
     let resolver = Resolver::new(file, table, &found);

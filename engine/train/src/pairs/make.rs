@@ -16,8 +16,6 @@ use crate::sources::{Package, SourceList};
 
 /// Of the code here: another number makes every step anew.
 const VERSION: u32 = 2;
-/// Visitors of syntax trees need it; see `inhouse_core::docs::parse_source`.
-pub(crate) const STACK_BYTES: usize = 256 << 20;
 /// Different APIs that one query may be found with before it says nothing ("create the model").
 const MAX_MEANINGS: usize = 4;
 
@@ -145,7 +143,6 @@ enum CodeRow {
 /// A wheel cannot be read, a step cannot be written, or no thread can be started. A wheel without documentation gives none.
 pub fn make(list: &SourceList, options: &MakeOptions, progress: &dyn Progress) -> Result<Made> {
     let pool = rayon::ThreadPoolBuilder::new()
-        .stack_size(STACK_BYTES)
         .thread_name(|i| format!("inhouse-train-{i}"))
         .build()
         .map_err(|cause| {

@@ -28,6 +28,12 @@ impl ApiTable {
                 apis.push(api);
             }
         }
+        // What a class inherits is called by the name that it has there.
+        for (id, api) in (0..).zip(&apis) {
+            for alias in &api.aliases {
+                by_name.entry(alias.clone()).or_insert(id);
+            }
+        }
         let mut methods: FxHashMap<String, Vec<u32>> = FxHashMap::default();
         for (id, api) in apis.iter().enumerate() {
             if api.kind == Some(ApiKind::Method) && !api.description.is_empty() {

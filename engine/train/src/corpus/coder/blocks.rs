@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use inhouse_core::constrain::{self, Call, Calls};
-use inhouse_core::docs;
+use inhouse_core::{docs, python};
 use ruff_python_ast::{Expr, Stmt};
 use ruff_text_size::Ranged;
 use rustc_hash::FxHashMap;
@@ -92,10 +92,13 @@ impl<'t> CallRule<'t> {
 
 /// The blocks of a file, none longer than `max_bytes`; none where the file does not parse.
 pub(super) fn blocks(file: &SourceFile, rule: &CallRule<'_>, max_bytes: usize) -> Vec<CodeBlock> {
+    python::read_valid(&file.text, |parsed| Some(blocks_of(file, parsed.suite(), rule, max_bytes)))
+        .unwrap_or_default()
+}
+
+fn blocks_of(file: &SourceFile, body: &[Stmt], rule: &CallRule<'_>, max_bytes: usize) -> Vec<CodeBlock> {
     let text = file.text.as_str();
     let table = rule.table;
-    let Some(parsed) = docs::parse_source(text) else { return Vec::new() };
-    let body = parsed.suite();
     let found = constrain::calls(table.names(), &file.module, file.is_package, text, body);
     let calls = rule.calls(file, &found);
     let mut regions = Vec::new();

@@ -29,7 +29,7 @@ use super::source::{BYTES_PER_TOKEN, Chances, KINDS, Outcome, Source};
 use super::tasks::{Maker, Size};
 use super::tokenizer::{self, Encoder};
 use crate::corpus::{SourceFile, read_folder, read_wheel};
-use crate::pairs::make::{STACK_BYTES, Steps, key};
+use crate::pairs::make::{Steps, key};
 use crate::pairs::{ApiTable, Benchmarks, MakeOptions, Pair, make};
 use crate::sources::{Package, SourceList, fetch};
 
@@ -50,7 +50,6 @@ const TOKENIZER_BLOCKS: usize = 8_000;
 pub fn build(config: &DataConfig, progress: &dyn Progress) -> Result<Manifest> {
     config.check()?;
     let pool = rayon::ThreadPoolBuilder::new()
-        .stack_size(STACK_BYTES)
         .thread_name(|i| format!("inhouse-corpus-{i}"))
         .build()
         .map_err(|cause| {

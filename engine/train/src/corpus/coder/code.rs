@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use inhouse_core::{ApiDoc, docs, prompt};
+use inhouse_core::{ApiDoc, docs, prompt, python};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use ruff_python_ast::token::TokenKind;
@@ -318,16 +318,42 @@ fn rewritten(
     text: &str,
     calls: &[(usize, String)],
     table: &ApiTable,
-    Twin { names, keywords }: &Twin,
+    twin: &Twin,
 ) -> Option<Vec<(String, u8)>> {
-    if names.is_empty() {
+    if twin.names.is_empty() {
         return Some(vec![(text.to_owned(), weight::CODE)]);
     }
-    let parsed = docs::parse_source(text)?;
+    let edits = python::read_valid(text, |parsed| Some(renamings(text, parsed, calls, table, twin)))?;
+    let plain: Vec<(Range<usize>, String)> =
+        edits.iter().map(|(range, new, _)| (range.clone(), new.clone())).collect();
+    let (out, _) = edited(text, &(0..text.len()), plain);
+    // The same code, but for names.
+    python::read_valid(&out, |_| Some(()))?;
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    for (range, new, is_api) in &edits {
+        pieces.push((text[at..range.start].to_owned(), weight::CODE));
+        pieces.push((new.clone(), if *is_api { weight::NAME } else { weight::CODE }));
+        at = range.end;
+    }
+    pieces.push((text[at..].to_owned(), weight::CODE));
+    Some(pieces)
+}
+
+/// A range of the text, what it becomes, and whether that is an API's name.
+type Renaming = (Range<usize>, String, bool);
+
+fn renamings(
+    text: &str,
+    parsed: &python::Tree,
+    calls: &[(usize, String)],
+    table: &ApiTable,
+    Twin { names, keywords }: &Twin,
+) -> Vec<Renaming> {
     let called: FxHashMap<usize, &str> = calls.iter().map(|(at, full)| (*at, full.as_str())).collect();
     // A name counts as the API's where it is called or imported; everywhere else a variable or attribute of that name is too, so that
     // the code stays one with itself.
-    let mut edits: Vec<(Range<usize>, String, bool)> = Vec::new();
+    let mut edits: Vec<Renaming> = Vec::new();
     for token in parsed.tokens().iter().filter(|token| token.kind() == TokenKind::Name) {
         let range = token.start().to_usize()..token.end().to_usize();
         if let Some(new) = names.get(&text[range.clone()]) {
@@ -347,20 +373,7 @@ fn rewritten(
         }
     }
     edits.sort_by_key(|(range, _, _)| range.start);
-    let plain: Vec<(Range<usize>, String)> =
-        edits.iter().map(|(range, new, _)| (range.clone(), new.clone())).collect();
-    let (out, _) = edited(text, &(0..text.len()), plain);
-    // The same code, but for names.
-    docs::parse_source(&out)?;
-    let mut pieces = Vec::new();
-    let mut at = 0;
-    for (range, new, is_api) in &edits {
-        pieces.push((text[at..range.start].to_owned(), weight::CODE));
-        pieces.push((new.clone(), if *is_api { weight::NAME } else { weight::CODE }));
-        at = range.end;
-    }
-    pieces.push((text[at..].to_owned(), weight::CODE));
-    Some(pieces)
+    edits
 }
 
 /// The keywords of calls of APIs.
@@ -454,7 +467,7 @@ mod tests {
             let given = code.split("(threads, ").nth(1).unwrap().split('=').next().unwrap();
             assert!(sheet.block.contains(&format!("{given}=None")), "{text}");
             renamed_keywords += usize::from(given != "pattern_name");
-            assert!(docs::parse_source(text).is_some());
+            assert!(python::read_valid(text, |_| Some(())).is_some());
             assert_eq!(sheet.document(false).text(), text.split_once("# [end]\n").unwrap().1);
         }
         assert!(renamed_keywords > 10);
@@ -501,7 +514,7 @@ mod tests {
             let sheet = made(1.0, seed);
             let document = sheet.document(true);
             let text = document.text();
-            assert!(docs::parse_source(text).is_some(), "{text}");
+            assert!(python::read_valid(text, |_| Some(())).is_some(), "{text}");
             for old in ["loom", "weave_all", "hem", "Cloth"] {
                 let mut words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
                 assert!(words.all(|word| word != old), "{old}: {text}");

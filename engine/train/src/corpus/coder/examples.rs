@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use inhouse_core::{constrain, docs};
+use inhouse_core::{constrain, docs, python};
 use rayon::prelude::*;
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{Expr, ExprContext, Stmt};
@@ -106,8 +106,10 @@ fn page(file: &SourceFile, table: &ApiTable) -> Option<Page> {
     if !file.text.contains(">>>") && !file.text.contains("xample") && !file.text.contains("::") {
         return None;
     }
-    let parsed = docs::parse_source(&file.text)?;
-    let body = parsed.suite();
+    python::read_valid(&file.text, |parsed| page_of(file, parsed.suite(), table))
+}
+
+fn page_of(file: &SourceFile, body: &[Stmt], table: &ApiTable) -> Option<Page> {
     let mut docstrings = Vec::new();
     let mut add = |name: &str, literal: &Expr| docstrings.extend(docstring(file, table, name, literal));
     if let Some(literal) = docstring_of(body) {
@@ -171,25 +173,28 @@ fn docstring(file: &SourceFile, table: &ApiTable, name: &str, literal: &Expr) ->
         let above = sentence_above(&lines[end.min(found.line)..found.line]);
         end = found.line + found.code.lines().count();
         let code = docs::typed_code(&found.code);
-        let Some(parsed) = docs::parse_source(&code) else { continue };
         let first = statements.len();
-        for stmt in parsed.suite() {
-            let text = &code[stmt.start().to_usize()..stmt.end().to_usize()];
-            if matches!(stmt, Stmt::Import(_) | Stmt::ImportFrom(_)) {
-                imports.push_str(text);
-                imports.push('\n');
-            } else {
-                let mut names = NamesUsed::default();
-                names.visit_stmt(stmt);
-                statements.push(Statement { text: text.to_owned(), names });
+        let read = python::read_valid(&code, |parsed| {
+            for stmt in parsed.suite() {
+                let text = &code[stmt.start().to_usize()..stmt.end().to_usize()];
+                if matches!(stmt, Stmt::Import(_) | Stmt::ImportFrom(_)) {
+                    imports.push_str(text);
+                    imports.push('\n');
+                } else {
+                    let mut names = NamesUsed::default();
+                    names.visit_stmt(stmt);
+                    statements.push(Statement { text: text.to_owned(), names });
+                }
             }
+            Some(())
+        });
+        if read.is_some() {
+            examples.push((above, first..statements.len()));
         }
-        examples.push((above, first..statements.len()));
     }
     let line = file.text[..literal.start().to_usize()].bytes().filter(|&byte| byte == b'\n').count() + 1;
-    let imports = docs::parse_source(&imports).map_or_else(Vec::new, |parsed| {
-        constrain::calls(table.names(), &file.module, file.is_package, &imports, parsed.suite()).imports
-    });
+    let calls = |body: &[Stmt]| constrain::calls(table.names(), &file.module, file.is_package, &imports, body);
+    let imports = python::read_valid(&imports, |parsed| Some(calls(parsed.suite()).imports)).unwrap_or_default();
     (!statements.is_empty()).then(|| Docstring {
         name: name.to_owned(),
         line,
@@ -282,8 +287,9 @@ fn example(
     }
     let prelude = import_lines(&imports, &FxHashMap::default());
     let source = format!("{prelude}{text}");
-    let parsed = docs::parse_source(&source)?;
-    let found = constrain::calls(rule.table.names(), "", false, &source, parsed.suite());
+    let found = python::read_valid(&source, |parsed| {
+        Some(constrain::calls(rule.table.names(), "", false, &source, parsed.suite()))
+    })?;
     let calls: Vec<(usize, String)> = rule
         .calls(file, &found)
         .into_iter()
@@ -529,7 +535,7 @@ def other():
                 let text = format!("{}{new}{}", &TEXT[..at], &TEXT[at + usize::from(new != "é")..]);
                 for Example { block, begin, .. } in found(&text) {
                     n_found += 1;
-                    assert!(docs::parse_source(&block.text[begin..]).is_some());
+                    assert!(python::read_valid(&block.text[begin..], |_| Some(())).is_some());
                     assert!(block.calls.iter().any(|(at, _)| *at >= begin && *at < block.text.len()));
                 }
             }

@@ -12,12 +12,8 @@ const ONSETS: &[&str] = &[
 const VOWELS: &[&str] = &["a", "e", "i", "o", "u", "ai", "ea", "ee", "oo", "ou"];
 const CODAS: &[&str] = &["", "", "", "", "n", "r", "l", "m", "t", "k", "p", "s", "nd", "rt", "x", "st"];
 
-const KEYWORDS: &[&str] = &[
-    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def",
-    "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is",
-    "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield", "match",
-    "case", "type", "self", "cls",
-];
+/// Words that would read as more than a name.
+const SPECIAL: &[&str] = &["match", "case", "type", "self", "cls"];
 
 /// One name of this many is kept away from training, so that evaluation uses names that were never seen.
 const RESERVED_ONE_IN: u32 = 20;
@@ -99,9 +95,9 @@ pub(super) fn capitalized(word: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// Whether Python keeps the word for itself.
+/// Whether Python, or its programmers, keep the word for themselves.
 pub(super) fn is_keyword(name: &str) -> bool {
-    KEYWORDS.contains(&name)
+    inhouse_core::python::is_keyword(name) || SPECIAL.contains(&name)
 }
 
 #[cfg(test)]

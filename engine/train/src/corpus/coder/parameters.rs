@@ -1,7 +1,7 @@
 //! The parameters of a documented signature, so that it can be written under other names and called.
 
-use inhouse_core::docs;
-use ruff_python_ast::{Parameter as Node, Stmt};
+use inhouse_core::python;
+use ruff_python_ast::{Parameter as Node, StmtFunctionDef};
 use ruff_text_size::{Ranged, TextRange};
 
 /// How a parameter is given.
@@ -38,12 +38,10 @@ pub(super) struct Parameters {
 impl Parameters {
     /// Reads `(a, b: int = 1, *, c) -> d`; `None` where it is not Python.
     pub fn parse(signature: &str) -> Option<Self> {
-        if !signature.starts_with('(') || signature.contains(['\n', '\r']) {
-            return None;
-        }
-        let source = format!("def f{signature}: pass\n");
-        let parsed = docs::parse_source(&source)?;
-        let [Stmt::FunctionDef(def)] = parsed.suite().as_slice() else { return None };
+        python::read_signature(signature, Self::of)
+    }
+
+    fn of(def: &StmtFunctionDef, source: &str) -> Option<Self> {
         let text = |range: TextRange| {
             source.get(range.start().to_usize()..range.end().to_usize()).map(str::to_owned)
         };

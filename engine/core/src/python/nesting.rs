@@ -5,9 +5,11 @@
 //! (`a.b.c.d`, `not not x`, `a + b + c`), a `lambda` adds one that no comma ends, an open bracket or replacement field
 //! of an f-string adds its own.
 
-/// Levels of one expression, by the bound above. Written code stays below a few hundred; a generated sum of a
-/// thousand terms still passes.
-pub(super) const MAX_EXPRESSION_DEPTH: u32 = 4_000;
+use super::Refusal;
+
+/// Levels of one expression, by the bound above. Written code stays below a few hundred; a generated sum of several thousand
+/// terms still passes.
+const MAX_EXPRESSION_DEPTH: u32 = 16_000;
 /// Brackets and replacement fields open at once.
 const MAX_OPEN: usize = 400;
 /// Levels of indentation (CPython stops at 100).
@@ -39,14 +41,16 @@ struct Scanner<'a> {
     levels: Vec<Level>,
     /// Sum of `tokens + lambdas` over all levels.
     depth: u32,
+    /// Whether the last token was a string: strings in a row are one.
+    after_string: bool,
 }
 
 /// Checks that `source` nests within the limits.
 ///
 /// # Errors
-/// The 1-based line and the limit that is exceeded.
-pub fn check(source: &str) -> Result<(), (u32, String)> {
-    let mut scanner = Scanner { bytes: source.as_bytes(), at: 0, line: 1, levels: Vec::new(), depth: 0 };
+/// The line and the limit that is exceeded.
+pub(super) fn check(source: &str) -> Result<(), Refusal> {
+    let mut scanner = Scanner { bytes: source.as_bytes(), at: 0, line: 1, levels: Vec::new(), depth: 0, after_string: false };
     scanner.push(Kind::Bracket(0));
     scanner.run()
 }
@@ -65,18 +69,20 @@ impl Scanner<'_> {
         }
     }
 
-    fn token(&mut self) -> Result<(), (u32, String)> {
+    fn token(&mut self) -> Result<(), Refusal> {
+        self.after_string = false;
         if let Some(level) = self.levels.last_mut() {
             level.tokens += 1;
             self.depth += 1;
         }
         if self.depth > MAX_EXPRESSION_DEPTH {
-            return Err((
-                self.line,
-                format!("an expression nests deeper than {MAX_EXPRESSION_DEPTH} levels"),
-            ));
+            return Err(self.refusal(format!("an expression nests deeper than {MAX_EXPRESSION_DEPTH} levels")));
         }
         Ok(())
+    }
+
+    fn refusal(&self, reason: String) -> Refusal {
+        Refusal { line: Some(self.line), reason }
     }
 
     fn reset(&mut self, lambdas: bool) {
@@ -94,7 +100,23 @@ impl Scanner<'_> {
         self.bytes.get(self.at + offset).copied().unwrap_or(0)
     }
 
-    fn run(&mut self) -> Result<(), (u32, String)> {
+    /// The end of a line: `\n`, `\r` or both.
+    fn newline(&mut self) {
+        self.line += 1;
+        self.at += if self.peek(0) == b'\r' && self.peek(1) == b'\n' { 2 } else { 1 };
+    }
+
+    /// A backslash and what it escapes.
+    fn escape(&mut self) {
+        self.at += 1;
+        if matches!(self.peek(0), b'\n' | b'\r') {
+            self.newline();
+        } else {
+            self.at += 1;
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Refusal> {
         let mut indentation: Vec<usize> = Vec::new();
         let mut line_start = true;
         while self.at < self.bytes.len() {
@@ -104,7 +126,7 @@ impl Scanner<'_> {
                 continue;
             }
             if self.levels.len() > MAX_OPEN {
-                return Err((self.line, format!("more than {MAX_OPEN} brackets are open at once")));
+                return Err(self.refusal(format!("more than {MAX_OPEN} brackets are open at once")));
             }
             let kind = self.levels.last().map_or(Kind::Bracket(0), |level| level.kind);
             if let Kind::Text { quote, triple } = kind {
@@ -117,21 +139,17 @@ impl Scanner<'_> {
                 continue;
             }
             match byte {
-                b'\n' => {
-                    self.line += 1;
-                    self.at += 1;
+                b'\n' | b'\r' => {
+                    self.newline();
                     if self.levels.len() == 1 {
                         self.reset(true);
                         line_start = true;
                     }
                 }
-                b' ' | b'\t' | b'\r' | 0x0c => self.at += 1,
-                b'\\' => {
-                    self.line += u32::from(self.peek(1) == b'\n');
-                    self.at += 2;
-                }
+                b' ' | b'\t' | 0x0c => self.at += 1,
+                b'\\' => self.escape(),
                 b'#' => {
-                    while self.at < self.bytes.len() && self.bytes[self.at] != b'\n' {
+                    while !matches!(self.peek(0), b'\n' | b'\r') && self.at < self.bytes.len() {
                         self.at += 1;
                     }
                 }
@@ -154,7 +172,10 @@ impl Scanner<'_> {
                     self.at += 1;
                 }
                 b')' | b']' | b'}' => {
-                    self.pop();
+                    // One that closes nothing may be passed over by the parser, which stays in the bracket.
+                    if kind == Kind::Bracket(byte) || kind == Kind::Field && byte == b'}' {
+                        self.pop();
+                    }
                     self.at += 1;
                 }
                 b':' if kind == Kind::Field => {
@@ -164,8 +185,11 @@ impl Scanner<'_> {
                     self.at += 1;
                 }
                 b'"' | b'\'' => {
-                    self.token()?;
+                    if !self.after_string {
+                        self.token()?;
+                    }
                     self.string(false);
+                    self.after_string = true;
                 }
                 b'_' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | 0x80..=0xff => {
                     self.token()?;
@@ -181,7 +205,7 @@ impl Scanner<'_> {
     }
 
     /// The white space a logical line begins with: counts indentation, unless the line is blank.
-    fn indent(&mut self, indentation: &mut Vec<usize>) -> Result<(), (u32, String)> {
+    fn indent(&mut self, indentation: &mut Vec<usize>) -> Result<(), Refusal> {
         let start = self.at;
         while matches!(self.peek(0), b' ' | b'\t' | 0x0c) && self.at < self.bytes.len() {
             self.at += 1;
@@ -195,7 +219,7 @@ impl Scanner<'_> {
         }
         indentation.push(width);
         if indentation.len() > MAX_INDENTATION {
-            return Err((self.line, format!("blocks nest deeper than {MAX_INDENTATION} levels")));
+            return Err(self.refusal(format!("blocks nest deeper than {MAX_INDENTATION} levels")));
         }
         Ok(())
     }
@@ -230,18 +254,19 @@ impl Scanner<'_> {
         while self.at < self.bytes.len() {
             let byte = self.bytes[self.at];
             if byte == b'\\' {
-                self.line += u32::from(self.peek(1) == b'\n');
-                self.at += 2;
+                self.escape();
             } else if byte == quote && !triple {
                 self.at += 1;
                 return;
             } else if byte == quote && self.peek(1) == quote && self.peek(2) == quote {
                 self.at += 3;
                 return;
-            } else if byte == b'\n' && !triple {
-                return; // unterminated: the parser says so
+            } else if matches!(byte, b'\n' | b'\r') {
+                if !triple {
+                    return; // unterminated: the parser says so
+                }
+                self.newline();
             } else {
-                self.line += u32::from(byte == b'\n');
                 self.at += 1;
             }
         }
@@ -255,14 +280,10 @@ impl Scanner<'_> {
                 self.push(Kind::Field);
                 self.at += 1;
             }
-            b'\\' if self.peek(1) != b'{' => {
-                self.line += u32::from(self.peek(1) == b'\n');
-                self.at += 2;
-            }
-            b'\n' => {
+            b'\\' if self.peek(1) != b'{' => self.escape(),
+            b'\n' | b'\r' => {
                 if triple {
-                    self.line += 1;
-                    self.at += 1;
+                    self.newline();
                 } else {
                     self.pop();
                 }
@@ -283,7 +304,10 @@ impl Scanner<'_> {
         match byte {
             b'{' => self.push(Kind::Field),
             b'}' => self.pop(),
-            b'\n' => self.line += 1,
+            b'\n' | b'\r' => {
+                self.newline();
+                return;
+            }
             b'"' | b'\'' => {
                 // A quote of the enclosing string ends both; any other is part of the format.
                 let enclosing = self.levels.iter().rev().find_map(|level| match level.kind {
@@ -308,11 +332,13 @@ mod tests {
     #[test]
     fn ordinary_code_passes() {
         let table: String = (0..50_000).map(|i| format!("    ({i}, 'x', f\"{{{i}:>10}}\"),\n")).collect();
-        let sum = vec!["'x'"; 1500].join(" + ");
+        let sum = vec!["'x'"; 7000].join(" + ");
+        let strings = "'x' ".repeat(50_000);
         let cases = [
             "def f(a, b=lambda x, y: x):\n    return f'{a!r:>{b}} {{}}' + \"it's\"\n".to_owned(),
             format!("table = [\n{table}]\n"),
             format!("text = {sum}\n"),
+            format!("text = ({strings})\n"),
             "x = f\"{f'{1:%H:%M}'}\"\ny = rb'\\''\nz = '''a\n'b'''\n".to_owned(),
             "if a:\n  if b:\n    pass\n# comment\n\n  pass\n".to_owned(),
         ];

@@ -1,0 +1,4 @@
+//! libFuzzer's door to [`inhouse_fuzz::rows`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| inhouse_fuzz::rows(data));

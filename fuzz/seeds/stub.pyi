@@ -1,0 +1,9 @@
+7from typing import overload
+from a import b as b
+@overload
+def f(x: int) -> int: ...
+@overload
+def f(x: str = ...) -> str: ...
+class C:
+    x: int
+    def m(self, a, /, *, b: bool = ...) -> None: ...
