@@ -128,7 +128,8 @@ impl ApiConstraint {
     pub fn offering(names: Arc<ApiNames>, context: &str, apis: &[ApiDoc]) -> Self {
         let mut prompt = Scanner::new(Arc::clone(&names.library));
         let lines = crate::prompt::split(context).0;
-        let offered = apis.iter().map(|api| api.name.as_str()).chain(lines.iter().map(|line| line.name.as_str()));
+        let offered =
+            apis.iter().map(|api| api.name.as_str()).chain(lines.iter().map(|line| line.name.as_str()));
         for name in offered.flat_map(|name| name.split('.')).filter(|name| library::is_name(name)) {
             prompt.offer(name);
         }
