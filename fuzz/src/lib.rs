@@ -10,8 +10,8 @@ use inhouse_core::constrain::{self, Library};
 use inhouse_core::docs::{self, ReadOptions};
 use inhouse_core::progress::Silent;
 use inhouse_core::python;
-use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::Expr;
+use ruff_python_ast::visitor::{self, Visitor};
 
 /// A target: any bytes in, nothing out.
 pub type Target = fn(&[u8]);

@@ -140,7 +140,10 @@ fn source_text_is_held_against_run_time() {
         .unwrap();
     let said = String::from_utf8_lossy(&missing.stderr);
     assert_eq!(missing.status.code(), Some(1));
-    assert!(said.contains("--verify imports changed in the sandbox") && said.contains("/no/such/evald"), "{said}");
+    assert!(
+        said.contains("--verify imports changed in the sandbox") && said.contains("/no/such/evald"),
+        "{said}"
+    );
 }
 
 #[test]

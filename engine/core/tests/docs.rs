@@ -3,10 +3,10 @@
 mod docs_support;
 
 use docs_support::{api, fixture, gz_tar, names, read, zip_of};
-use inhouse_core::constrain::{self, Library, Verdict};
-use inhouse_core::index::{self, BuildOptions, Index, Query};
 use inhouse_core::api::ApiKind;
+use inhouse_core::constrain::{self, Library, Verdict};
 use inhouse_core::docs::{self, ReadOptions};
+use inhouse_core::index::{self, BuildOptions, Index, Query};
 use inhouse_core::{ErrorKind, progress::Silent};
 
 #[test]
@@ -261,7 +261,11 @@ fn what_classes_inherit_is_documented_once_under_all_of_its_names() {
     assert!(hits.iter().any(|hit| hit.api.name == "hem"), "{hits:?}");
 
     let library = Library::new(&found.apis);
-    let report = constrain::report(&library, "import loom\n", "loom.Silk.spin\nloom.Silk().spin(1, 2)\nloom.Towel().hem()\n");
+    let report = constrain::report(
+        &library,
+        "import loom\n",
+        "loom.Silk.spin\nloom.Silk().spin(1, 2)\nloom.Towel().hem()\n",
+    );
     let uses: Vec<(&str, Verdict)> = report.uses.iter().map(|one| (one.name.as_str(), one.verdict)).collect();
     assert!(uses.contains(&("loom.Silk.spin", Verdict::Indexed)), "{uses:?}");
     assert!(uses.contains(&("loom.Silk.spin", Verdict::ImpossibleArity)), "{uses:?}");

@@ -71,8 +71,7 @@ fn nesting_at_the_limit_is_read() {
 
 #[test]
 fn many_overloads_are_one_function() {
-    let overloads: String =
-        (0..50_000).map(|i| format!("@overload\ndef f(x: T{i}) -> int: ...\n")).collect();
+    let overloads: String = (0..50_000).map(|i| format!("@overload\ndef f(x: T{i}) -> int: ...\n")).collect();
     let text = format!("from typing import overload\n{overloads}def f(x, y=1): 'Does it.'\n");
     let found = read_source(text.as_bytes());
     let f = found.apis.iter().find(|api| api.name == "f").unwrap();

@@ -142,11 +142,7 @@ pub(super) fn bare(name: &str) -> &str {
 fn qualifier<'a>(qualified_name: &'a str, module: &'a str) -> &'a str {
     let path = if qualified_name.is_empty() { module } else { qualified_name };
     let inner = path.split_once('.').map_or("", |(_, inner)| inner);
-    if qualified_name.is_empty() {
-        inner
-    } else {
-        inner.rsplit_once('.').map_or("", |(around, _)| around)
-    }
+    if qualified_name.is_empty() { inner } else { inner.rsplit_once('.').map_or("", |(around, _)| around) }
 }
 
 fn rest_of_doc(api: &ApiDoc) -> &str {

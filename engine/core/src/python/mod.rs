@@ -8,7 +8,9 @@
 mod nesting;
 
 use ruff_python_ast::visitor::{self, Visitor};
-use ruff_python_ast::{Expr, InterpolatedStringElement, ModModule, Pattern, PySourceType, Stmt, StmtFunctionDef};
+use ruff_python_ast::{
+    Expr, InterpolatedStringElement, ModModule, Pattern, PySourceType, Stmt, StmtFunctionDef,
+};
 use ruff_python_parser::{Parsed, parse_unchecked_source};
 
 pub use ruff_python_stdlib::keyword::is_keyword;
@@ -170,8 +172,9 @@ mod tests {
         let n = 3_900;
         let blocks: String = (0..99).map(|i| format!("{}if a:\n", " ".repeat(i))).collect();
         let lists: String = (0..10_000).map(|_| "(a, ] ").collect();
-        let tabs: String =
-            (1..90).flat_map(|i| [format!("{}if a:\n", " ".repeat(3 + i)), format!("{}x\n", "\t".repeat(i))]).collect();
+        let tabs: String = (1..90)
+            .flat_map(|i| [format!("{}if a:\n", " ".repeat(3 + i)), format!("{}x\n", "\t".repeat(i))])
+            .collect();
         on_a_small_stack(|| {
             for (text, found) in [
                 (format!("x = {}a\n", "-".repeat(n)), 2),
@@ -183,7 +186,9 @@ mod tests {
                 assert_eq!(names(&text), Ok(found), "{}", &text[..40]);
             }
             // Whatever a parser makes of these, it must be borne.
-            for text in [lists, tabs, "class A: ".repeat(50_000), "if a: ".repeat(50_000), "@".repeat(100_000)] {
+            for text in
+                [lists, tabs, "class A: ".repeat(50_000), "if a: ".repeat(50_000), "@".repeat(100_000)]
+            {
                 let _ = names(&text);
             }
         });

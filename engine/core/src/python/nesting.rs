@@ -50,7 +50,14 @@ struct Scanner<'a> {
 /// # Errors
 /// The line and the limit that is exceeded.
 pub(super) fn check(source: &str) -> Result<(), Refusal> {
-    let mut scanner = Scanner { bytes: source.as_bytes(), at: 0, line: 1, levels: Vec::new(), depth: 0, after_string: false };
+    let mut scanner = Scanner {
+        bytes: source.as_bytes(),
+        at: 0,
+        line: 1,
+        levels: Vec::new(),
+        depth: 0,
+        after_string: false,
+    };
     scanner.push(Kind::Bracket(0));
     scanner.run()
 }
@@ -76,7 +83,9 @@ impl Scanner<'_> {
             self.depth += 1;
         }
         if self.depth > MAX_EXPRESSION_DEPTH {
-            return Err(self.refusal(format!("an expression nests deeper than {MAX_EXPRESSION_DEPTH} levels")));
+            return Err(
+                self.refusal(format!("an expression nests deeper than {MAX_EXPRESSION_DEPTH} levels"))
+            );
         }
         Ok(())
     }

@@ -153,12 +153,7 @@ fn rename(api: &mut ApiDoc, run_time: &ApiDoc) {
 
 /// Settles the names that the source text gives to inherited members: where run time has a record of its own for one, that is
 /// called differently, the name is that record's.
-fn inherited(
-    kept: &mut [ApiDoc],
-    run_time: &[ApiDoc],
-    by_name: &HashMap<&str, usize>,
-    matched: &mut [bool],
-) {
+fn inherited(kept: &mut [ApiDoc], run_time: &[ApiDoc], by_name: &HashMap<&str, usize>, matched: &mut [bool]) {
     for api in kept {
         let ApiDoc { aliases, signature, .. } = api;
         aliases.retain(|alias| match by_name.get(alias.as_str()) {
@@ -208,7 +203,9 @@ fn placed(kept: Vec<ApiDoc>, added: Vec<ApiDoc>) -> Vec<ApiDoc> {
         // Itself, the classes around it, and its module.
         let mut path = api.qualified_name.as_str();
         last.insert(path.to_owned(), at);
-        while let Some((owner, _)) = path.rsplit_once('.').filter(|(owner, _)| owner.len() >= api.module.len()) {
+        while let Some((owner, _)) =
+            path.rsplit_once('.').filter(|(owner, _)| owner.len() >= api.module.len())
+        {
             last.insert(owner.to_owned(), at);
             path = owner;
         }

@@ -142,12 +142,10 @@ enum CodeRow {
 /// # Errors
 /// A wheel cannot be read, a step cannot be written, or no thread can be started. A wheel without documentation gives none.
 pub fn make(list: &SourceList, options: &MakeOptions, progress: &dyn Progress) -> Result<Made> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .thread_name(|i| format!("inhouse-train-{i}"))
-        .build()
-        .map_err(|cause| {
-            Error::with_source(ErrorKind::Io, format!("cannot start threads: {cause}"), cause)
-        })?;
+    let pool =
+        rayon::ThreadPoolBuilder::new().thread_name(|i| format!("inhouse-train-{i}")).build().map_err(
+            |cause| Error::with_source(ErrorKind::Io, format!("cannot start threads: {cause}"), cause),
+        )?;
     let steps = Steps { work: &options.work };
     let mut apis: Vec<ApiDoc> = Vec::new();
     let mut pairs: Vec<Pair> = Vec::new();

@@ -49,12 +49,10 @@ const TOKENIZER_BLOCKS: usize = 8_000;
 /// The configuration makes no sense; a package cannot be fetched or read; a file cannot be written; nothing is left to learn from.
 pub fn build(config: &DataConfig, progress: &dyn Progress) -> Result<Manifest> {
     config.check()?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .thread_name(|i| format!("inhouse-corpus-{i}"))
-        .build()
-        .map_err(|cause| {
-            Error::with_source(ErrorKind::Io, format!("cannot start threads: {cause}"), cause)
-        })?;
+    let pool =
+        rayon::ThreadPoolBuilder::new().thread_name(|i| format!("inhouse-corpus-{i}")).build().map_err(
+            |cause| Error::with_source(ErrorKind::Io, format!("cannot start threads: {cause}"), cause),
+        )?;
     pool.install(|| Pipeline::new(config, progress)?.run())
 }
 

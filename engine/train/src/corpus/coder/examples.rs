@@ -193,8 +193,10 @@ fn docstring(file: &SourceFile, table: &ApiTable, name: &str, literal: &Expr) ->
         }
     }
     let line = file.text[..literal.start().to_usize()].bytes().filter(|&byte| byte == b'\n').count() + 1;
-    let calls = |body: &[Stmt]| constrain::calls(table.names(), &file.module, file.is_package, &imports, body);
-    let imports = python::read_valid(&imports, |parsed| Some(calls(parsed.suite()).imports)).unwrap_or_default();
+    let calls =
+        |body: &[Stmt]| constrain::calls(table.names(), &file.module, file.is_package, &imports, body);
+    let imports =
+        python::read_valid(&imports, |parsed| Some(calls(parsed.suite()).imports)).unwrap_or_default();
     (!statements.is_empty()).then(|| Docstring {
         name: name.to_owned(),
         line,
