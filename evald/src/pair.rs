@@ -13,7 +13,7 @@ use crate::record::Kind;
 use crate::slot::{Running, Said, Slot, wait};
 
 /// A candidate whose judge has hung up ends by itself; one that does not is ended after this time.
-const FAREWELL: Duration = Duration::from_millis(300);
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// So long may a judge go on without its candidate.
 const WAKING: Duration = Duration::from_secs(10);
@@ -28,6 +28,14 @@ pub struct Half<'a> {
     pub texts: [&'a [u8]; 2],
 }
 
+/// What became of both, and whether the candidate's slot may be used again.
+pub struct Ran {
+    /// The verdict.
+    pub outcome: Outcome,
+    /// False: it was told to end its sample as that ended, and would take that for the next one.
+    pub reusable: bool,
+}
+
 /// What became of both.
 pub enum Outcome {
     /// A verdict.
@@ -40,7 +48,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// A slot died or does not answer; neither must be used again.
-pub fn run(candidate: Half<'_>, judge: Half<'_>, cancelled: &AtomicBool) -> Result<Outcome> {
+pub fn run(candidate: Half<'_>, judge: Half<'_>, cancelled: &AtomicBool) -> Result<Ran> {
     let (theirs, ours) = UnixStream::pair().step("make a socket pair")?;
     let mut running = candidate.slot.start(&candidate.job, candidate.texts, Some(theirs.as_fd()))?;
     // Either sample's end is the other's end of the line.
@@ -58,7 +66,8 @@ pub fn run(candidate: Half<'_>, judge: Half<'_>, cancelled: &AtomicBool) -> Resu
                     _ => report.verdict,
                 };
                 let trust = if report.trust == Trust::InProcess { Trust::Isolated } else { report.trust };
-                return Ok(Outcome::Decided(SlotReport { verdict, trust, ..report }));
+                let outcome = Outcome::Decided(SlotReport { verdict, trust, ..report });
+                return Ok(Ran { outcome, reusable: true });
             }
         }
     }
@@ -87,14 +96,18 @@ pub fn run(candidate: Half<'_>, judge: Half<'_>, cancelled: &AtomicBool) -> Resu
         }
     };
     let ended = match ended {
-        Some(report) => report,
+        Some(report) => Some(report),
         None => farewell(candidate.slot, &mut running, cancelled)?,
     };
-    Ok(decide(ended, said))
+    let reusable = ended.is_some();
+    let silent =
+        || SlotReport { verdict: None, ..SlotReport::without_a_run(Verdict::NoVerdict, String::new()) };
+    Ok(Ran { outcome: decide(ended.unwrap_or_else(silent), said), reusable })
 }
 
-/// Waits for the end of a candidate that nobody asks any more.
-fn farewell(slot: &mut Slot, running: &mut Running, cancelled: &AtomicBool) -> Result<SlotReport> {
+/// Waits for the end of a candidate that nobody asks any more. `None`: it ended as it was told to, so that its slot is of no
+/// more use.
+fn farewell(slot: &mut Slot, running: &mut Running, cancelled: &AtomicBool) -> Result<Option<SlotReport>> {
     let deadline = Instant::now() + FAREWELL;
     let enough = AtomicBool::new(false);
     loop {
@@ -102,8 +115,10 @@ fn farewell(slot: &mut Slot, running: &mut Running, cancelled: &AtomicBool) -> R
         if cancelled.load(Ordering::Relaxed) || Instant::now() > deadline {
             enough.store(true, Ordering::Relaxed);
         }
-        if let Some(Said::Ended(report)) = slot.step(running, &enough)? {
-            return Ok(report);
+        match slot.step(running, &enough) {
+            Ok(Some(Said::Ended(report))) => return Ok(Some(report)),
+            Err(_) if enough.load(Ordering::Relaxed) => return Ok(None),
+            other => drop(other?),
         }
     }
 }

@@ -131,7 +131,7 @@ impl Warm {
             cancelled,
         );
         self.sweep();
-        let mut outcome = outcome?;
+        let pair::Ran { mut outcome, reusable } = outcome?;
         let well = match &mut outcome {
             Outcome::Decided(report) => {
                 self.was_it_the_host(report);
@@ -140,8 +140,10 @@ impl Warm {
             }
             Outcome::Needs(_) => true,
         };
-        if well {
+        if well && reusable {
             self.slots.insert((environment, false), candidate);
+        }
+        if well {
             self.slots.insert((environment, true), judge);
         }
         Ok(outcome)

@@ -143,12 +143,14 @@ fn canonical_solutions_of_the_private_library_all_pass() {
     ]))
     .unwrap();
     assert_eq!(report["pass@1"], 1.0, "{report}\n{}", fs::read_to_string(&out).unwrap());
+    assert_eq!(report["trust"]["in_process"], 2, "{report}");
     let rows = fs::read_to_string(&out).unwrap();
     assert_eq!(rows.lines().count() as u64, report["samples"].as_u64().unwrap());
     for row in rows.lines() {
         let row: Value = serde_json::from_str(row).unwrap();
         assert_eq!((&row["passed"], &row["verdict"]), (&Value::Bool(true), &Value::from("passed")));
-        assert_eq!(row["trust"], "in_process");
+        // But for those whose rows say that they need one process.
+        assert!(row["trust"] == "isolated" || row["trust"] == "in_process", "{row}");
     }
 }
 

@@ -37,6 +37,7 @@ def built_text() -> str:
             "apis": source["apis"],
             "query": query_of(source["prompt"]),
             "gold": source["apis"],
+            **({"trust": source["trust"]} if source["trust"] else {}),
         })
     return "".join(json.dumps(row) + "\n" for row in rows)
 

@@ -48,7 +48,12 @@ impl Naming {
         let entry_point = judge::entry_point(problem)?.to_owned();
         let (prompt, suffix) = (problem.prompt.as_str(), problem.suffix.as_deref().unwrap_or_default());
         let test = problem.test.clone();
-        let job = Job { id: i.to_string(), limits: limits.clone(), trust: Some(trust), ..Job::default() };
+        let trust = Some(if trust == TrustWish::Auto && needs_one_process(problem) {
+            TrustWish::InProcess
+        } else {
+            trust
+        });
+        let job = Job { id: i.to_string(), limits: limits.clone(), trust, ..Job::default() };
         Ok(match self {
             Self::AsWritten => {
                 let code = format!("{prompt}{}{suffix}", sample.completion);
@@ -96,6 +101,11 @@ impl Naming {
     }
 }
 
+/// A row with `"trust": "in_process"` has a test that looks at what a candidate does to its own process: to a library's registries.
+fn needs_one_process(problem: &Problem) -> bool {
+    problem.extra.get("trust").and_then(|value| value.as_str()) == Some(TrustWish::InProcess.as_str())
+}
+
 /// Published sets keep the public library's tests; a row with `"test_names": "private"` has tests in private words.
 fn speaks_private_tests(problem: &Problem) -> bool {
     problem.extra.get("test_names").and_then(|value| value.as_str()) == Some("private")
@@ -139,6 +149,19 @@ mod tests {
         let public = Problem { prompt: "import pandas as pd\n".into(), ..problem() };
         let naming = Naming::convert_back(table, Rules::PUBLISHED, std::slice::from_ref(&public));
         assert!(matches!(naming, Naming::ConvertBack { prompts: false, .. }));
+    }
+
+    #[test]
+    fn a_problem_may_say_that_its_test_needs_one_process() {
+        let mut problem = problem();
+        problem.extra.insert("trust".into(), "in_process".into());
+        let sample = Sample { task_id: "t".into(), completion: "1".into(), extra: Default::default() };
+        for (asked, got) in
+            [(TrustWish::Auto, TrustWish::InProcess), (TrustWish::Isolated, TrustWish::Isolated)]
+        {
+            let job = Naming::AsWritten.job(0, &problem, &sample, &Limits::default(), asked).unwrap();
+            assert_eq!(job.trust, Some(got));
+        }
     }
 
     #[test]

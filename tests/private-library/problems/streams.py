@@ -344,7 +344,7 @@ def check():
     assert [t.amount for t in stream.doubled()] == [4.0, 10.0]
     assert [t.amount for t in stream.doubled().doubled()] == [8.0, 20.0]
     assert "doubled" in gw.known_strandops() and isinstance(Doubler, type)
-''')
+''', trust="in_process")
 
 problem("metronome retouch", '''
 from gaugewren import Strand

@@ -78,7 +78,7 @@ def check(candidate):
     assert gw.Quanta(2, "firkin_q").recast("L") == gw.Quanta(81.8, "L")
     candidate("hogs_q", 250.0)
     assert gw.Quanta(1, "m3").recast("hogs_q").amount == 4.0
-''', "teach_units")
+''', "teach_units", trust="in_process")
 
 problem("pushed_on", '''
 from gaugewren import Almanac, moment_of, weekday_rota

@@ -73,6 +73,9 @@ class Judge:
         """The functions, classes and modules that the problem's own text defines, where the test uses any."""
         code = definitions(prompt)
         self.given = set()
+        if code is not None:
+            # Its libraries are the judge's own, as the test's are.
+            self.shared |= {name for name in packages(code) if not python_own(name)}
         if code is None or wanted is not None and not (set(wanted) - {self.entry}).intersection(code.co_names):
             return
         names = {"__name__": "__main__", "__builtins__": builtins}
@@ -84,10 +87,6 @@ class Judge:
             if name[:2] != "__" and isinstance(value, (types.FunctionType, type, types.ModuleType, types.BuiltinFunctionType)):
                 self.given.add(name)
                 self.names[name] = value
-                if wanted is None or name in wanted:
-                    where = value.__name__ if isinstance(value, types.ModuleType) else value.__module__ or ""
-                    if where and where != "__main__" and not python_own(where.partition(".")[0]):
-                        self.shared |= {where.partition(".")[0]}
 
     def value(self, reader, own):
         at = reader.at
