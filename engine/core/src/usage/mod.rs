@@ -25,13 +25,11 @@ use sha2::{Digest, Sha256};
 use crate::api::ApiKind;
 use crate::constrain::Library;
 use crate::docs::{self, Skipped};
+use crate::python::{self, STACK_BYTES};
 use crate::index::{DOCUMENTATION, FileUsage, UsageLedger, UsageTerms};
 use crate::{ApiDoc, Error, ErrorKind, Progress, Result};
 use file::{Names, Reading};
 use sources::{Found, Listed};
-
-/// Stack of a thread that walks syntax trees: what [`crate::docs::check_nesting`] lets through fits.
-const STACK_BYTES: usize = 256 << 20;
 
 /// Where usage is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,16 +221,13 @@ fn digest(mark: &str, bytes: &[u8]) -> String {
     hasher.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Parses code, saying where it is none.
-fn parse(
-    text: &str,
-) -> Result<ruff_python_parser::Parsed<ruff_python_ast::ModModule>, (Option<u32>, String)> {
-    docs::check_nesting(text).map_err(|(line, reason)| (Some(line), reason))?;
-    ruff_python_parser::parse_module(text).map_err(|error| {
-        let at = error.location.start().to_usize().min(text.len());
-        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
-        (Some(line), format!("does not parse: {}", error.error))
-    })
+/// Parses code, saying where it is none. The caller's thread has [`STACK_BYTES`] of stack.
+fn parse(text: &str) -> Result<python::Tree, (Option<u32>, String)> {
+    let parsed = python::parse(text).map_err(|refusal| (refusal.line, refusal.reason))?;
+    let Some(error) = parsed.errors().first() else { return Ok(parsed) };
+    let at = error.location.start().to_usize().min(text.len());
+    let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
+    Err((Some(line), format!("does not parse: {}", error.error)))
 }
 
 #[cfg(test)]
