@@ -149,7 +149,9 @@ impl Broker {
                 };
                 let times = match call.arguments[2] {
                     0 => None,
-                    from => Some(sys::read_memory::<{ size_of::<[libc::timespec; 2]>() }>(call.thread, from)?),
+                    from => {
+                        Some(sys::read_memory::<{ size_of::<[libc::timespec; 2]>() }>(call.thread, from)?)
+                    }
                 };
                 self.change_times(file, times).map(done)
             }
@@ -210,7 +212,11 @@ impl Broker {
     fn check_waiting(&self, call: &Call) -> io::Result<()> {
         // SAFETY: a live integer of the type that this request reads.
         let valid = unsafe {
-            libc::ioctl(self.listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const call.id)
+            libc::ioctl(
+                self.listener.as_raw_fd(),
+                libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _,
+                &raw const call.id,
+            )
         };
         if valid == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

@@ -45,7 +45,10 @@ impl Held {
     /// The client that holds the most, of the process that holds the most.
     fn largest(&self) -> Option<(u64, &Account)> {
         let key = |account: &Account| (self.of_process(account.process), account.bytes);
-        self.by_client.iter().max_by_key(|(_, account)| key(account)).map(|(client, account)| (*client, account))
+        self.by_client
+            .iter()
+            .max_by_key(|(_, account)| key(account))
+            .map(|(client, account)| (*client, account))
     }
 }
 

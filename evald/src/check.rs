@@ -129,7 +129,8 @@ impl Host {
         line("cgroup v2", &cgroup);
         match &self.machine {
             Ok(found) => {
-                line("CPython for WASI", &found.program.display().to_string());
+                let version = found.version().map_or(String::new(), |version| format!(" (Python {version})"));
+                line("CPython for WASI", &format!("{}{version}", found.program.display()));
                 line("T4 runs", PURE_ONLY);
             }
             Err(reason) => line("CPython for WASI", &format!("no: T4 needs {reason}")),

@@ -85,7 +85,8 @@ fn least_missed(open: &[Connection], newcomer: i32) -> Option<usize> {
     if places(crowd) <= places(newcomer) + 1 {
         return idle(&|_| true);
     }
-    let youngest = || open.iter().enumerate().filter(|(_, one)| of_crowd(one)).max_by_key(|(_, one)| one.client);
+    let youngest =
+        || open.iter().enumerate().filter(|(_, one)| of_crowd(one)).max_by_key(|(_, one)| one.client);
     idle(&of_crowd).or_else(|| youngest().map(|(at, _)| at))
 }
 

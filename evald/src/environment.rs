@@ -91,6 +91,15 @@ impl Drop for Master {
 impl Environment {
     fn inspect(env: &NamedEnv, common: &Common) -> Result<Self> {
         let interpreter = Interpreter::inspect(&env.name, &env.spec.python)?;
+        if let Some(version) = common.machine.as_ref().and_then(|machine| machine.distribution.version())
+            && version != interpreter.version
+        {
+            let reason = format!(
+                "it is Python {}, and T4 runs CPython {version}: its libraries would be others",
+                interpreter.version
+            );
+            return Err(Error::Environment { name: env.name.clone(), reason });
+        }
         // In T4 nothing of the host is shown.
         let root = match common.tier {
             Tier::T4 => Vec::new(),

@@ -102,8 +102,10 @@ mod tests {
     #[test]
     fn grandchildren_are_found_with_what_they_used() {
         let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 100 & wait";
-        let mut child =
-            std::process::Command::new("sh").args(["-c", &format!("sh -c '{script}' & wait")]).spawn().expect("sh");
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", &format!("sh -c '{script}' & wait")])
+            .spawn()
+            .expect("sh");
         let mut found = Vec::new();
         for _ in 0..1000 {
             found = below(child.id());

@@ -134,7 +134,9 @@ fn prefix_parts(prefix: &Path, version: &str) -> Vec<PathBuf> {
 /// The interpreter itself as a shared library, and what Tk needs.
 fn is_library_of_python(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    (name.starts_with("libpython") && name.contains(".so")) || name.starts_with("tcl") || name.starts_with("tk")
+    (name.starts_with("libpython") && name.contains(".so"))
+        || name.starts_with("tcl")
+        || name.starts_with("tk")
 }
 
 /// What belongs to a virtual environment: what says that it is one, its interpreters, its libraries. It may have been made
@@ -250,14 +252,25 @@ mod tests {
     fn what_stands_beside_an_interpreter_is_not_shown() {
         let folder = tempfile::tempdir().expect("a folder");
         let home = folder.path();
-        for path in ["lib/python3.11/os.py", "lib/libpython3.11.so.1.0", "lib/notes/diary", ".ssh/id", "bin/python3", "bin/tool",
-            "pyvenv.cfg", "lib/python3.11/site-packages/x.py", "lib/python2.7/old.py"] {
+        for path in [
+            "lib/python3.11/os.py",
+            "lib/libpython3.11.so.1.0",
+            "lib/notes/diary",
+            ".ssh/id",
+            "bin/python3",
+            "bin/tool",
+            "pyvenv.cfg",
+            "lib/python3.11/site-packages/x.py",
+            "lib/python2.7/old.py",
+        ] {
             std::fs::create_dir_all(home.join(path).parent().expect("a folder")).expect("made");
             std::fs::write(home.join(path), "").expect("written");
         }
         let names = |parts: Vec<PathBuf>| {
-            let mut names: Vec<String> =
-                parts.iter().map(|path| path.strip_prefix(home).expect("below").display().to_string()).collect();
+            let mut names: Vec<String> = parts
+                .iter()
+                .map(|path| path.strip_prefix(home).expect("below").display().to_string())
+                .collect();
             names.sort();
             names
         };

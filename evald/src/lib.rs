@@ -43,9 +43,9 @@ pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod mounts;
-mod pair;
 #[allow(unsafe_code, reason = "one ioctl(2)")]
 mod network;
+mod pair;
 mod permits;
 #[allow(unsafe_code, reason = "CPython's C API")]
 pub mod python;

@@ -105,7 +105,8 @@ impl Terms {
         };
         let Self { usual, most } = self;
         let cpu_ms = pick("cpu_ms", wish.cpu_ms, usual.cpu_ms, most.cpu_ms)?;
-        let wall = if wish.cpu_ms.is_some() { cpu_ms.saturating_mul(3).min(most.wall_ms) } else { usual.wall_ms };
+        let wall =
+            if wish.cpu_ms.is_some() { cpu_ms.saturating_mul(3).min(most.wall_ms) } else { usual.wall_ms };
         if wish.allow_processes == Some(true) && !most.allow_processes {
             return Err("processes are not allowed by this evald; start it with --allow processes".into());
         }

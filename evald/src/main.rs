@@ -18,10 +18,11 @@ use evald::budget::Budget;
 use evald::cgroup::Group;
 use evald::check::Host;
 use evald::connections::Connections;
-use evald::environment::{Common, Keeper, find_library};
+use evald::environment::{Common, HOST_FILES, Keeper, find_library};
 use evald::interpreter::Interpreter;
 use evald::limits::Terms;
 use evald::metrics::Metrics;
+use evald::mounts::Entry;
 use evald::sandbox::{Warm, work};
 use evald::scheduler::{Scheduler, Worker};
 use evald::scratch::{self, Scratch};
@@ -50,12 +51,15 @@ enum Command {
         /// A folder with a CPython for WASI (T4): python.wasm and usr/
         #[arg(long, value_name = "DIR", env = "EVALD_WASI")]
         wasi: Option<PathBuf>,
-        /// Say of this environment whether T4 can run it; may be repeated
+        /// Say of this environment what samples see of the host, and whether T4 can run it; may be repeated
         #[arg(long = "env", value_name = "NAME=PYTHON[:MODULE,...]")]
         environments: Vec<NamedEnv>,
         /// A folder on the module search path of every environment
         #[arg(long = "path", value_name = "DIR")]
         paths: Vec<PathBuf>,
+        /// As of `evald serve`: what samples see depends on it
+        #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+        allow: Vec<Allow>,
     },
     /// Serve jobs
     Serve(Serve),
@@ -137,8 +141,8 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Frame { config } => become_frame(&config),
         Command::Probe { join } => probe(join),
-        Command::Check { tier, wasi, environments, paths } => {
-            check(tier, wasi.as_deref(), &environments, &paths)
+        Command::Check { tier, wasi, environments, paths, allow } => {
+            check(tier, wasi.as_deref(), &environments, &paths, &allow)
         }
         Command::Compile { program, cache } => {
             wasi::compile(&program, &cache).map(|()| ExitCode::SUCCESS).map_err(Into::into)
@@ -163,6 +167,7 @@ fn check(
     wasi: Option<&Path>,
     environments: &[NamedEnv],
     paths: &[PathBuf],
+    allow: &[Allow],
 ) -> anyhow::Result<ExitCode> {
     let host = Host::probe(&executable()?, wasi);
     print!("{}", host.report(tier));
@@ -176,8 +181,26 @@ fn check(
             Err(reason) => format!("no: {reason}"),
         };
         println!("{:<18} {says}", format!("T4 for {}", env.name));
+        show(env, paths, allow.contains(&Allow::Processes));
     }
     Ok(if host.choose(tier).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What samples of an environment can read of the host's files, in T0 to T3.
+fn show(env: &NamedEnv, paths: &[PathBuf], programs: bool) {
+    let paths: Vec<PathBuf> = paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let root = Interpreter::inspect(&env.name, &env.spec.python)
+        .and_then(|found| found.root(&env.name, &paths, programs));
+    let title = format!("{} sees", env.name);
+    match root {
+        Ok(entries) => {
+            for entry in entries.iter().filter(|entry| matches!(entry, Entry::Bind { .. })) {
+                println!("{title:<18} {}", entry.path().display());
+            }
+            println!("{title:<18} in T3 {} too", HOST_FILES.join(", "));
+        }
+        Err(error) => println!("{title:<18} nothing: {error}"),
+    }
 }
 
 fn metrics(socket: &Path) -> anyhow::Result<ExitCode> {
@@ -287,7 +310,8 @@ fn run(
     let terms = Terms::new(&allowed(&serve.limits), &allowed(&serve.ceiling)).map_err(anyhow::Error::msg)?;
     let Chosen { tier, group, machine, seccomp } = chosen;
     let scratch = if tier == Tier::T3 { Some(Scratch::create(&scratch::usual_parent())?) } else { None };
-    let sweeper = scratch.as_ref().map(|scratch| scratch::sweeper(scratch.path().to_path_buf())).transpose()?;
+    let sweeper =
+        scratch.as_ref().map(|scratch| scratch::sweeper(scratch.path().to_path_buf())).transpose()?;
     let common = Common {
         tier,
         landlock: landlock::version(),

@@ -181,7 +181,11 @@ mod tests {
         permits.take(Some("other"), large - (8 << 10)).expect("room");
         assert!(permits.holds("big"));
         permits.give_up();
-        assert_eq!(permits.take(Some("next"), large), Err(NoPermit::Broken), "no room while those are in flight");
+        assert_eq!(
+            permits.take(Some("next"), large),
+            Err(NoPermit::Broken),
+            "no room while those are in flight"
+        );
         permits.free(&Reply::error(Some("big".into()), ErrorCode::Cancelled, ""));
         permits.take(Some("next"), 1).expect("room again");
     }

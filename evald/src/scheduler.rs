@@ -278,7 +278,10 @@ mod tests {
             assert!(scheduler.push(task(client, id)).is_ok());
         }
         let ids = |worker| scheduler.next(worker).job.id;
-        assert_eq!((ids(Worker::Slot), ids(Worker::Slot), ids(Worker::Slot)), ("a1".into(), "b1".into(), "a2".into()));
+        assert_eq!(
+            (ids(Worker::Slot), ids(Worker::Slot), ids(Worker::Slot)),
+            ("a1".into(), "b1".into(), "a2".into())
+        );
         // Both have something running: nothing is left for the reserve until one of them has not.
         let reserve = {
             let scheduler = Arc::clone(&scheduler);
@@ -289,7 +292,10 @@ mod tests {
         // Another user with little running goes before a process with less of a user with more.
         assert!(scheduler.push(Task { process: 9, ..task(9, "c") }).is_ok());
         assert!(scheduler.push(Task { user: 5, ..task(6, "d") }).is_ok());
-        assert_eq!((ids(Worker::Slot), ids(Worker::Slot), ids(Worker::Slot)), ("d".into(), "c".into(), "a3".into()));
+        assert_eq!(
+            (ids(Worker::Slot), ids(Worker::Slot), ids(Worker::Slot)),
+            ("d".into(), "c".into(), "a3".into())
+        );
     }
 
     #[test]

@@ -21,9 +21,7 @@ use seccompiler::{
 };
 
 use crate::tier::Tier;
-use calls::{
-    ALLOWED, ALLOWED_MACHINE, ATTRIBUTES, EXEC, LOADING, OWN_PROCESSES, RED_FLAGS, SOCKETS,
-};
+use calls::{ALLOWED, ALLOWED_MACHINE, ATTRIBUTES, EXEC, LOADING, OWN_PROCESSES, RED_FLAGS, SOCKETS};
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -63,7 +61,8 @@ impl Filters {
             filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())
         };
         let machine = policy.tier == Tier::T4;
-        let mut programs = vec![filter(red_flags(policy)?, SeccompAction::Allow, SeccompAction::KillProcess)?];
+        let mut programs =
+            vec![filter(red_flags(policy)?, SeccompAction::Allow, SeccompAction::KillProcess)?];
         if !policy.processes || machine {
             let refused = SeccompAction::Errno(REFUSED as u32);
             programs.push(filter(new_processes()?, SeccompAction::Allow, refused)?);
@@ -76,7 +75,8 @@ impl Filters {
         } else {
             // The crate knows no such action: another that is used nowhere else stands for it until here.
             let mut program = filter(asked(policy)?, SeccompAction::Allow, SeccompAction::Trace(0))?;
-            for line in program.iter_mut().filter(|line| u32::from(line.code) == libc::BPF_RET | libc::BPF_K) {
+            for line in program.iter_mut().filter(|line| u32::from(line.code) == libc::BPF_RET | libc::BPF_K)
+            {
                 if line.k == libc::SECCOMP_RET_TRACE {
                     line.k = libc::SECCOMP_RET_USER_NOTIF;
                 }

@@ -334,9 +334,9 @@ impl Conversation<'_> {
             Ok(Request::Cancel { id }) => self.cancel(&id),
             Err(error) => {
                 // A job whose text is none (half of a surrogate pair, say) is told from the others by its id.
-                let id = broken_job.map(|job| job.id).filter(|id| {
-                    !id.is_empty() && id.len() <= MAX_NAME_BYTES && !self.permits.holds(id)
-                });
+                let id = broken_job
+                    .map(|job| job.id)
+                    .filter(|id| !id.is_empty() && id.len() <= MAX_NAME_BYTES && !self.permits.holds(id));
                 self.permits.take(id.as_deref(), 0)?;
                 self.complain(id, ErrorCode::BadRequest, format!("not a request: {error}"));
                 Ok(())
@@ -361,7 +361,8 @@ impl Conversation<'_> {
         for (what, name) in [("id", &job.id), ("env", &job.env)] {
             if name.len() > MAX_NAME_BYTES {
                 self.permits.take(None, 0)?;
-                let message = format!("a job's {what} of {} bytes is longer than {MAX_NAME_BYTES}", name.len());
+                let message =
+                    format!("a job's {what} of {} bytes is longer than {MAX_NAME_BYTES}", name.len());
                 self.complain(None, ErrorCode::BadRequest, message);
                 return Ok(());
             }

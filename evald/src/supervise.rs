@@ -115,8 +115,7 @@ pub fn watch(mut watched: Watched<'_>, control: &UnixStream) -> std::io::Result<
     if watched.tier == Tier::T3 {
         ended.cpu += family::end()?;
     }
-    let (refused, used_network) =
-        asked.map_or((0, false), |broker| (broker.refused, broker.used_network));
+    let (refused, used_network) = asked.map_or((0, false), |broker| (broker.refused, broker.used_network));
     if let Some(init) = watch.init.take() {
         ended.cpu += init.end()?.cpu;
     }
@@ -208,7 +207,8 @@ impl Watch<'_> {
                 Err(error) => return Err(error.into()),
             }
             let mut answers = live.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-            let ready = keep.map(|keep| if keep { answers.next() } else { None }.unwrap_or(PollFlags::empty()));
+            let ready =
+                keep.map(|keep| if keep { answers.next() } else { None }.unwrap_or(PollFlags::empty()));
             drop(live);
             let [ended, record, output, heard, handed, asked] = ready;
             if !handed.is_empty() {

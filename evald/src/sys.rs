@@ -251,7 +251,8 @@ pub fn become_user_who_reads(id: u32) -> io::Result<()> {
     become_user(id)?;
     set_capabilities(1 << READ_ALL)?;
     // SAFETY: integers only.
-    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, READ_ALL, 0, 0) }.into()).map(|_| ())
+    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, READ_ALL, 0, 0) }.into())
+        .map(|_| ())
 }
 
 /// Whether this process holds CAP_SYS_ADMIN in its own user namespace.

@@ -29,7 +29,6 @@ use crate::message::{
     MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, receive_job, write_frame,
 };
 use crate::mounts::{self, Entry};
-use crate::{family, landlock, network};
 use crate::python::{Python, Warm};
 use crate::record::Nonce;
 use crate::sample::{self, Sample, Walls};
@@ -37,6 +36,7 @@ use crate::seccomp::{Filters, Policy};
 use crate::supervise::{Pipes, Watched, watch};
 use crate::sys;
 use crate::tier::Tier;
+use crate::{family, landlock, network};
 
 /// The walls of an environment's samples.
 pub struct Plan {
@@ -209,8 +209,7 @@ fn slot(
         match report? {
             Some(mut report) => {
                 if report.used_network {
-                    network::fresh()
-                        .map_err(|error| format!("cannot make the samples' network: {error}"))?;
+                    network::fresh().map_err(|error| format!("cannot make the samples' network: {error}"))?;
                 }
                 let failed = report.verdict == Some(Verdict::InfraError);
                 let mut output = std::mem::take(&mut report.output);

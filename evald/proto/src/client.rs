@@ -82,6 +82,8 @@ pub struct SpawnOptions {
     pub paths: Vec<PathBuf>,
     /// Jobs to run side by side; `None`: one per core.
     pub slots: Option<usize>,
+    /// Whether samples may have further processes.
+    pub allow_processes: bool,
 }
 
 /// A connection to a daemon, on which jobs are pipelined.
@@ -165,6 +167,9 @@ impl Client {
         }
         if let Some(slots) = options.slots {
             command.args(["--slots", &slots.to_string()]);
+        }
+        if options.allow_processes {
+            command.args(["--allow", "processes"]);
         }
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::piped());
         // A terminal's Ctrl-C is for this process, which then ends the daemon in order.

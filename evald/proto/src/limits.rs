@@ -107,7 +107,8 @@ fn scaled(text: &str, units: &[(&[&str], f64)], expected: &str) -> Result<u64, S
 }
 
 fn milliseconds(text: &str) -> Result<u64, String> {
-    let units: &[(&[&str], f64)] = &[(&["", "s"], 1e3), (&["ms"], 1.0), (&["m", "min"], 6e4), (&["h"], 3.6e6)];
+    let units: &[(&[&str], f64)] =
+        &[(&["", "s"], 1e3), (&["ms"], 1.0), (&["m", "min"], 6e4), (&["h"], 3.6e6)];
     scaled(text, units, "time, such as 10s, 500ms or 2m")
 }
 

@@ -84,6 +84,16 @@ impl Distribution {
         found.then_some(())?;
         Some(Self { program: whole(program)?, usr: whole(usr)? })
     }
+
+    /// `major.minor` of its standard library; `None` where that is in no usual place.
+    pub fn version(&self) -> Option<String> {
+        let folders = ["local/lib", "lib"].map(|folder| self.usr.join(folder));
+        let entries =
+            folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+        let names = entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
+        let versions = names.filter_map(|name| Some(name.to_str()?.strip_prefix("python")?.to_owned()));
+        versions.filter(|version| version.contains('.')).min()
+    }
 }
 
 /// What a master of T4 is made of.

@@ -15,6 +15,7 @@ fn private(setting: crate::support::Setting, paths: Vec<std::path::PathBuf>) -> 
         ],
         paths,
         slots: Some(2),
+        ..SpawnOptions::default()
     };
     Client::spawn(&executable(), &options, &|| false).expect("a private daemon")
 }

@@ -458,7 +458,12 @@ fn file_attacks(secret: &str) -> Vec<Attack> {
             &[Passed],
         ),
         // Where it has one, the name is its own network's.
-        attack(46, "abstract socket", "import socket\nsocket.socket(socket.AF_UNIX).bind('\\0x')", &[Failed, Passed]),
+        attack(
+            46,
+            "abstract socket",
+            "import socket\nsocket.socket(socket.AF_UNIX).bind('\\0x')",
+            &[Failed, Passed],
+        ),
         attack(46, "VSOCK", "import socket\nsocket.socket(40, socket.SOCK_STREAM)", &[Failed]),
         attack(
             47,

@@ -148,10 +148,14 @@ fn no_attempt_changes_a_file_of_the_same_user() {
         let before = canary.digest();
         let names = format!("D = {path:?}\nP = D + '/program'\n");
         for attempt in ATTEMPTS {
-            let tried = format!("try:\n    {attempt}\nexcept (OSError, AttributeError, NotImplementedError): pass\n");
+            let tried =
+                format!("try:\n    {attempt}\nexcept (OSError, AttributeError, NotImplementedError): pass\n");
             for code in [
                 format!("{PROLOGUE}{names}{tried}"),
-                format!("{PROLOGUE}{names}if os.fork() == 0:\n  {}\n  os._exit(0)\nos.wait()", tried.replace('\n', "\n  ")),
+                format!(
+                    "{PROLOGUE}{names}if os.fork() == 0:\n  {}\n  os._exit(0)\nos.wait()",
+                    tried.replace('\n', "\n  ")
+                ),
             ] {
                 let result = run(&mut client, &code, "");
                 assert_eq!(canary.digest(), before, "{setting:?}: {attempt}");
@@ -209,9 +213,13 @@ fn no_socket_of_the_host_is_reached() {
         for target in [&path, &daemon.socket] {
             for code in [
                 format!("import socket\nsocket.socket(socket.AF_UNIX).connect({target:?})"),
-                format!("import os, socket\nos.symlink({target:?}, 'l')\nsocket.socket(socket.AF_UNIX).connect('l')"),
+                format!(
+                    "import os, socket\nos.symlink({target:?}, 'l')\nsocket.socket(socket.AF_UNIX).connect('l')"
+                ),
                 format!("import socket\na, b = socket.socketpair()\na.sendmsg([b'x'], [], 0, {target:?})"),
-                format!("import socket\na, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\na.sendto(b'x', {target:?})"),
+                format!(
+                    "import socket\na, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\na.sendto(b'x', {target:?})"
+                ),
                 "import socket\nsocket.socket(socket.AF_UNIX).bind('\\0squatted')".to_owned(),
             ] {
                 let result = run(&mut daemon.client(), &code, "");
@@ -235,17 +243,17 @@ const RUINS: &[(&str, &str, &[Verdict])] = &[
         "import os\nfor _ in range(300):\n  os.mkdir('d'); os.chdir('d')\n  fd = os.open('..', os.O_RDONLY); os.fchmod(fd, 0); os.close(fd)",
         &[Passed, Failed],
     ),
-    (
-        "30,000 folders",
-        "import os\nfor i in range(30000): os.mkdir(f'd{i}')",
-        &[DiskLimit],
-    ),
+    ("30,000 folders", "import os\nfor i in range(30000): os.mkdir(f'd{i}')", &[DiskLimit]),
     (
         "many files",
         "for i in range(100):\n  with open(f'x{i}', 'wb') as f: f.write(bytes(1 << 20))",
         &[DiskLimit],
     ),
-    ("a file without a name", "import os\nfd = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); os.write(fd, b'x')", &[Passed]),
+    (
+        "a file without a name",
+        "import os\nfd = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); os.write(fd, b'x')",
+        &[Passed],
+    ),
 ];
 
 #[test]
@@ -255,8 +263,14 @@ fn what_a_sample_builds_goes_with_it() {
         let mut client = daemon.client();
         for (name, code, verdicts) in RUINS {
             let result = run(&mut client, code, "");
-            assert!(verdicts.contains(&result.verdict), "{setting:?}: {name}: {:?} {}", result.verdict, result.detail);
-            let next = run(&mut client, "import os\nassert os.listdir('.') == []\nopen('x', 'w').write('x')", "");
+            assert!(
+                verdicts.contains(&result.verdict),
+                "{setting:?}: {name}: {:?} {}",
+                result.verdict,
+                result.detail
+            );
+            let next =
+                run(&mut client, "import os\nassert os.listdir('.') == []\nopen('x', 'w').write('x')", "");
             assert_eq!(next.verdict, Passed, "{setting:?}: after {name}: {}", next.detail);
         }
         let scratch = scratch_of(&daemon);
@@ -265,7 +279,9 @@ fn what_a_sample_builds_goes_with_it() {
         });
         let pid = nix::unistd::Pid::from_raw(daemon.child.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signalled");
-        wait_until("the daemon's folder is removed", || scratch.iter().all(|folder| !Path::new(folder).exists()));
+        wait_until("the daemon's folder is removed", || {
+            scratch.iter().all(|folder| !Path::new(folder).exists())
+        });
     }
 }
 
@@ -274,7 +290,9 @@ fn scratch_of(daemon: &Daemon) -> Vec<PathBuf> {
     let fds = std::fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).expect("fds").flatten();
     let paths = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
     let found: Vec<PathBuf> = paths
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("evald-scratch-")))
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("evald-scratch-"))
+        })
         .collect();
     assert!(!found.is_empty(), "a T3 daemon has a folder");
     found
@@ -305,7 +323,12 @@ for _ in range(3):
             ("while True:\n  try: os.fork()\n  except OSError: pass", [TimeoutCpu, TimeoutWall]),
         ] {
             let result = run(&mut client, &format!("{away}{end}"), "");
-            assert!(verdicts.contains(&result.verdict), "{setting:?}: {end}: {:?} {}", result.verdict, result.detail);
+            assert!(
+                verdicts.contains(&result.verdict),
+                "{setting:?}: {end}: {:?} {}",
+                result.verdict,
+                result.detail
+            );
             assert_eq!(daemon.descendants(), processes, "{setting:?}: {end}");
         }
         // Killed while one runs.

@@ -46,6 +46,7 @@ fn a_client_that_stops_waiting_ends_its_daemon() {
         envs: vec![env.parse().expect("an environment")],
         paths: vec![folder.path().into()],
         slots: Some(1),
+        ..SpawnOptions::default()
     };
     let stop = || told_of(folder.path()).len() >= 2;
     let outcome = Client::spawn(&executable(), &options, &stop);
