@@ -1,8 +1,8 @@
 //! The order of what a search found, where the index knows how code uses the APIs.
 //!
 //! A linear score over few signals, each of which can be told to a person ([`Signal`]): what words and vectors say, and what usage
-//! does. The weights were learned on public libraries that are neither a benchmark nor the retriever's training data:
-//! `models/inhouse-ranker` has them, with their card. Only the best by words and vectors are ranked; they hold nearly everything.
+//! does. `models/inhouse-ranker` has the weights, and says where they come from. Only the best by words and vectors are ranked; they hold
+//! nearly everything.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -17,8 +17,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// How many names are ranked.
 pub(super) const POOL: usize = 150;
-/// The learned file.
-const LEARNED: &str = include_str!("../../../../models/inhouse-ranker/ranker.json");
+/// The file of weights.
+const WEIGHTS: &str = include_str!("../../../../models/inhouse-ranker/ranker.json");
 
 /// What is known of a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub struct Share {
     pub share: f32,
 }
 
-/// Learned weights.
+/// Weights.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ranker {
@@ -71,10 +71,10 @@ struct Logistic {
     offset: f32,
 }
 
-/// The learned weights; they are a part of the program, so that they cannot be missing.
-fn learned() -> Result<&'static Ranker> {
+/// The weights; they are a part of the program, so that they cannot be missing.
+fn weights() -> Result<&'static Ranker> {
     static RANKER: OnceLock<Option<Ranker>> = OnceLock::new();
-    let read = || serde_json::from_str(LEARNED).ok().filter(|ranker: &Ranker| ranker.version == 1);
+    let read = || serde_json::from_str(WEIGHTS).ok().filter(|ranker: &Ranker| ranker.version == 1);
     let ranker = RANKER.get_or_init(read).as_ref();
     ranker.ok_or_else(|| {
         Error::new(ErrorKind::Internal, "the ranker that is a part of this program does not parse")
@@ -83,7 +83,7 @@ fn learned() -> Result<&'static Ranker> {
 
 /// What a hit's score says of it.
 pub(super) fn confidence() -> Result<Confidence> {
-    let logistic = &learned()?.confidence;
+    let logistic = &weights()?.confidence;
     Ok(Confidence::fitted(logistic.slope, logistic.offset))
 }
 
@@ -101,7 +101,7 @@ impl<'i> Asked<'i> {
 
     /// The shares of a record's signals in its score.
     pub fn shares(&self, segments: &[Segment], scored: &Scored, parts: &Parts) -> Result<Vec<Share>> {
-        let weights = &learned()?.weights;
+        let weights = &weights()?.weights;
         let segment = &segments[scored.place.segment];
         let number = segment.name_of[scored.place.doc] as usize;
         let name = segment.records.name(number)?;
@@ -154,8 +154,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_learned_file_has_a_weight_for_every_signal_and_no_other() {
-        let ranker = learned().unwrap();
+    fn the_file_has_a_weight_for_every_signal_and_no_other() {
+        let ranker = weights().unwrap();
         assert_eq!(ranker.weights.keys().copied().collect::<Vec<_>>(), SIGNALS);
         assert!(ranker.weights.values().all(|weight| weight.is_finite()) && ranker.confidence.slope > 0.0);
     }
