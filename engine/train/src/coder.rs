@@ -17,6 +17,8 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, EvaluationConfig, LoraConfig, ModelConfig, NewModel, Phase, Precision, TrainingConfig};
+pub use config::{
+    Config, EvaluationConfig, LoraConfig, ModelConfig, NewModel, Phase, Precision, TrainingConfig,
+};
 pub use evaluation::{Measured, TaskScore};
 pub use run::{Outcome, Report, StepReport, run};

@@ -24,9 +24,9 @@ use sha2::{Digest, Sha256};
 
 use crate::api::ApiKind;
 use crate::constrain::Library;
-use crate::docs::{self, Skipped};
-use crate::python::{self, STACK_BYTES};
+use crate::docs::Skipped;
 use crate::index::{DOCUMENTATION, FileUsage, UsageLedger, UsageTerms};
+use crate::python::{self, STACK_BYTES};
 use crate::{ApiDoc, Error, ErrorKind, Progress, Result};
 use file::{Names, Reading};
 use sources::{Found, Listed};
