@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use inhouse_core::{ApiDoc, docs, prompt, python};
+use inhouse_core::{ApiDoc, prompt, python};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use ruff_python_ast::token::TokenKind;
