@@ -74,10 +74,12 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     let joined = sample.walls.membership.map_or(Ok(()), Membership::join);
     let Ok(texts) = read_texts(sample) else { sys::exit_now(70) };
     let Ok((record, handover, line)) = arrange_descriptors(sample) else { sys::exit_now(70) };
-    let myself = std::process::id();
+    // In T4 no process can be forked, and behind its walls none can ask for its number.
+    let number = || (sample.walls.plan.tier != Tier::T4).then(std::process::id);
+    let myself = number();
     let report = |kind, value, text: &str| {
         // What a candidate has forked comes this way too, where it does not end by itself: it has nothing to say.
-        if std::process::id() != myself {
+        if number() != myself {
             sys::exit_now(0);
         }
         let bytes = record::encode(&sample.nonce, kind, value, text);

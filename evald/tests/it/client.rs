@@ -87,7 +87,7 @@ fn code_runs_as_in_the_usual_harnesses() {
         assert_eq!((result.verdict, result.detail.as_str()), (verdict, detail), "{code}\n{test}");
     };
     check("def f(x): return x + 1", "def check(c):\n    assert c(1) == 2\ncheck(f)", Verdict::Passed, "");
-    check("if __name__ == '__main__': raise ValueError", "", Verdict::Passed, "");
+    check("if __name__ == '__main__': raise ValueError", "", Verdict::Failed, "ValueError (line 1)");
     check(
         "x = 1\n  y = 2",
         "",

@@ -643,7 +643,8 @@ fn nothing_of_a_sample_is_in_the_next_ones_memory() {
     let mut client = daemon.client();
     for _ in 0..3 {
         let filler = "# known-to-one-sample\n".repeat(1000);
-        assert_eq!(run(&mut client, &filler, &filler).verdict, Passed);
+        let test = format!("{filler}assert word == 1\n");
+        assert_eq!(run(&mut client, &format!("{filler}word = 1\n"), &test).verdict, Passed);
         let result = run(&mut client, SCAVENGE, "");
         assert_eq!(result.verdict, Passed, "{}", result.detail);
     }
