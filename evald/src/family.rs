@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::sys;
 
+/// Between two looks at who is left.
+const NEXT_LOOK: Duration = Duration::from_millis(1);
+
 /// Makes the calling process the parent of whatever its children leave behind.
 ///
 /// # Errors
@@ -76,9 +79,11 @@ pub fn end() -> io::Result<Duration> {
         for child in children(std::process::id()) {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(child as i32), nix::sys::signal::SIGKILL).ok();
         }
-        // Its own children become ours as it ends: until none is left.
-        match sys::wait4(-1) {
-            Ok(ended) => used += ended.cpu,
+        // Its own children become ours as it ends: until none is left. The kernel's list may leave out some while others
+        // end, so nobody is waited for who may not have been killed: the list is read again.
+        match sys::wait4_now(-1) {
+            Ok(Some(ended)) => used += ended.cpu,
+            Ok(None) => std::thread::sleep(NEXT_LOOK),
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(used),
             Err(error) => return Err(error),
         }

@@ -164,14 +164,34 @@ pub struct Ended {
 
 /// Reaps the child `pid`, waiting for it to end.
 pub fn wait4(pid: i32) -> io::Result<Ended> {
+    loop {
+        if let Some(ended) = wait4_with(pid, 0)? {
+            return Ok(ended);
+        }
+    }
+}
+
+/// As [`wait4`], where one has ended by now.
+///
+/// # Errors
+/// As wait4(2).
+pub fn wait4_now(pid: i32) -> io::Result<Option<Ended>> {
+    wait4_with(pid, libc::WNOHANG)
+}
+
+fn wait4_with(pid: i32, options: i32) -> io::Result<Option<Ended>> {
     let mut status = 0;
     // SAFETY: rusage is plain old data; all zeros is a value of it.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
         // SAFETY: both pointers are to live locals of the right types.
-        let got = check(unsafe { libc::wait4(pid, &mut status, 0, &mut usage) }.into());
+        let got = check(unsafe { libc::wait4(pid, &mut status, options, &mut usage) }.into());
         match got {
-            Ok(_) => return Ok(Ended { status, cpu: duration(usage.ru_utime) + duration(usage.ru_stime) }),
+            Ok(0) => return Ok(None),
+            Ok(_) => {
+                let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
+                return Ok(Some(Ended { status, cpu }));
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -149,13 +149,13 @@ fn the_way_in_is_shut_once_the_interpreter_is_warm() {
             ("import time\nassert time.clock_getres(1) > 0", "", &[Passed]),
             // The texts: neither a descriptor nor a frame leads to the test.
             (
-                "import os\nfor fd in range(3, 300):\n  try: text = os.read(fd, 100)\n  except OSError: continue\n  raise ValueError(text)",
-                "# words of the test",
+                "import os\nfor fd in range(3, 300):\n  try: text = os.read(fd, 100)\n  except OSError: continue\n  raise ValueError(text)\nseen = 0",
+                "assert seen == 0  # words of the test",
                 &[Passed],
             ),
             (
-                "import gc\nfor thing in gc.get_objects():\n  if isinstance(thing, (str, bytes)) and 'words of the test' in str(thing): raise ValueError",
-                "# words of the test",
+                "import gc\nfor thing in gc.get_objects():\n  if isinstance(thing, (str, bytes)) and 'words of the test' in str(thing): raise ValueError\nseen = 0",
+                "assert seen == 0  # words of the test",
                 &[Passed],
             ),
             // The objects that the harness calls are its own, whatever their names come to mean.
