@@ -63,19 +63,19 @@ fn the_shapes_of_tests_are_run_and_hollow_ones_do_not_pass() {
             "AssertionError (test line 2)",
         ),
         ("script that calls check", "f", &format!("{check}check(f)\n"), true, ""),
-        ("empty", "f", "", false, "its test is empty"),
-        ("comments", "f", "# assert f(1) == 3\n", false, "its test is empty"),
+        ("empty", "f", "", false, "the test asserted nothing"),
+        ("comments", "f", "# assert f(1) == 3\n", false, "the test asserted nothing"),
         (
             "never called",
             "f",
             "def test_f():\n    assert f(1) == 3\n",
             false,
-            "nothing in its test is ever called",
+            "AssertionError (test line 2)",
         ),
-        ("a test case that no one runs", "f", class, false, "nothing in its test is ever called"),
-        ("nothing in check", "f", "def check(candidate):\n    pass\n", false, "neither asserts"),
-        ("generator", "f", &format!("{wrong}    yield\n"), false, "generator"),
-        ("coroutine", "f", &format!("async {wrong}"), false, "asynchronous"),
+        ("a test case that no one runs", "f", class, true, ""),
+        ("nothing in check", "f", "def check(candidate):\n    pass\n", false, "the test asserted nothing"),
+        ("generator", "f", &format!("{wrong}    yield\n"), false, "AssertionError (test line 2)"),
+        ("coroutine", "f", &format!("async {wrong}"), false, "AssertionError (test line 2)"),
         ("no Python", "f", "def check(candidate:\n", false, "the test does not compile"),
     ];
     let rows: Vec<_> = shapes.iter().map(|(id, entry, test, ..)| row(id, "", entry, code, test)).collect();
@@ -190,7 +190,7 @@ fn a_twin_answers_to_its_words_alone() {
     let rows: Vec<_> = PROGRAMS
         .iter()
         .enumerate()
-        .map(|(i, (code, _))| row(&i.to_string(), "", "none", code, "assert True"))
+        .map(|(i, (code, _))| row(&i.to_string(), "", "none", code, "assert len('ab') == 2"))
         .collect();
     let arguments = ["--private", table.to_str().unwrap(), "--private-scope", "library"];
     for (result, (code, detail)) in evaluate(&rows, &arguments).iter().zip(PROGRAMS) {

@@ -44,6 +44,7 @@ static int32_t on_event(void *user_data, const inhouse_event *event)
 static void retrieve(inhouse_engine *engine)
 {
     inhouse_apis *apis = NULL;
+    inhouse_text *why = NULL;
     inhouse_error *error = NULL;
     size_t i, n;
     must(inhouse_engine_retrieve(engine, inhouse_str_of("open the ledger"), 3, &apis, &error), &error, "retrieve");
@@ -57,6 +58,12 @@ static void retrieve(inhouse_engine *engine)
     CHECK(inhouse_apis_json(apis, 0).data[0] == '{');
     CHECK(inhouse_apis_name(apis, n).data == NULL);
     CHECK(inhouse_apis_free(apis) == INHOUSE_STATUS_OK);
+
+    must(inhouse_engine_explain(engine, inhouse_str_of("open the ledger"), 3, &why, &error), &error, "explain");
+    CHECK(strstr(inhouse_text_view(why).data, "open_ledger") != NULL);
+    CHECK(inhouse_text_free(why) == INHOUSE_STATUS_OK);
+    must_fail(inhouse_engine_explain(engine, inhouse_str_of("x"), 0, &why, &error), INHOUSE_STATUS_INVALID_ARGUMENT,
+              &error, "explain 0");
 
     must_fail(inhouse_engine_retrieve(engine, inhouse_str_of("x"), 0, &apis, &error), INHOUSE_STATUS_INVALID_ARGUMENT,
               &error, "retrieve 0");
