@@ -36,6 +36,9 @@ pub trait Sandbox: Send {
         limits: &Limits,
         cancelled: &AtomicBool,
     ) -> Option<JobResult>;
+
+    /// Ends what is kept for further jobs.
+    fn rest(&mut self) {}
 }
 
 /// Samples forked from warm interpreters (tiers T0 to T3). One per worker thread; slots are made when first needed.
@@ -213,6 +216,10 @@ fn head(role: Role, job: &Job, texts: [&str; 2], limits: &Limits, baseline: Base
 }
 
 impl Sandbox for Warm {
+    fn rest(&mut self) {
+        self.slots.clear();
+    }
+
     fn tier(&self) -> String {
         self.tier.to_string()
     }
@@ -316,6 +323,10 @@ pub fn work(scheduler: &Scheduler, worker: Worker, sandbox: &mut dyn Sandbox, me
                 Reply::error(Some(task.job.id.clone()), ErrorCode::Cancelled, "cancelled")
             }
         };
+        // The reserve is seldom needed: its interpreters do not stay.
+        if worker == Worker::Reserve {
+            sandbox.rest();
+        }
         let (user, process) = (task.user, task.process);
         task.answer(reply);
         scheduler.ended(user, process);

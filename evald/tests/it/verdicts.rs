@@ -43,7 +43,9 @@ fn tests_of_every_shape_decide() {
     for setting in settings() {
         let daemon = Daemon::start(setting);
         let mut client = daemon.client();
-        for (shape, test) in SHAPES {
+        // CPython for WASI has no event loop.
+        let shapes = SHAPES.iter().filter(|(shape, _)| setting.tier != "T4" || *shape != "coroutine");
+        for (shape, test) in shapes {
             for trust in [TrustWish::Auto, TrustWish::InProcess] {
                 let right = judged(&mut client, RIGHT, test, "root", trust);
                 assert_eq!(right.verdict, Verdict::Passed, "{setting:?} {shape}: {right:?}");
