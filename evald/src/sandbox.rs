@@ -329,6 +329,9 @@ pub fn work(scheduler: &Scheduler, worker: Worker, sandbox: &mut dyn Sandbox, me
         }
         let (user, process) = (task.user, task.process);
         task.answer(reply);
-        scheduler.ended(user, process);
+        match worker {
+            Worker::Slot => scheduler.ended_quietly(user, process),
+            Worker::Reserve => scheduler.ended(user, process),
+        }
     }
 }

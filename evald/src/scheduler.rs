@@ -193,6 +193,12 @@ impl Scheduler {
 
     /// Says that a job of a user's process runs no more.
     pub fn ended(&self, user: u32, process: i32) {
+        self.ended_quietly(user, process);
+        self.filled.notify_all();
+    }
+
+    /// As [`ended`](Self::ended), of a worker that asks for its next job at once: no reserve is woken to be there before it.
+    pub fn ended_quietly(&self, user: u32, process: i32) {
         let mut queues = self.queues();
         if let Some(count) = queues.running.get_mut(&(user, process)) {
             *count -= 1;
@@ -200,8 +206,6 @@ impl Scheduler {
                 queues.running.remove(&(user, process));
             }
         }
-        drop(queues);
-        self.filled.notify_all();
     }
 
     /// Takes a queued job out; `None` when it runs already, or has ended.
