@@ -275,7 +275,8 @@ fn time_and_process_attacks() -> Vec<Attack> {
         syscall(23, "ptrace", libc::SYS_ptrace, "16, 1, 0, 0"),
         syscall(23, "process_vm_readv", libc::SYS_process_vm_readv, "1, 0, 0, 0, 0, 0"),
         syscall(23, "process_vm_writev", libc::SYS_process_vm_writev, "1, 0, 0, 0, 0, 0"),
-        attack(24, "kill everything", "import os\nos.kill(-1, 9)", &[Failed]),
+        // "Everything" that Landlock's scope lets a T3 sample signal is its own: the processes of the daemon are looked at afterwards.
+        attack(24, "kill everything", "import os\nos.kill(-1, 9)", &[Failed, Passed]),
         // In a pid namespace there is no parent to see, and signal 0 is for oneself.
         attack(24, "kill the parent", "import os\nos.kill(os.getppid(), 9)", &[Failed, Signaled]),
         attack(24, "kill pid 1", "import os\nos.kill(1, 9)", &[Passed, Failed]),
