@@ -7,6 +7,7 @@ processor has bf16 products (--dtype bf16: AVX512-BF16 or AMX through oneDNN).
 
     lora.py --base SmolLM2.gguf --corpus DIR --out ADAPTER --tokens 5000000 --dtype bf16 --threads 1
     lora.py ... --resume            goes on from ADAPTER/state.pt
+    lora.py ... --start OTHER       begins with the adapter of a PEFT folder (of the same rank and alpha), with a schedule of its own
 
 Rows hold whole documents, each ended by token 0; a document sees itself alone, at positions from 0. Needs torch, numpy, gguf, safetensors.
 """
@@ -215,6 +216,18 @@ def save_adapter(model, out, args):
     (out / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
+def load_adapter(model, folder, args):
+    config = json.loads((folder / "adapter_config.json").read_text())
+    if (config["r"], config["lora_alpha"]) != (args.rank, args.alpha):
+        sys.exit(f"{folder}: rank {config['r']} and alpha {config['lora_alpha']}, this run has {args.rank} and {args.alpha}")
+    tensors = load_file(str(folder / "adapter_model.safetensors"))
+    with torch.no_grad():
+        for (layer, name), (a, b) in model.adapters.items():
+            at = f"base_model.model.model.layers.{layer}.{TARGETS[name]}"
+            a.copy_(torch.from_numpy(tensors[f"{at}.lora_A.weight"]))
+            b.copy_(torch.from_numpy(tensors[f"{at}.lora_B.weight"]))
+
+
 def main():
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--base", required=True)
@@ -234,6 +247,7 @@ def main():
     parse.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parse.add_argument("--steps", type=int, help="stop after so many (a measurement)")
     parse.add_argument("--resume", action="store_true")
+    parse.add_argument("--start", type=Path, help="a PEFT folder to begin with")
     args = parse.parse_args()
     torch.set_num_threads(args.threads)
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
@@ -259,6 +273,8 @@ def main():
                 break
     held = read_rows(args.corpus, [manifest["evaluation"]["perplexity"]])[:48]
     model = Model(Base(args.base, dtype), args.rank, args.alpha, dtype, args.seed)
+    if args.start:
+        load_adapter(model, args.start, args)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=args.decay)
     step, tokens, spent, state = 0, 0, 0.0, args.out / "state.pt"
     if args.resume and state.exists():
