@@ -260,6 +260,10 @@ fn passed(results: &[Value]) -> usize {
     results.iter().filter(|result| result["passed"] == true).count()
 }
 
+fn without_test(results: &[Value]) -> usize {
+    results.iter().filter(|result| result["verdict"] == "no_test").count()
+}
+
 /// The Monkey problems' first canonical solutions, as a sample file for the public problems.
 fn monkey_solutions(folder: &TempDir, monkey: &Path) -> PathBuf {
     let path = folder.path().join("solutions.jsonl");
@@ -286,14 +290,17 @@ fn monkey_solutions_pass_as_published_and_unconverted() {
     let env = format!("{}:pandas", python.display());
     let solutions = monkey_solutions(&folder, &monkey);
     let samples = ["--env", &env, "--samples", solutions.to_str().unwrap()];
-    // The paper runs the public prompts and tests.
+    // The paper runs the public prompts and tests. One of the 88 that pass there has a test that compares and drops what
+    // the comparison says: it asserts nothing, and that is no pass here.
     let published = evaluate_file(&pandas, &[&samples[..], &["--rename", "monkey"]].concat());
-    assert_eq!(passed(&published), 88);
+    assert_eq!((passed(&published), without_test(&published)), (87, 1));
     let lenient = [&samples[..], &["--rename", "monkey", "--rename-rules", "sound"]].concat();
-    assert_eq!(passed(&evaluate_file(&pandas, &lenient)), 89);
+    let lenient = evaluate_file(&pandas, &lenient);
+    assert_eq!((passed(&lenient), without_test(&lenient)), (88, 1));
     // Unconverted: prompt and solution run as they are.
     let twin = evaluate_file(&monkey, &["--env", &env, "--private", "monkey"]);
-    assert!(passed(&twin) >= 92, "{} pass", passed(&twin));
+    assert!(passed(&twin) >= 91, "{} pass", passed(&twin));
+    assert_eq!(without_test(&twin), 1);
     // What is written in public names fails there.
     let public = evaluate_file(&pandas, &["--env", &env, "--private", "monkey"]);
     assert_eq!(passed(&public), 0);
@@ -342,10 +349,10 @@ fn monkey_refuses_public_names_on_every_kind_of_object() {
     let mut rows: Vec<_> = REFUSED
         .iter()
         .enumerate()
-        .map(|(i, (code, _))| row(&format!("r{i}"), prompt, "none", code, "assert True"))
+        .map(|(i, (code, _))| row(&format!("r{i}"), prompt, "none", code, "assert len(kf) == 2"))
         .collect();
     rows.extend(
-        TAKEN.iter().enumerate().map(|(i, code)| row(&format!("t{i}"), prompt, "none", code, "assert True")),
+        TAKEN.iter().enumerate().map(|(i, code)| row(&format!("t{i}"), prompt, "none", code, "assert len(kf) == 2")),
     );
     let results = evaluate(&rows, &["--env", &format!("{}:pandas", python.display()), "--private", "monkey"]);
     for (result, (code, name)) in results.iter().zip(REFUSED) {

@@ -1,4 +1,4 @@
-"""The forms of numpy's and pandas' values, as far as these are loaded."""
+"""The forms of numpy's, pandas' and torch's values, as far as these are loaded."""
 
 
 def numpy_form(value):
@@ -68,6 +68,56 @@ def read_object_array(reader):
     item = item.reshape(shape)
     reader.containers[number] = item
     return item
+
+
+def torch_form(value):
+    torch = sys.modules["torch"]
+    # A module that is being imported has no names yet.
+    if not hasattr(torch, "Tensor"):
+        return None
+    if isinstance(value, torch.Tensor):
+        return write_tensor
+    if isinstance(value, torch.dtype):
+        return lambda writer, value: write_tagged(writer, b"th", [str(value)])
+    return None
+
+
+def write_tensor(writer, value):
+    torch = sys.modules["torch"]
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        raise CannotCross("a tensor that is not dense or not on the CPU")
+    if writer.number(value):
+        return
+    write_tagged(writer, b"tt", [str(value.dtype), tuple(value.shape), tensor_bytes(value), bool(value.requires_grad)])
+
+
+def tensor_bytes(value):
+    torch = sys.modules["torch"]
+    plain = value.detach()
+    if hasattr(plain, "resolve_conj"):
+        plain = plain.resolve_conj().resolve_neg()
+    plain = plain.contiguous()
+    # numpy has no such numbers.
+    return (plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy().tobytes()
+
+
+def torch_dtype(name):
+    torch = sys.modules["torch"]
+    dtype = getattr(torch, name[len("torch.") :], None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError("no type of tensors")
+    return dtype
+
+
+def read_tensor(reader):
+    torch = sys.modules["torch"]
+    number = len(reader.containers)
+    reader.numbered(None)
+    name, shape, data, has_gradient = reader.values()
+    dtype = torch_dtype(name)
+    item = torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape) if data else torch.zeros(shape, dtype=dtype)
+    reader.containers[number] = item.requires_grad_() if has_gradient else item
+    return reader.containers[number]
 
 
 def pandas_form(value):
@@ -353,6 +403,8 @@ TAGGED.update({
     b"ma": read_parts(lambda data, mask: sys.modules["numpy"].ma.MaskedArray(data, mask)),
     b"dt": read_parts(dtype_of),
     b"nt": read_parts(lambda name: sys.modules["numpy"].dtype(name.rstrip("_")).type),
+    b"tt": read_tensor,
+    b"th": read_parts(torch_dtype),
     b"NT": read_parts(lambda: sys.modules["pandas"].NaT),
     b"NA": read_parts(lambda: sys.modules["pandas"].NA),
     b"ts": read_parts(
@@ -379,7 +431,7 @@ TAGGED.update({
     b"mi": read_parts(read_multi_index),
     b"df": read_frame,
 })
-LIBRARIES += [("pandas", pandas_form), ("numpy", numpy_form)]
+LIBRARIES += [("pandas", pandas_form), ("numpy", numpy_form), ("torch", torch_form)]
 
 
 def numpy_snapshot(item):
@@ -454,8 +506,31 @@ def pandas_become(item, new):
     return True
 
 
-SNAPSHOTS += [("numpy", numpy_snapshot, numpy_changed), ("pandas", pandas_snapshot, pandas_changed)]
-BECOMES += [("numpy", numpy_become), ("pandas", pandas_become)]
+def is_tensor(item):
+    return isinstance(item, getattr(sys.modules["torch"], "Tensor", ()))
+
+
+def torch_snapshot(item):
+    return (str(item.dtype), tuple(item.shape), tensor_bytes(item)) if is_tensor(item) else None
+
+
+def torch_changed(item, before):
+    return torch_snapshot(item) != before if is_tensor(item) else None
+
+
+def torch_become(item, new):
+    if not is_tensor(item):
+        return False
+    item.data = new.data
+    return True
+
+
+SNAPSHOTS += [
+    ("numpy", numpy_snapshot, numpy_changed),
+    ("pandas", pandas_snapshot, pandas_changed),
+    ("torch", torch_snapshot, torch_changed),
+]
+BECOMES += [("numpy", numpy_become), ("pandas", pandas_become), ("torch", torch_become)]
 # Last: everything that has attributes.
 SNAPSHOTS.append(("sys", object_snapshot, object_changed))
 BECOMES.append(("sys", object_become))
