@@ -352,7 +352,10 @@ fn monkey_refuses_public_names_on_every_kind_of_object() {
         .map(|(i, (code, _))| row(&format!("r{i}"), prompt, "none", code, "assert len(kf) == 2"))
         .collect();
     rows.extend(
-        TAKEN.iter().enumerate().map(|(i, code)| row(&format!("t{i}"), prompt, "none", code, "assert len(kf) == 2")),
+        TAKEN
+            .iter()
+            .enumerate()
+            .map(|(i, code)| row(&format!("t{i}"), prompt, "none", code, "assert len(kf) == 2")),
     );
     let results = evaluate(&rows, &["--env", &format!("{}:pandas", python.display()), "--private", "monkey"]);
     for (result, (code, name)) in results.iter().zip(REFUSED) {
