@@ -258,7 +258,7 @@ def _introspect(library, max_records, max_text, max_bytes, asked=""):
             homes.setdefault(key, (kind, value, []))[2].append(
                 (name.count("."), not listed, elsewhere, attribute(value, "__name__") != child, len(name), name, child))
 
-    by_module = {}
+    by_module, class_paths = {}, {}
     for kind, value, places in homes.values():
         # The path with the fewest parts; at equal length, one that is listed in an __all__, by the module that the thing
         # says it is of, under its own name.
@@ -266,8 +266,11 @@ def _introspect(library, max_records, max_text, max_bytes, asked=""):
         name, child = places[0][-2:]
         aliases = ["{}.{}".format(*p[-2:]) for p in places[1:9]]
         by_module.setdefault(name, []).append((child, kind, value, aliases))
+        if kind == "class":
+            class_paths[id(value)] = name, child
 
-    # By class and name what was said of its members: a class that inherits one has it under one more name.
+    # By class and name what was said of its members: a class that inherits one has it under one more name. The first is that of
+    # the class that defines it, where that is one that users see.
     members_told = {}
 
     def members(name, cls, deep=True):
@@ -278,7 +281,8 @@ def _introspect(library, max_records, max_text, max_bytes, asked=""):
                 continue
             key, qualified = (id(owner), child), name + "." + child
             if key in members_told:
-                yield {"also": qualified, "of": members_told[key]}
+                if members_told[key] != qualified:
+                    yield {"also": qualified, "of": members_told[key]}
                 continue
             raw = owner.__dict__[child]
             try:
@@ -292,9 +296,15 @@ def _introspect(library, max_records, max_text, max_bytes, asked=""):
                     for member in members(qualified, value, False):
                         yield member
                 continue
+            home, said = class_paths.get(id(owner)), qualified
+            if deep and owner is not cls and home:
+                said = ".".join(home + (child,))
+                yield dict(member_of(said, child, owner, raw, getattr(owner, child, value)), module=home[0])
+                yield {"also": qualified, "of": said}
+            else:
+                yield member_of(qualified, child, cls, raw, value)
             if deep:
-                members_told[key] = qualified
-            yield member_of(qualified, child, cls, raw, value)
+                members_told[key] = said
 
     def member_of(qualified, child, cls, raw, value):
         record = {"name": child, "qualified_name": qualified}
@@ -380,7 +390,7 @@ def _introspect(library, max_records, max_text, max_bytes, asked=""):
                 emit(dict(exported(qualified, child, kind, value), module=name, aliases=aliases))
                 if kind == "class":
                     for member in members(qualified, value):
-                        emit(member if "also" in member else dict(member, module=name))
+                        emit(member if "also" in member else dict({"module": name}, **member))
         for qualified in asked.split():
             if qualified not in told:
                 said = answer(qualified)
