@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use libc::c_long;
 use nix::fcntl::{OFlag, openat};
@@ -15,6 +16,9 @@ use nix::sys::stat::Mode;
 use crate::family;
 use crate::seccomp::SYS_FCHMODAT2;
 use crate::sys;
+
+/// Whoever has too many threads and processes has so for this long.
+const COUNT_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where a sample's own files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct Broker {
     folder: Folder,
     /// Most threads and processes; `None` where an rlimit or a cgroup counts them.
     most_tasks: Option<u64>,
+    /// When there were as many as that, and nobody has counted since.
+    full: Option<Instant>,
     /// Calls for a thread or a process that were refused.
     pub refused: u64,
     /// Whether a socket of an internet family was made.
@@ -63,7 +69,7 @@ impl Call {
 impl Broker {
     /// Answers at `listener` for a sample whose own files are in `folder`.
     pub fn new(listener: OwnedFd, folder: Folder, most_tasks: Option<u64>) -> Self {
-        Self { listener, folder, most_tasks, refused: 0, used_network: false }
+        Self { listener, folder, most_tasks, full: None, refused: 0, used_network: false }
     }
 
     /// Becomes readable when a call waits.
@@ -276,8 +282,12 @@ impl Broker {
 
     fn new_task(&mut self) -> Answer {
         let Some(most) = self.most_tasks else { return Answer::GoOn };
-        if family::count_tasks() < most {
-            return Answer::GoOn;
+        // To count takes longer than to ask: a crowd that asks again and again must not keep us from the clocks.
+        if self.full.is_none_or(|counted| counted.elapsed() > COUNT_AGAIN) {
+            if family::count_tasks() < most {
+                return Answer::GoOn;
+            }
+            self.full = Some(Instant::now());
         }
         self.refused += 1;
         Answer::Done(Err(io::Error::from_raw_os_error(libc::EAGAIN)))

@@ -9,15 +9,25 @@ use crate::metrics::{Counted, Gauge};
 use crate::permits::Permits;
 use crate::server::refuse;
 
-/// Connections served at a time.
-pub const MAX_CONNECTIONS: usize = 256;
-/// Connections that were hung up on and have not ended yet; beyond that newcomers are turned away.
-const MAX_LEAVING: usize = 64;
+/// Connections served at a time, where there are descriptors for so many.
+const MAX_CONNECTIONS: usize = 256;
+/// For so many served, one may have been hung up on and not ended yet; beyond that newcomers are turned away.
+const SERVED_PER_LEAVING: usize = 4;
+/// Descriptors that a daemon has open whoever is connected: standard ones, logs, its socket, its folders, its masters.
+const USUAL_FILES: u64 = 64;
+/// Descriptors for each slot and for each in reserve: its own, and those of its start and of a sample's.
+const SLOT_FILES: u64 = 12;
 
 /// The open connections.
-#[derive(Default)]
 pub struct Connections {
+    most: usize,
     open: Mutex<Vec<Connection>>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::at_most(MAX_CONNECTIONS)
+    }
 }
 
 struct Connection {
@@ -41,6 +51,23 @@ impl Drop for Place {
 }
 
 impl Connections {
+    /// As many connections as a daemon with so many slots can serve that may have so many descriptors open.
+    pub fn for_files(files: u64, slots: usize) -> Self {
+        let taken = USUAL_FILES + 2 * SLOT_FILES * slots as u64;
+        let left = usize::try_from(files.saturating_sub(taken)).unwrap_or(usize::MAX);
+        // Those that leave hold theirs, too.
+        Self::at_most((left / (SERVED_PER_LEAVING + 1) * SERVED_PER_LEAVING).clamp(4, MAX_CONNECTIONS))
+    }
+
+    fn at_most(most: usize) -> Self {
+        Self { most, open: Mutex::default() }
+    }
+
+    /// How many are served at a time.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     fn open(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,10 +86,10 @@ impl Connections {
         gauge: &Gauge,
     ) -> Option<Place> {
         let mut open = self.open();
-        if gauge.now() >= MAX_CONNECTIONS + MAX_LEAVING {
+        if gauge.now() >= self.most + self.most / SERVED_PER_LEAVING {
             return None;
         }
-        if open.len() >= MAX_CONNECTIONS {
+        if open.len() >= self.most {
             let at = least_missed(&open, process)?;
             let gone = open.swap_remove(at);
             // Its reader sees the end of the stream and leaves.
@@ -116,8 +143,15 @@ mod tests {
         }
     }
 
+    /// Few, so that tests have descriptors enough.
+    const MOST: usize = 32;
+
     fn crowd() -> Crowd {
-        Crowd { connections: Arc::default(), gauge: Gauge::default(), budget: Arc::default() }
+        Crowd {
+            connections: Arc::new(Connections::at_most(MOST)),
+            gauge: Gauge::default(),
+            budget: Arc::default(),
+        }
     }
 
     fn hung_up(mut stream: &UnixStream) -> bool {
@@ -131,7 +165,7 @@ mod tests {
         let crowd = crowd();
         // A process each.
         let join = |client: u64, busy| crowd.join(client, client as i32, busy);
-        let mut all: Vec<_> = (0..MAX_CONNECTIONS as u64).map(|client| join(client, true)).collect();
+        let mut all: Vec<_> = (0..MOST as u64).map(|client| join(client, true)).collect();
         assert!(join(1_000, false).2.is_none(), "all wait for replies");
         // Two have got theirs: who connected and never asked goes before who asked once.
         let reply = evald_proto::Reply::error(Some("job".into()), evald_proto::ErrorCode::Cancelled, "");
@@ -142,8 +176,8 @@ mod tests {
         let second = join(1_002, true);
         assert!(second.2.is_some() && hung_up(&newcomer.0) && !hung_up(&all[7].0));
         // The places of the two that were hung up on are held until their threads end, and counted as such.
-        assert_eq!(crowd.gauge.now(), MAX_CONNECTIONS + 2);
-        assert_eq!(crowd.connections.open().len(), MAX_CONNECTIONS);
+        assert_eq!(crowd.gauge.now(), MOST + 2);
+        assert_eq!(crowd.connections.open().len(), MOST);
         all.clear();
         drop((newcomer, second));
         assert_eq!((crowd.gauge.now(), crowd.connections.open().len()), (0, 0));
@@ -153,12 +187,21 @@ mod tests {
     fn a_process_with_many_places_gives_one_to_who_has_none() {
         let crowd = crowd();
         let (small, _permits, _place) = crowd.join(0, 8, true);
-        let all: Vec<_> = (1..MAX_CONNECTIONS as u64).map(|client| crowd.join(client, 7, true)).collect();
+        let all: Vec<_> = (1..MOST as u64).map(|client| crowd.join(client, 7, true)).collect();
         assert!(crowd.join(1_000, 7, true).2.is_none(), "the crowd itself gets no more");
         let newcomer = crowd.join(1_001, 9, true);
         assert!(newcomer.2.is_some() && !hung_up(&small));
         assert!(hung_up(&all[all.len() - 1].0), "its youngest goes");
         assert_eq!(all.iter().filter(|one| hung_up(&one.0)).count(), 1);
+    }
+
+    #[test]
+    fn as_many_are_served_as_there_are_descriptors_for() {
+        assert_eq!(Connections::for_files(u64::MAX, 8).most(), MAX_CONNECTIONS);
+        assert_eq!(Connections::for_files(1024, 8).most(), MAX_CONNECTIONS);
+        let few = Connections::for_files(256, 2).most() as u64;
+        assert!((40..256 - USUAL_FILES).contains(&few), "{few}");
+        assert_eq!(Connections::for_files(10, 64).most(), 4);
     }
 
     #[test]

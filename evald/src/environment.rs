@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evald_proto::NamedEnv;
 use nix::sys::socket::{
@@ -78,10 +78,26 @@ struct Environment {
 struct Master {
     frame: Child,
     control: OwnedFd,
+    /// Whether it ends what is below it by itself when it is hung up on (T3, once it is warm).
+    ends_its_own: bool,
 }
+
+/// So long a master may take for that; the machine may be very loaded.
+const MASTER_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Drop for Master {
     fn drop(&mut self) {
+        if self.ends_its_own {
+            let hung_up =
+                nix::sys::socket::shutdown(self.control.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+            let begun = Instant::now();
+            while hung_up.is_ok() && begun.elapsed() < MASTER_PATIENCE {
+                match self.frame.try_wait() {
+                    Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+                    _ => return,
+                }
+            }
+        }
         // The frame's death takes everything below it along.
         self.frame.kill().ok();
         self.frame.wait().ok();
@@ -147,7 +163,7 @@ impl Environment {
             .step(format!("start {}", common.executable.display()))?;
         let said = frame.stderr.take().map(|stderr| Tail::follow(stderr, self.name.clone()));
         let host_pid = frame.id();
-        let master = Master { frame, control };
+        let mut master = Master { frame, control, ends_its_own: false };
         let setup = Setup {
             tier: common.tier,
             preload: self.preload.clone(),
@@ -179,6 +195,7 @@ impl Environment {
             frame = host_pid,
             "environment is warm"
         );
+        master.ends_its_own = common.tier == Tier::T3;
         self.master = Some(master);
         Ok(())
     }

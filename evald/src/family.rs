@@ -1,15 +1,23 @@
-//! The processes that a T3 sample has started. No pid namespace holds them together there; what does is that a process
-//! whose parent ends becomes its slot's child (PR_SET_CHILD_SUBREAPER), and that none can be started once the slot has shut
-//! the broker, which every fork asks.
+//! The processes that a T3 sample has started. No pid namespace holds them together there; three things do:
+//!
+//! - A process whose parent ends becomes its slot's child, and where the slot has ended its master's
+//!   (PR_SET_CHILD_SUBREAPER; samples may not call prctl(2) to that end).
+//! - None can be started while nobody answers the broker, which every fork asks.
+//! - Who ends them kills all that there are at once, and looks again until there are none: how many run beside it, and for
+//!   how long, changes nothing about that.
+//!
+//! A slot ends what its sample has left; its master does where the slot was killed; and a slot whose master was killed
+//! ends its sample. So it takes the deaths of both at once to leave anything.
 
+use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::sys;
 
-/// Between two looks at who is left.
-const NEXT_LOOK: Duration = Duration::from_millis(1);
+/// Between two looks at who is left: at first, and at most.
+const NEXT_LOOK: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
 
 /// Makes the calling process the parent of whatever its children leave behind.
 ///
@@ -28,14 +36,21 @@ fn children(process: u32) -> Vec<u32> {
     found
 }
 
-/// All processes below one.
+/// All processes below one, parents before their children.
 pub fn below(process: u32) -> Vec<u32> {
-    let mut found = children(process);
+    below_but(process, &[])
+}
+
+/// As [`below`], without some and what is below those.
+fn below_but(process: u32, spared: &[u32]) -> Vec<u32> {
+    let mut seen: HashSet<u32> = spared.iter().copied().collect();
+    let mut found = Vec::new();
+    let mut next = Some(process);
     let mut index = 0;
-    while let Some(next) = found.get(index).copied() {
+    while let Some(parent) = next {
         // One that moves up while we look is met twice.
-        let more: Vec<u32> = children(next).into_iter().filter(|pid| !found.contains(pid)).collect();
-        found.extend(more);
+        found.extend(children(parent).into_iter().filter(|pid| seen.insert(*pid)));
+        next = found.get(index).copied();
         index += 1;
     }
     found
@@ -43,15 +58,19 @@ pub fn below(process: u32) -> Vec<u32> {
 
 /// Threads and processes of the sample of the calling slot.
 pub fn count_tasks() -> u64 {
-    below(std::process::id()).into_iter().map(|pid| threads(Path::new(&format!("/proc/{pid}/stat")))).sum()
+    const THREADS: usize = 17;
+    below(std::process::id()).into_iter().map(|pid| field(&stat_of(pid), THREADS).unwrap_or(0)).sum()
 }
 
-/// The number of threads by a `stat` file; 0 when the process has gone.
-fn threads(stat: &Path) -> u64 {
-    const FIELD_BEHIND_NAME: usize = 17;
-    let text = std::fs::read_to_string(stat).unwrap_or_default();
-    let fields = text.rsplit_once(") ").map(|(_, rest)| rest);
-    fields.and_then(|rest| rest.split_whitespace().nth(FIELD_BEHIND_NAME)?.parse().ok()).unwrap_or(0)
+fn stat_of(process: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default()
+}
+
+/// A number of a `stat` text, counted from the state behind the name, which may hold anything. `None`: there is none such, for
+/// the process has gone.
+fn field(stat: &str, index: usize) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split_whitespace().nth(index)?.parse().ok()
 }
 
 /// CPU time that processes below one have used, those included that they have reaped.
@@ -61,32 +80,52 @@ pub fn cpu_time(process: u32) -> Duration {
     let ticks_a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
     let mut ticks = 0u64;
     for pid in below(process) {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let Some((_, rest)) = text.rsplit_once(") ") else { continue };
-        let fields = rest.split_whitespace().skip(FIELDS_BEHIND_NAME.start).take(FIELDS_BEHIND_NAME.len());
-        ticks += fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        let text = stat_of(pid);
+        ticks += FIELDS_BEHIND_NAME.filter_map(|index| field(&text, index)).sum::<u64>();
     }
     Duration::from_millis(ticks.saturating_mul(1000) / ticks_a_second.max(1) as u64)
 }
 
-/// Kills whatever is left below the calling process, and reaps it; what all of that used of CPU time.
+/// Kills all that is below the calling process, but for some of its children and what is below those; how many there were.
+/// Some may have been missed, since the kernel's lists may leave out some while others end: it is for the caller to look
+/// again.
+pub fn kill_but(spared: &[u32]) -> usize {
+    const PARENT: usize = 1;
+    let found = below_but(std::process::id(), spared);
+    let mut known = HashSet::from([u64::from(std::process::id())]);
+    for pid in &found {
+        // A number may be another process's by now: a handle stays with whose it was, and that one is of the family if its
+        // parent is.
+        let Ok(handle) = sys::pidfd_open(*pid as i32) else { continue };
+        if field(&stat_of(*pid), PARENT).is_some_and(|parent| known.contains(&parent)) {
+            sys::pidfd_kill(handle.as_fd()).ok();
+            known.insert(u64::from(*pid));
+        }
+    }
+    found.len()
+}
+
+/// Kills whatever is below the calling process, and reaps it; what all of that used of CPU time.
 ///
 /// # Errors
 /// As wait4(2).
 pub fn end() -> io::Result<Duration> {
+    let [mut next_look, longest] = NEXT_LOOK;
     let mut used = Duration::ZERO;
     loop {
-        for child in children(std::process::id()) {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(child as i32), nix::sys::signal::SIGKILL).ok();
+        // All of them, and not only our own children: each would have to end before its children become ours, and those who
+        // go on meanwhile keep it from the processor that it needs to end.
+        kill_but(&[]);
+        loop {
+            match sys::wait4_now(-1) {
+                Ok(Some(ended)) => used += ended.cpu,
+                Ok(None) => break,
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(used),
+                Err(error) => return Err(error),
+            }
         }
-        // Its own children become ours as it ends: until none is left. The kernel's list may leave out some while others
-        // end, so nobody is waited for who may not have been killed: the list is read again.
-        match sys::wait4_now(-1) {
-            Ok(Some(ended)) => used += ended.cpu,
-            Ok(None) => std::thread::sleep(NEXT_LOOK),
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(used),
-            Err(error) => return Err(error),
-        }
+        std::thread::sleep(next_look);
+        next_look = (2 * next_look).min(longest);
     }
 }
 
@@ -95,13 +134,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_are_counted_behind_any_name() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let stat = folder.path().join("stat");
+    fn numbers_are_found_behind_any_name() {
         let text = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 5 6 7 8 20 0 42 0 100 1 1";
-        std::fs::write(&stat, text).expect("written");
-        assert_eq!(threads(&stat), 42);
-        assert_eq!(threads(&folder.path().join("gone")), 0);
+        assert_eq!([1, 11, 17].map(|index| field(text, index)), [Some(1), Some(5), Some(42)]);
+        assert_eq!(field("", 1), None);
     }
 
     #[test]

@@ -330,6 +330,7 @@ fn run(
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = serve.slots.map_or(cores, usize::from);
+    let files = sys::raise_open_files().context("cannot raise the limit of open files")?;
     let scheduler = Arc::new(Scheduler::default());
     let metrics = Arc::new(Metrics::default());
     let workers = (0..2 * slots).map(|at| if at < slots { Worker::Slot } else { Worker::Reserve });
@@ -348,7 +349,7 @@ fn run(
         terms,
         scheduler,
         metrics,
-        connections: Arc::new(Connections::default()),
+        connections: Arc::new(Connections::for_files(files, slots)),
         budget: Arc::new(Budget::default()),
     });
     let socket = serve.socket.clone();

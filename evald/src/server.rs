@@ -15,7 +15,7 @@ use evald_proto::{ErrorCode, Job, MAX_LINE_BYTES, PROTOCOL_VERSION, Reply, Reque
 use nix::sys::socket::{MsgFlags, UnixCredentials, getsockopt, send, sockopt};
 
 use crate::budget::Budget;
-use crate::connections::{Connections, MAX_CONNECTIONS};
+use crate::connections::Connections;
 use crate::error::{Error, Result, Step};
 use crate::limits::Terms;
 use crate::metrics::Metrics;
@@ -115,7 +115,7 @@ impl Server {
         let gauge = &self.metrics.connections;
         let Some(place) = self.connections.admit(client, peer.pid, &stream, &permits, gauge) else {
             tracing::info!(peer.pid, "turned a connection away: too many");
-            return turn_away(ErrorCode::Busy, format!("more than {MAX_CONNECTIONS} connections"));
+            return turn_away(ErrorCode::Busy, format!("more than {} connections", self.connections.most()));
         };
         let (server, theirs) = (Arc::clone(self), Arc::clone(&stream));
         let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {

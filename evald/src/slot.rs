@@ -155,7 +155,8 @@ impl Slot {
         let patience = Duration::from_millis(job.limits.wall_ms) + SLOT_PATIENCE;
         // Never more than the sample may write: a read goes over by less than its buffer.
         let most_output = job.limits.output_bytes.saturating_add(1 << 20);
-        Ok(Running { patience, deadline: Instant::now() + patience, told: false, most_output, other: None })
+        let begun = Instant::now();
+        Ok(Running { patience, begun, deadline: begun + patience, told: false, most_output, other: None })
     }
 
     /// Looks whether the slot has said something, and answers it; kills the sample once `cancelled` is true.
@@ -169,8 +170,9 @@ impl Slot {
             Ok(_) => match read_frame::<SlotSays>(&self.stream).map_err(failed)? {
                 Some(SlotSays::HowLongDidItWait) => {
                     // Who waits for another sample waits through that one's waits, too.
-                    let other = running.other.map_or(Duration::ZERO, |pid| longest_wait(pid, cancelled));
-                    let waited = (longest_wait(self.pid, cancelled) + other).as_nanos() as u64;
+                    let other =
+                        running.other.map_or(Duration::ZERO, |pid| waited(pid, running.begun, cancelled));
+                    let waited = (waited(self.pid, running.begun, cancelled) + other).as_nanos() as u64;
                     let mut answer = vec![WAITED];
                     answer.extend_from_slice(&waited.to_le_bytes());
                     (&self.stream).write_all(&answer).map_err(failed)?;
@@ -210,12 +212,24 @@ impl Slot {
     }
 }
 
-/// How long the sample of a slot has been ready to run without a processor to run on, all its threads together: they may wait in
-/// turn, as those of Python do, of which one runs at a time. Where they wait side by side that is too much; then their
-/// CPU time ends them.
+/// How long a sample's threads were held up by others, of which all together ran and waited for a processor so long, and the
+/// sample has lived so long, on a machine of so many processors.
+///
+/// Threads that wait in turn, as those of Python do, of which one runs at a time, never run and wait for longer than they have
+/// lived: then all of their waiting counts. Where it is more, so many of them were abreast, and on a machine of their own
+/// they would have had all processors, but no more: what they waited for each other is their own affair.
+fn held_up(ran: Duration, waited: Duration, lived: Duration, processors: u32) -> Duration {
+    let active = ran + waited;
+    let abreast = active.div_duration_f64(lived.max(Duration::from_nanos(1)));
+    let abreast = abreast.clamp(1.0, f64::from(processors.max(1)));
+    active.min(lived).saturating_sub(ran.div_f64(abreast))
+}
+
+/// How long the sample of a slot, begun then, was held up for want of a processor.
 ///
 /// The kernel adds a wait when it ends. One that is still going on is waited for, so that no sample pays for it.
-fn longest_wait(slot: i32, cancelled: &AtomicBool) -> Duration {
+fn waited(slot: i32, begun: Instant, cancelled: &AtomicBool) -> Duration {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from) as u32;
     let deadline = Instant::now() + LONGEST_WAIT;
     let asked = threads(slot);
     loop {
@@ -225,7 +239,9 @@ fn longest_wait(slot: i32, cancelled: &AtomicBool) -> Duration {
             thread.runnable && before.is_some_and(|before| before.runnable && before.ran == thread.ran)
         };
         if !now.iter().any(waits) || cancelled.load(Ordering::Relaxed) || Instant::now() > deadline {
-            return now.iter().map(|thread| thread.waited).sum();
+            let ran = now.iter().map(|thread| Duration::from_nanos(thread.ran.0)).sum();
+            let waited = now.iter().map(|thread| thread.waited).sum();
+            return held_up(ran, waited, begun.elapsed(), processors);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -242,6 +258,7 @@ fn threads(slot: i32) -> Vec<Thread> {
 /// A sample in a slot, as the daemon sees it.
 pub struct Running {
     patience: Duration,
+    begun: Instant,
     deadline: Instant,
     /// It was told to kill the sample.
     told: bool,
@@ -279,5 +296,25 @@ pub fn wait(slots: &[&Slot]) -> Result<()> {
     match poll(&mut fds, CANCEL_POLL_MS) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
         Err(error) => Err(failed(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_others_held_up_counts() {
+        let held_up = |ran: u64, waited, lived| {
+            let [ran, waited, lived] = [ran, waited, lived].map(Duration::from_millis);
+            held_up(ran, waited, lived, 2).as_millis()
+        };
+        // One at a time: all of it.
+        assert_eq!(held_up(100, 300, 500), 300);
+        // Two abreast on two processors, each kept off half of the time.
+        assert_eq!(held_up(1_000, 1_000, 1_000), 500);
+        // A hundred on two processors of their own.
+        assert_eq!(held_up(2_000, 98_000, 1_000), 0);
+        assert_eq!(held_up(0, 0, 0), 0);
     }
 }

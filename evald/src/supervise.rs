@@ -46,6 +46,8 @@ pub struct Watched<'a> {
     pub scratch: &'a Path,
     /// When the slot began to fork it.
     pub begun: Instant,
+    /// In T3, the slot's master: it would end what a killed slot leaves, so no sample goes on without it.
+    pub master: Option<u32>,
 }
 
 /// The slot's ends of what a sample writes to.
@@ -90,6 +92,7 @@ pub fn watch(mut watched: Watched<'_>, control: &UnixStream) -> std::io::Result<
         pidfd: pidfd.as_fd(),
         init,
         broker: None,
+        shut: false,
         stream: Vec::new(),
         written: 0,
         kept: Vec::new(),
@@ -98,6 +101,7 @@ pub fn watch(mut watched: Watched<'_>, control: &UnixStream) -> std::io::Result<
         asked: None,
         ready: false,
         used: None,
+        look_took: Duration::ZERO,
         asked_cpu: false,
         looked: watched.begun,
         killed: None,
@@ -110,11 +114,12 @@ pub fn watch(mut watched: Watched<'_>, control: &UnixStream) -> std::io::Result<
     }
     let wall = watch.started.map(|(at, _)| at.elapsed()).unwrap_or_default();
     let mut ended = sys::wait4(watched.pid)?;
-    // Whatever it has started ends with it; nothing new can be, since nobody answers any more.
-    let asked = watch.broker.take();
+    // Whatever it has started ends with it; nothing new can be, since nobody answers any more. The end at which that is done
+    // stays open until then: whoever asks waits, where he would go on and take the processor from those that are to end.
     if watched.tier == Tier::T3 {
         ended.cpu += family::end()?;
     }
+    let asked = watch.broker.take();
     let (refused, used_network) = asked.map_or((0, false), |broker| (broker.refused, broker.used_network));
     if let Some(init) = watch.init.take() {
         ended.cpu += init.end()?.cpu;
@@ -142,6 +147,8 @@ struct Watch<'a> {
     init: Option<Init>,
     /// Once the sample has handed it over.
     broker: Option<Broker>,
+    /// Whether nobody is answered there any more (T3).
+    shut: bool,
     stream: Vec<u8>,
     written: u64,
     /// What was written, where that is wanted.
@@ -157,6 +164,8 @@ struct Watch<'a> {
     ready: bool,
     /// CPU time of all its processes, and when that was looked at.
     used: Option<(Instant, Duration)>,
+    /// How long that look took: with thousands of processes, longer than is to be spent on it every few milliseconds.
+    look_took: Duration,
     /// Whether the daemon owes an answer about that.
     asked_cpu: bool,
     /// When its files were last added up.
@@ -185,7 +194,8 @@ impl Watch<'_> {
             let hear = self.started.is_some() && self.killed.is_none();
             let pipes = &self.watched.pipes;
             let asking = self.broker.as_ref().map_or(self.pidfd, Broker::listener);
-            let keep = [true, record_open, output_open, hear, handover_open, self.broker.is_some()];
+            let answers = self.broker.is_some() && !self.shut;
+            let keep = [true, record_open, output_open, hear, handover_open, answers];
             let fds = [
                 self.pidfd,
                 pipes.record.as_fd(),
@@ -261,6 +271,10 @@ impl Watch<'_> {
         if self.killed.is_some() {
             return Ok(Duration::from_secs(60));
         }
+        if self.watched.master.is_some_and(|master| std::os::unix::process::parent_id() != master) {
+            self.kill(Killed::Abandoned)?;
+            return Ok(SHORTEST_WAIT);
+        }
         let Some((at, base)) = self.started else {
             let left = SETUP_PATIENCE.saturating_sub(self.watched.begun.elapsed());
             if left.is_zero() {
@@ -314,7 +328,8 @@ impl Watch<'_> {
         let (looked, used) = self.used.unwrap_or((at, Duration::ZERO));
         let most = used + looked.elapsed() * abreast;
         // Nothing can be over the limit yet, or the last look was just now.
-        if most < Duration::from_millis(self.watched.limits.cpu_ms) || looked.elapsed() < LOOK {
+        let next_look = LOOK.max(4 * self.look_took);
+        if most < Duration::from_millis(self.watched.limits.cpu_ms) || looked.elapsed() < next_look {
             return Ok(own.max(used));
         }
         match (self.watched.group, self.watched.tier) {
@@ -322,8 +337,11 @@ impl Watch<'_> {
                 self.used = Some((Instant::now(), group.counts()?.since(before).cpu.saturating_sub(base)));
             }
             (None, Tier::T3) => {
-                let all = family::cpu_time(std::process::id());
-                self.used = Some((Instant::now(), all.saturating_sub(base)));
+                // What has gone unseen is not given back.
+                let begun = Instant::now();
+                let all = family::cpu_time(std::process::id()).saturating_sub(base);
+                self.used = Some((Instant::now(), all.max(used)));
+                self.look_took = begun.elapsed();
             }
             // Only the daemon sees /proc.
             _ if self.asked_cpu => {}
@@ -378,11 +396,18 @@ impl Watch<'_> {
 
     /// Ends the sample, and everything that it has started: what a T3 sample has, once that has ended itself.
     fn end(&mut self) -> std::io::Result<()> {
-        // Whoever waits for an answer gets none, and no further process comes to be.
-        self.broker = self.broker.take().filter(|_| self.watched.tier != Tier::T3);
         match &self.init {
             Some(init) => init.kill(),
-            None => sys::pidfd_kill(self.pidfd),
+            None => {
+                sys::pidfd_kill(self.pidfd)?;
+                if self.watched.tier == Tier::T3 {
+                    // Whoever waits for an answer gets none, and no further process comes to be.
+                    self.shut = true;
+                    // Now, and not when the sample itself has ended: for that it needs a processor, which these would share.
+                    family::kill_but(&[]);
+                }
+                Ok(())
+            }
         }
     }
 

@@ -171,12 +171,12 @@ pub fn wait4(pid: i32) -> io::Result<Ended> {
     }
 }
 
-/// As [`wait4`], where one has ended by now.
+/// As [`wait4`], where one has ended by now; of whatever kind, also one that sends no SIGCHLD.
 ///
 /// # Errors
 /// As wait4(2).
 pub fn wait4_now(pid: i32) -> io::Result<Option<Ended>> {
-    wait4_with(pid, libc::WNOHANG)
+    wait4_with(pid, libc::WNOHANG | libc::__WALL)
 }
 
 fn wait4_with(pid: i32, options: i32) -> io::Result<Option<Ended>> {
@@ -337,6 +337,20 @@ pub fn hung_up(stream: BorrowedFd<'_>) -> io::Result<bool> {
     let mut fds = [PollFd::new(stream, PollFlags::empty())];
     poll(&mut fds, PollTimeout::ZERO)?;
     Ok(fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
+}
+
+/// Lets this process have as many descriptors open as it may, within reason; how many those are.
+///
+/// # Errors
+/// As setrlimit(2).
+pub fn raise_open_files() -> io::Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    /// Programs that close all that could be open take their time with more.
+    const MOST: u64 = 1 << 16;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let most = hard.min(MOST).max(soft);
+    setrlimit(Resource::RLIMIT_NOFILE, most, hard)?;
+    Ok(most)
 }
 
 /// Ends the process at once: no atexit handlers, no flush, no unwinding.

@@ -6,13 +6,14 @@
 
 use std::ffi::c_int;
 use std::io::{IoSliceMut, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -154,33 +155,113 @@ pub(crate) fn serve(python: &mut impl Cpython, plan: Plan) -> Result<(), String>
     // Our children are slots; their end needs no attention (the daemon sees their sockets close).
     // SAFETY: SIG_IGN runs no code of ours.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.map_err(|error| error.to_string())?;
+    let mut guarded = (plan.tier == Tier::T3).then(Slots::guard).transpose()?;
     send_packet(&Ready::default())?;
     let mut buffer = vec![0u8; MAX_PACKET_BYTES];
+    let master = std::process::id();
     loop {
-        let Some((_, passed)) = receive_packet(&mut buffer)? else { return Ok(()) };
-        let mut passed = passed.into_iter();
-        let Some(socket) = passed.next() else { return Ok(()) };
+        if let Some(slots) = &mut guarded {
+            slots.until_a_packet()?;
+        }
+        let packet = receive_packet(&mut buffer)?;
+        let mut passed = packet.map(|(_, passed)| passed).unwrap_or_default().into_iter();
+        let Some(socket) = passed.next() else { break };
         match python.fork().map_err(|error| format!("cannot fork a slot: {error}"))? {
-            Some(_) => {}
+            Some(pid) => {
+                if let Some(slots) = &mut guarded {
+                    slots.add(pid)?;
+                }
+            }
             None => {
-                let ended = slot(python, &plan, socket, Membership::adopt(passed));
+                let ended = slot(python, &plan, master, socket, Membership::adopt(passed));
                 sys::exit_now(if ended.is_ok() { 0 } else { 1 });
+            }
+        }
+    }
+    match guarded {
+        Some(_) => family::end().map(drop).map_err(|error| error.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// The slots of a T3 master, which ends what killed ones leave, and all of them when the daemon has gone.
+struct Slots {
+    living: Vec<(u32, OwnedFd)>,
+    /// So many looks are to come at what a slot that has ended has left.
+    looks: u32,
+}
+
+/// A look may miss somebody (see [`family::kill_but`]).
+const CLEAN_LOOKS: u32 = 3;
+const NEXT_LOOK_MS: u8 = 10;
+
+impl Slots {
+    fn guard() -> Result<Self, String> {
+        family::gather().map_err(|error| error.to_string())?;
+        // Killed with the daemon, it could end nothing: from here on it hears of that at the control socket.
+        prctl::set_pdeathsig(None).map_err(|error| error.to_string())?;
+        Ok(Self { living: Vec::new(), looks: 0 })
+    }
+
+    fn add(&mut self, pid: i32) -> Result<(), String> {
+        match sys::pidfd_open(pid) {
+            Ok(handle) => self.living.push((pid as u32, handle)),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => self.looks = CLEAN_LOOKS,
+            Err(error) => return Err(error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Guards until the daemon has sent a packet, or hung up.
+    fn until_a_packet(&mut self) -> Result<(), String> {
+        loop {
+            // SAFETY: the control socket is open for as long as this process lives.
+            let control = unsafe { BorrowedFd::borrow_raw(CONTROL_FD) };
+            let handles = self.living.iter().map(|(_, handle)| handle.as_fd());
+            let mut fds: Vec<PollFd<'_>> =
+                [control].into_iter().chain(handles).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let patience = if self.looks > 0 { PollTimeout::from(NEXT_LOOK_MS) } else { PollTimeout::NONE };
+            match poll(&mut fds, patience) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            let mut told = fds.iter().map(|fd| fd.any().unwrap_or(false));
+            let packet = told.next().unwrap_or(false);
+            let ended: Vec<bool> = told.collect();
+            drop(fds);
+            if ended.contains(&true) {
+                let mut ended = ended.into_iter();
+                self.living.retain(|_| !ended.next().unwrap_or(false));
+                self.looks = CLEAN_LOOKS;
+            }
+            if self.looks > 0 {
+                let slots: Vec<u32> = self.living.iter().map(|(pid, _)| *pid).collect();
+                self.looks = if family::kill_but(&slots) > 0 { CLEAN_LOOKS } else { self.looks - 1 };
+            }
+            if packet {
+                return Ok(());
             }
         }
     }
 }
 
+/// A T3 slot has a family to end when its master dies, and does so (see [`Watched::master`]); others, and one without a
+/// family, go with it.
+fn die_with_the_master(master: u32) -> Result<(), String> {
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
+    // In a pid namespace, whose first process it is, the kernel does that.
+    if std::os::unix::process::parent_id() == master { Ok(()) } else { Err("the master has gone".into()) }
+}
+
 fn slot(
     python: &mut impl Cpython,
     plan: &Plan,
+    master: u32,
     socket: OwnedFd,
     membership: Option<Membership>,
 ) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
-    // A T3 slot has a family to end when the daemon dies: the control socket tells it.
-    if plan.tier != Tier::T3 {
-        prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
-    }
+    die_with_the_master(master)?;
     // SAFETY: SIG_DFL runs no code of ours.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map_err(|error| error.to_string())?;
     sys::dup2(socket.as_raw_fd(), CONTROL_FD).map_err(text)?;
@@ -201,8 +282,12 @@ fn slot(
         let scratch = scratch_folder(plan, count).map_err(text)?;
         let filters = filters.of(plan, job.limits.allow_processes)?;
         let walls = Walls { plan, filters, membership: membership.as_ref() };
-        let report = one_sample(python, walls, &job, line, &scratch, &control).map_err(text);
         if plan.tier == Tier::T3 {
+            prctl::set_pdeathsig(None).map_err(|error| error.to_string())?;
+        }
+        let report = one_sample(python, walls, &job, line, &scratch, &control, master).map_err(text);
+        if plan.tier == Tier::T3 {
+            die_with_the_master(master)?;
             // How long it takes depends on what the sample left: another thread of the daemon's does it.
             std::fs::rename(&scratch, scratch.with_extension(LEFT)).map_err(text)?;
         }
@@ -257,6 +342,7 @@ fn one_sample(
     line: Option<OwnedFd>,
     scratch: &Path,
     control: &UnixStream,
+    master: u32,
 ) -> std::io::Result<Option<crate::message::SlotReport>> {
     let nonce: Nonce = sys::random_bytes()?;
     let begun = Instant::now();
@@ -289,8 +375,9 @@ fn one_sample(
             let tier = walls.plan.tier;
             let (limits, keep_output) = (&job.limits, job.keep_output);
             let pipes = Pipes { record, output, handover };
+            let master = (tier == Tier::T3).then_some(master);
             let watched =
-                Watched { pid, pipes, nonce, limits, keep_output, tier, group, init, scratch, begun };
+                Watched { pid, pipes, nonce, limits, keep_output, tier, group, init, scratch, begun, master };
             watch(watched, control)
         }
     }

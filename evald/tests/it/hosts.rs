@@ -311,7 +311,7 @@ for _ in range(3):
 ";
     for setting in settings().into_iter().filter(|setting| setting.tier != "T4") {
         let env = format!("py={}", python().expect("python").display());
-        let mut daemon = Daemon::start_with(setting, &env, &["--slots", "1", "--allow", "processes"]);
+        let daemon = Daemon::start_with(setting, &env, &["--slots", "1", "--allow", "processes"]);
         let mut client = daemon.client();
         assert_eq!(run(&mut client, "x = 1", "").verdict, Passed);
         let processes = daemon.descendants();
@@ -331,19 +331,56 @@ for _ in range(3):
             );
             assert_eq!(daemon.descendants(), processes, "{setting:?}: {end}");
         }
-        // Killed while one runs.
-        let socket = daemon.socket.clone();
-        let waiting = std::thread::spawn(move || {
-            let mut client = evald_proto::Client::connect(&socket, &|| false).expect("connects");
-            client.run(crate::support::job(&format!("{away}time.sleep(1000)"), "")).is_err()
-        });
-        wait_until("its processes run", || daemon.descendants().len() >= processes.len() + 4);
-        let all = daemon.descendants();
-        daemon.child.kill().expect("killed");
-        daemon.child.wait().expect("reaped");
-        assert!(waiting.join().expect("a client"));
-        wait_until("all of them have gone", || {
-            all.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
-        });
     }
+}
+
+/// Whoever is killed while a fork bomb runs, and others with it: nothing of the bomb is left.
+#[test]
+fn whatever_is_killed_takes_a_fork_bomb_along() {
+    const BOMB: &str = "import os, time
+while True:
+    try:
+        if os.fork() == 0:
+            os.setsid()
+    except OSError: time.sleep(0) if os.getpid() % 2 else time.sleep(1000)
+";
+    for setting in settings().into_iter().filter(|setting| setting.tier != "T4") {
+        for killed in [&["daemon"][..], &["master"], &["slot"], &["slot", "daemon"]] {
+            let env = format!("py={}", python().expect("python").display());
+            let daemon = Daemon::start_with(setting, &env, &["--slots", "1", "--allow", "processes"]);
+            assert_eq!(run(&mut daemon.client(), "x = 1", "").verdict, Passed);
+            let line = daemon.descendants();
+            let socket = daemon.socket.clone();
+            let waiting = std::thread::spawn(move || {
+                let mut client = evald_proto::Client::connect(&socket, &|| false).expect("connects");
+                client.run(crate::support::job(BOMB, ""))
+            });
+            wait_until("the bomb goes off", || daemon.descendants().len() >= line.len() + 100);
+            let all = daemon.descendants();
+            for name in killed {
+                // The line ends in the master and its slot.
+                let pid = match *name {
+                    "daemon" => daemon.child.id() as i32,
+                    "master" => line[line.len() - 2],
+                    _ => line[line.len() - 1],
+                };
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL)
+                    .expect("killed");
+            }
+            let verdict = waiting.join().expect("a client").map(|result| result.verdict);
+            assert!(!matches!(verdict, Ok(Passed)), "{setting:?}: {killed:?}: {verdict:?}");
+            wait_until("all of the bomb has gone", || {
+                let left = all.iter().filter(|pid| !line.contains(pid) && !has_ended(**pid)).count();
+                left == 0 && daemon.descendants().len() <= line.len()
+            });
+            drop(daemon);
+            wait_until("and who ran it", || all.iter().all(|pid| has_ended(*pid)));
+        }
+    }
+}
+
+/// Gone, or not yet asked for by whoever is its parent now.
+fn has_ended(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }

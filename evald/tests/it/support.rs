@@ -336,7 +336,7 @@ pub fn resident_kib(pid: i32) -> Option<u64> {
 
 /// Waits for something that must come about; how long it takes decides nothing.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + slowed(Duration::from_secs(20));
+    let deadline = Instant::now() + slowed(Duration::from_secs(90));
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(10));
