@@ -151,7 +151,7 @@ enum Set {
 #[cfg(feature = "evald")]
 fn evaluate(set: &Set, asked: &Asked) -> Result<Text, Failure> {
     use inhouse::Progress as _;
-    use inhouse_study::evaluate::{self, EvalOptions, TrustWish};
+    use inhouse_study::evaluate::{self, EvalOptions, Limits, TrustWish};
     use inhouse_study::{naming::Naming, problems, samples};
 
     let environment = asked.env.as_deref().unwrap_or("python3").parse();
@@ -177,6 +177,9 @@ fn evaluate(set: &Set, asked: &Asked) -> Result<Text, Failure> {
         naming: Naming::AsWritten,
         environment,
         timeout_seconds: asked.timeout_seconds,
+        limits: Limits::default(),
+        allow_processes: false,
+        paths: Vec::new(),
         trust: TrustWish::Auto,
         equal_once: false,
         socket: asked.socket.clone(),

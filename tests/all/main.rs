@@ -16,6 +16,7 @@ mod naming;
 mod parity;
 mod prefixes;
 mod privatize;
+mod rows;
 mod streams;
 mod study;
 mod trained;

@@ -119,7 +119,22 @@ pub fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<JsonLines<T>> {
     Ok(JsonLines::new(open_text(path)?, path))
 }
 
+/// A line that holds no row.
+#[derive(Debug)]
+pub struct BadRow {
+    /// Its number, from 1 on.
+    pub line: usize,
+    /// Its text, cut to [`MAX_BAD_BYTES`]; what is not UTF-8 is replaced.
+    pub text: String,
+    /// What is wrong with it, with file and line.
+    pub error: Error,
+}
+
+/// So much of a line that holds no row is kept, in bytes.
+pub const MAX_BAD_BYTES: usize = 32 << 20;
+
 /// Iterator over the rows of a JSON-lines stream; blank lines are passed over. It ends after the first error.
+/// [`JsonLines::next_or_bad`] goes on after it.
 pub struct JsonLines<T> {
     reader: Box<dyn BufRead + Send>,
     path: PathBuf,
@@ -135,7 +150,11 @@ impl<T: DeserializeOwned> JsonLines<T> {
         Self { reader, path: display_path(path).into(), line: 0, bytes: 0, done: false, row: PhantomData }
     }
 
-    fn next_row(&mut self) -> Result<Option<(usize, T)>> {
+    /// The next row, or the line that holds none; `None` at the end.
+    ///
+    /// # Errors
+    /// The stream cannot be read on, or is over [`MAX_FILE_BYTES`].
+    pub fn next_or_bad(&mut self) -> Result<Option<std::result::Result<(usize, T), BadRow>>> {
         let mut buffer = Vec::new();
         loop {
             buffer.clear();
@@ -149,27 +168,60 @@ impl<T: DeserializeOwned> JsonLines<T> {
             }
             self.bytes += read as u64;
             if read as u64 > MAX_LINE_BYTES {
+                if buffer.last() != Some(&b'\n') {
+                    self.skip_line()?;
+                }
                 let what = format!("line longer than {MAX_LINE_BYTES} bytes (not a JSON-lines file?)");
-                return Err(Error::data_at(&self.path, self.line, what));
+                return Ok(Some(Err(self.bad(&buffer, what))));
             }
             if self.bytes > MAX_FILE_BYTES {
                 return Err(over_limit(&self.path));
             }
-            let text = std::str::from_utf8(&buffer).map_err(|cause| {
-                Error::data_at(
-                    &self.path,
-                    self.line,
-                    format!("not UTF-8 at byte {} of the line", cause.valid_up_to()),
-                )
-            })?;
-            let text = text.trim_start_matches('\u{feff}').trim();
+            let text = match std::str::from_utf8(&buffer) {
+                Ok(text) => text.trim_start_matches('\u{feff}').trim(),
+                Err(cause) => {
+                    let what = format!("not UTF-8 at byte {} of the line", cause.valid_up_to());
+                    return Ok(Some(Err(self.bad(&buffer, what))));
+                }
+            };
             if text.is_empty() {
                 continue;
             }
-            let row = serde_json::from_str(text)
-                .map_err(|cause| Error::data_at(&self.path, self.line, format!("bad row: {cause}")))?;
-            return Ok(Some((self.line, row)));
+            let row = serde_json::from_str(text).map(|row| (self.line, row));
+            return Ok(Some(row.map_err(|cause| self.bad(text.as_bytes(), format!("bad row: {cause}")))));
         }
+    }
+
+    fn bad(&self, text: &[u8], what: String) -> BadRow {
+        BadRow {
+            line: self.line,
+            text: String::from_utf8_lossy(&text[..text.len().min(MAX_BAD_BYTES)]).into_owned(),
+            error: Error::data_at(&self.path, self.line, what),
+        }
+    }
+
+    /// Reads to the end of a line whose rest nobody wants.
+    fn skip_line(&mut self) -> Result<()> {
+        loop {
+            let chunk = self
+                .reader
+                .fill_buf()
+                .map_err(|cause| Error::data_at(&self.path, self.line, format!("cannot read on: {cause}")))?;
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let used = end.map_or(chunk.len(), |end| end + 1);
+            self.reader.consume(used);
+            self.bytes += used as u64;
+            if self.bytes > MAX_FILE_BYTES {
+                return Err(over_limit(&self.path));
+            }
+            if end.is_some() || used == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn next_row(&mut self) -> Result<Option<(usize, T)>> {
+        self.next_or_bad()?.transpose().map_err(|bad| bad.error)
     }
 }
 

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use evald_proto::{
-    Client, ClientError, Info, Job, JobResult, Limits, NamedEnv, PROTOCOL_VERSION, SpawnOptions, Verdict,
+    Client, ClientError, Info, Job, JobResult, MAX_LINE_BYTES, NamedEnv, PROTOCOL_VERSION, SpawnOptions,
+    Trust, Verdict,
 };
-pub use evald_proto::{EnvSpec, TrustWish};
+pub use evald_proto::{EnvSpec, Limits, TrustWish};
 use inhouse_core::decode::CancelToken;
 use inhouse_core::{Error, ErrorKind, Progress, Result, files};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -22,6 +23,7 @@ use crate::pass_at_k::mean_pass_at_k;
 use crate::problems::Problem;
 use crate::samples::Sample;
 use crate::twin::Twin;
+use crate::unusable::Unusable;
 
 /// How to evaluate.
 #[derive(Debug, Clone)]
@@ -34,6 +36,12 @@ pub struct EvalOptions {
     pub environment: EnvSpec,
     /// CPU seconds a sample; the wall-clock limit is evald's multiple of it.
     pub timeout_seconds: f64,
+    /// What else samples may use; where it says nothing, evald's defaults. Its CPU time goes before `timeout_seconds`.
+    pub limits: Limits,
+    /// Whether samples may start processes; a running evald must have been started so.
+    pub allow_processes: bool,
+    /// Folders on the module search path of a private evald's samples.
+    pub paths: Vec<PathBuf>,
     /// Socket of a running evald; `None` starts a private one.
     pub socket: Option<PathBuf>,
     /// Executable of a private evald; `None`: what `INHOUSE_EVALD` names, else the one beside this program, else the one on
@@ -114,7 +122,7 @@ pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
         .iter()
         .filter_map(|problem| {
             let completion = problem.canonical_solutions.first()?.clone();
-            Some(Sample { task_id: problem.task_id.clone(), completion, extra: Map::new() })
+            Some(Sample { task_id: problem.task_id.clone(), completion, ..Sample::default() })
         })
         .collect()
 }
@@ -131,9 +139,10 @@ pub fn canonical_samples(problems: &[Problem]) -> Vec<Sample> {
 /// environment, limits, tier and evald decided, and runs the rest. Results that the sandbox failed on are run again.
 ///
 /// # Errors
-/// A sample of an unknown problem, an entry point that is no name, a limit out of range, a cancel, or a sandbox that cannot be started or reached; another run
+/// A sample of an unknown problem, a limit out of range, a cancel, or a sandbox that cannot be started or reached; another run
 /// with the same `out` ([`ErrorKind::Busy`]), a file in the journal's place that this build does not read, or one that cannot be
-/// written. A sandbox that fails on single samples is no error: they are counted as `infra_error` and left out of pass@k.
+/// written. A sandbox that fails on single samples is no error: they are counted as `infra_error` and left out of pass@k. So are
+/// samples whose row, or whose problem's, cannot be used; a program that is no text of Python, or over evald's bounds, fails.
 pub fn run(
     problems: &[Problem],
     samples: &[Sample],
@@ -210,17 +219,25 @@ fn evaluate(
         return Err(Error::new(ErrorKind::InvalidArgument, "nothing to evaluate: there is no sample"));
     }
     let by_id: HashMap<_, _> = problems.iter().map(|problem| (problem.task_id.as_str(), problem)).collect();
-    let limits =
-        Limits { cpu_ms: Some((options.timeout_seconds * 1000.0).ceil() as u64), ..Limits::default() };
+    let limits = limits(options);
     let jobs = samples
         .iter()
         .enumerate()
         .map(|(i, sample)| {
+            if let Some(unusable) = &sample.unusable {
+                return Ok(Err(unusable.clone()));
+            }
             let problem = by_id.get(sample.task_id.as_str()).ok_or_else(|| {
                 let message = format!("sample {}: no problem has task_id `{}`", i + 1, sample.task_id);
                 Error::new(ErrorKind::InvalidData, message)
             })?;
-            options.naming.job(i, problem, sample, &limits, options.trust)
+            match options.naming.job(i, problem, sample, &limits, options.trust) {
+                Ok(job) => Ok(if is_too_large(&job) { Err(Unusable::too_large(i + 1)) } else { Ok(job) }),
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    Ok(Err(Unusable::problem(&error.to_string())))
+                }
+                Err(error) => Err(error),
+            }
         })
         .collect::<Result<Vec<_>>>()?;
 
@@ -238,22 +255,31 @@ fn evaluate(
         }
     };
     let mut results: Vec<Option<JobResult>> = vec![None; jobs.len()];
-    let mut keys = Vec::new();
-    if let Some(journal) = &mut journal {
-        keys = journal::keys(&runner(options, client.info()), &jobs)?;
-        for (result, key) in results.iter_mut().zip(&keys) {
-            *result = journal.take(key);
+    let mut left: Vec<(usize, Job)> = Vec::new();
+    for (i, job) in jobs.into_iter().enumerate() {
+        match job {
+            Ok(job) => left.push((i, job)),
+            Err(unusable) => results[i] = Some(not_run(i, &unusable, &client.info().tier)),
         }
     }
-    let left: Vec<(usize, Job)> =
-        jobs.into_iter().enumerate().filter(|(i, _)| results[*i].is_none()).collect();
-    let resumed = samples.len() - left.len();
+    let runnable = left.len();
+    // By sample; those that are not run have none.
+    let mut keys = vec![None; samples.len()];
+    if let Some(journal) = &mut journal {
+        let made = journal::keys(&runner(options, client.info()), left.iter().map(|(_, job)| job))?;
+        for ((i, _), key) in left.iter().zip(made) {
+            results[*i] = journal.take(&key);
+            keys[*i] = Some(key);
+        }
+    }
+    left.retain(|(i, _)| results[*i].is_none());
+    let resumed = runnable - left.len();
     if let Some(journal) = journal.as_ref().filter(|_| resumed > 0) {
         progress.note(&format!("going on after {resumed} results in {}", journal.path().display()));
     }
 
     progress.start("evaluating", Some(samples.len() as u64));
-    progress.advance(resumed as u64);
+    progress.advance((samples.len() - left.len()) as u64);
     let started = Instant::now();
     let n_left = left.len();
     let (places, jobs) = shared(left, options.equal_once);
@@ -262,8 +288,8 @@ fn evaluate(
     let ran = client.run_all(jobs, &stop, |at, result| {
         let result = options.naming.result(result);
         for &i in &places[at] {
-            if let Some(journal) = &mut journal {
-                recorded = journal.append(&keys[i], &result);
+            if let (Some(journal), Some(key)) = (&mut journal, &keys[i]) {
+                recorded = journal.append(key, &result);
             }
             results[i] = Some(result.clone());
             progress.advance(1);
@@ -307,12 +333,52 @@ fn evaluate(
     }
     if results.iter().all(|result| result.verdict == Verdict::InfraError) {
         let why = results.first().map(|result| result.detail.as_str()).unwrap_or_default();
-        return Err(Error::new(ErrorKind::Sandbox, format!("the sandbox failed on every sample: {why}")));
+        let what = if runnable > 0 { "the sandbox failed on every sample" } else { "no sample can be run" };
+        return Err(Error::new(ErrorKind::Sandbox, format!("{what}: {why}")));
+    }
+    for (sample, result) in
+        samples.iter().zip(&results).filter(|(sample, _)| sample.unusable.is_some()).take(MAX_NOTES)
+    {
+        progress.note(&format!("{} ({}): {}", result.verdict.as_str(), sample.task_id, result.detail));
     }
     for note in left_out(problems, &evaluation.report, &options.k) {
         progress.note(&note);
     }
     Ok(evaluation)
+}
+
+/// Samples that are not run and are told of one by one; the rows tell of all.
+const MAX_NOTES: usize = 10;
+
+/// The limits of every sample.
+fn limits(options: &EvalOptions) -> Limits {
+    let usual =
+        Limits { cpu_ms: Some((options.timeout_seconds * 1000.0).ceil() as u64), ..Limits::default() };
+    let allow_processes = options.allow_processes.then_some(true);
+    Limits { allow_processes, ..options.limits.clone().or(&usual) }
+}
+
+/// Whether a job is over what evald reads as one line.
+fn is_too_large(job: &Job) -> bool {
+    // JSON writes a byte as six at the most.
+    6 * (job.code.len() + job.test.len() + job.prompt.len()) > MAX_LINE_BYTES / 2
+        && serde_json::to_vec(job).map_or(0, |line| line.len()) > MAX_LINE_BYTES - (1 << 10)
+}
+
+/// The result of a sample that is not run.
+fn not_run(i: usize, unusable: &Unusable, tier: &str) -> JobResult {
+    JobResult {
+        id: i.to_string(),
+        verdict: unusable.verdict,
+        passed: false,
+        trust: Trust::Outside,
+        trust_reason: String::new(),
+        tier: tier.to_owned(),
+        cpu_ms: 0.0,
+        wall_ms: 0.0,
+        detail: unusable.detail.clone(),
+        output: String::new(),
+    }
 }
 
 /// Jobs, and the samples that each decides: one a job, or with `once` all of one program.
@@ -340,7 +406,10 @@ fn left_out(problems: &[Problem], report: &EvalReport, k: &[u64]) -> Vec<String>
     let mut notes = Vec::new();
     let missing = problems.len().saturating_sub(report.problems);
     if missing > 0 {
-        notes.push(format!("{missing} of {} problems have no sample and are not counted", problems.len()));
+        notes.push(format!(
+            "{missing} of {} problems have no sample that could be run and are not counted",
+            problems.len()
+        ));
     }
     let given: Vec<_> = k
         .iter()
@@ -370,6 +439,7 @@ fn runner(options: &EvalOptions, evald: &Info) -> String {
         "tier": evald.tier,
         "environment": environment,
         "twin": options.naming.twin().map(Twin::identity),
+        "paths": folders(&options.paths),
     })
     .to_string()
 }
@@ -424,7 +494,11 @@ fn connect(options: &EvalOptions, twin_folder: Option<&Path>, cancel: &CancelTok
             let spawn = SpawnOptions {
                 tier: options.tier.clone(),
                 envs: vec![NamedEnv { name: "default".into(), spec }],
-                paths: twin_folder.map(Path::to_path_buf).into_iter().collect(),
+                paths: folders(&options.paths)
+                    .into_iter()
+                    .chain(twin_folder.map(Path::to_path_buf))
+                    .collect(),
+                allow_processes: options.allow_processes,
                 ..SpawnOptions::default()
             };
             start(&spawn, options.evald.as_deref(), cancel)?
@@ -507,8 +581,12 @@ fn report(samples: &[Sample], results: &[JobResult], k: &[u64]) -> EvalReport {
     for (sample, result) in samples.iter().zip(results) {
         *trust.entry(result.trust.as_str().to_owned()).or_default() += 1;
         *verdicts.entry(result.verdict.as_str().to_owned()).or_default() += 1;
+        // A row that cannot be read says nothing about any sample.
+        if sample.unusable.is_some() && result.verdict == Verdict::InfraError {
+            continue;
+        }
         let (n, c) = counts.entry(&sample.task_id).or_default();
-        // A sandbox that failed says nothing about the sample.
+        // Nor does a sandbox that failed.
         if result.verdict != Verdict::InfraError {
             *n += 1;
             *c += u64::from(result.passed);

@@ -59,9 +59,9 @@ pub(crate) struct Key {
 }
 
 /// The keys of jobs. `runner` describes all that bears on their verdicts beside the jobs themselves.
-pub(crate) fn keys(runner: &str, jobs: &[Job]) -> Result<Vec<Key>> {
+pub(crate) fn keys<'a>(runner: &str, jobs: impl IntoIterator<Item = &'a Job>) -> Result<Vec<Key>> {
     let mut seen: HashMap<String, u32> = HashMap::new();
-    jobs.iter()
+    jobs.into_iter()
         .map(|job| {
             // In full, so that a field that is added to a job cannot be forgotten here.
             // What a job writes decides nothing, kept or not.

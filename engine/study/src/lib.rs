@@ -23,3 +23,4 @@ pub mod rename;
 pub mod samples;
 pub mod study;
 pub mod twin;
+pub mod unusable;

@@ -132,7 +132,7 @@ mod tests {
     }
 
     fn job(naming: &Naming, completion: &str) -> Job {
-        let sample = Sample { task_id: "t".into(), completion: completion.into(), extra: Default::default() };
+        let sample = Sample { task_id: "t".into(), completion: completion.into(), ..Sample::default() };
         naming.job(0, &problem(), &sample, &Limits::default(), TrustWish::Auto).unwrap()
     }
 
@@ -155,7 +155,7 @@ mod tests {
     fn a_problem_may_say_that_its_test_needs_one_process() {
         let mut problem = problem();
         problem.extra.insert("trust".into(), "in_process".into());
-        let sample = Sample { task_id: "t".into(), completion: "1".into(), extra: Default::default() };
+        let sample = Sample { task_id: "t".into(), completion: "1".into(), ..Sample::default() };
         for (asked, got) in
             [(TrustWish::Auto, TrustWish::InProcess), (TrustWish::Isolated, TrustWish::Isolated)]
         {

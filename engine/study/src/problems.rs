@@ -9,6 +9,8 @@ use inhouse_core::{Error, Result, files, prompt};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::unusable::{self, UnusableRow};
+
 /// One programming problem.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Problem {
@@ -102,35 +104,82 @@ pub fn parse(text: &str) -> Result<Vec<Problem>> {
     collect(JsonLines::new(Box::new(Cursor::new(text.as_bytes().to_vec())), path), path)
 }
 
+/// Reads a problem file as [`read`] does, but passes over rows that are no problems: those come beside the problems, and
+/// only what names them is lost ([`crate::unusable`]).
+///
+/// # Errors
+/// The file cannot be read, two rows have one `task_id`, or no row is a problem; the message is about the first.
+pub fn read_each(path: &Path) -> Result<(Vec<Problem>, Vec<UnusableRow>)> {
+    let mut rows = files::json_lines::<Row>(path)?;
+    let (mut ids, mut problems, mut unusable) = (Ids::default(), Vec::new(), Vec::new());
+    let mut first = None;
+    while let Some(row) = rows.next_or_bad()? {
+        let read = match row {
+            Ok((line, row)) => {
+                let task_id = row.task_id.clone().filter(|id| !id.trim().is_empty());
+                if let Some(id) = &task_id {
+                    ids.take(path, line, Some(id.clone()))?;
+                }
+                problem(path, line, row).map_err(|error| (task_id, error))
+            }
+            Err(bad) => Err((unusable::task_id(&bad.text), bad.error)),
+        };
+        match read {
+            Ok(problem) => problems.push(problem),
+            Err((task_id, error)) => {
+                unusable.push(UnusableRow { task_id, why: error.to_string() });
+                first.get_or_insert(error);
+            }
+        }
+    }
+    if problems.is_empty() {
+        return Err(first.unwrap_or_else(|| no_problem(path)));
+    }
+    Ok((problems, unusable))
+}
+
+fn no_problem(path: &Path) -> Error {
+    Error::data(path, "no problem in this file (expected one JSON object a line)")
+}
+
 fn collect(rows: JsonLines<Row>, path: &Path) -> Result<Vec<Problem>> {
     let mut ids = Ids::default();
     let mut problems = Vec::new();
     for row in rows {
         let (line, row) = row?;
-        let missing =
-            |field: &str| Error::data_at(path, line, format!("no `{field}` in this row (not a problem?)"));
-        let task_id = ids.take(path, line, row.task_id)?;
-        let prompt = row.prompt.ok_or_else(|| missing("prompt"))?;
-        problems.push(Problem {
-            task_id,
-            entry_point: row
-                .entry_point
-                .filter(|name| !name.trim().is_empty())
-                .unwrap_or_else(|| "none".into()),
-            canonical_solutions: row.canonical_solution.unwrap_or_default(),
-            test: row.test.ok_or_else(|| missing("test"))?,
-            gold: row.gold.or_else(|| names_in_block(&prompt)),
-            human: row.human,
-            query: row.query,
-            suffix: row.suffix,
-            extra: row.extra,
-            prompt,
-        });
+        ids.take(path, line, row.task_id.clone())?;
+        problems.push(problem(path, line, row)?);
     }
     if problems.is_empty() {
-        return Err(Error::data(path, "no problem in this file (expected one JSON object a line)"));
+        return Err(no_problem(path));
     }
     Ok(problems)
+}
+
+/// The problem of a row.
+fn problem(path: &Path, line: usize, row: Row) -> Result<Problem> {
+    let missing =
+        |field: &str| Error::data_at(path, line, format!("no `{field}` in this row (not a problem?)"));
+    let task_id = named(path, line, row.task_id)?;
+    let prompt = row.prompt.ok_or_else(|| missing("prompt"))?;
+    Ok(Problem {
+        task_id,
+        entry_point: row.entry_point.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| "none".into()),
+        canonical_solutions: row.canonical_solution.unwrap_or_default(),
+        test: row.test.ok_or_else(|| missing("test"))?,
+        gold: row.gold.or_else(|| names_in_block(&prompt)),
+        human: row.human,
+        query: row.query,
+        suffix: row.suffix,
+        extra: row.extra,
+        prompt,
+    })
+}
+
+/// A row's task id.
+fn named(path: &Path, line: usize, task_id: Option<String>) -> Result<String> {
+    let task_id = task_id.filter(|id| !id.trim().is_empty());
+    task_id.ok_or_else(|| Error::data_at(path, line, "no `task_id` in this row"))
 }
 
 /// Reads what the retriever is measured on: rows `{task_id, query, gold}`, or problems whose prompt has a `# [start]`
@@ -176,8 +225,7 @@ struct Ids(HashMap<String, usize>);
 
 impl Ids {
     fn take(&mut self, path: &Path, line: usize, task_id: Option<String>) -> Result<String> {
-        let task_id = task_id.filter(|id| !id.trim().is_empty());
-        let task_id = task_id.ok_or_else(|| Error::data_at(path, line, "no `task_id` in this row"))?;
+        let task_id = named(path, line, task_id)?;
         match self.0.insert(task_id.clone(), line) {
             Some(first) => {
                 Err(Error::data_at(path, line, format!("task_id `{task_id}` is in line {first} already")))

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use inhouse_core::progress::Progress;
-use inhouse_study::evaluate::{self, EnvSpec, EvalOptions, TrustWish};
+use inhouse_study::evaluate::{self, EnvSpec, EvalOptions, Limits, TrustWish};
 use inhouse_study::naming::Naming;
 use inhouse_study::privatize;
 use inhouse_study::problems::{self, Problem};
 use inhouse_study::rename::{Rules, Table};
 use inhouse_study::samples;
 use inhouse_study::twin::{Scope, Twin};
+use inhouse_study::unusable::UnusableRow;
 
 use super::number;
 use super::on_interrupt;
@@ -55,6 +56,35 @@ pub struct Arguments {
     #[arg(long, default_value_t = 3.0, value_parser = number::timeout, allow_negative_numbers = true)]
     timeout: f64,
 
+    /// What else a sample may use: cpu, wall, memory, output, disk, inodes, processes (threads count), files; what is left
+    /// open is evald's usual (see the README). `cpu` goes before --timeout
+    #[arg(long = "limit", value_name = "NAME=VALUE[,...]", default_value = "")]
+    limits: Limits,
+
+    /// As --limit memory=SIZE (512MiB, 2GiB), and goes before it, as do the next three
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<Limits>,
+
+    /// As --limit threads=N: threads and processes at a time, together
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<Limits>,
+
+    /// As --limit output=SIZE
+    #[arg(long, value_name = "SIZE", value_parser = output)]
+    output: Option<Limits>,
+
+    /// As --limit disk=SIZE
+    #[arg(long, value_name = "SIZE", value_parser = disk)]
+    disk: Option<Limits>,
+
+    /// Let samples start processes (subprocess, multiprocessing); an evald of --evald must allow it too
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    allow: Vec<Allow>,
+
+    /// A folder on the module search path of samples, read-only; may be repeated
+    #[arg(long = "path", value_name = "DIR", conflicts_with = "evald")]
+    paths: Vec<PathBuf>,
+
     /// Socket of a running evald; its first environment runs the samples
     #[arg(long, value_name = "SOCKET", conflicts_with = "env")]
     evald: Option<PathBuf>,
@@ -97,6 +127,26 @@ pub struct Arguments {
     json: bool,
 }
 
+/// What samples may have only where it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Allow {
+    /// Further processes, up to the limit on them.
+    Processes,
+}
+
+/// A short form of `--limit`.
+macro_rules! short {
+    ($function:ident, $name:literal) => {
+        fn $function(text: &str) -> Result<Limits, String> {
+            format!(concat!($name, "={}"), text).parse()
+        }
+    };
+}
+short!(memory, "memory");
+short!(threads, "threads");
+short!(output, "output");
+short!(disk, "disk");
+
 fn naming(arguments: &Arguments, problems: &[Problem]) -> Result<Naming> {
     // Tests speak public names: they show which side of an undeclared table is public.
     let tests: String = problems.iter().map(|problem| problem.test.as_str()).collect();
@@ -118,19 +168,29 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     if arguments.json && arguments.out.as_deref() == Some(Path::new("-")) {
         return Err(Usage("--json and --out - would both write to stdout").into());
     }
-    let problems = problems::read(&arguments.problems)?;
+    let short = [&arguments.memory, &arguments.threads, &arguments.output, &arguments.disk];
+    let limits =
+        short.into_iter().flatten().fold(Limits::default(), |all, one| all.or(one)).or(&arguments.limits);
+    let (problems, spoilt) = problems::read_each(&arguments.problems)?;
     let mut k = arguments.k.clone();
     k.sort_unstable();
     k.dedup();
     let samples = match &arguments.samples {
-        Some(path) => samples::read(path, &problems)?,
-        None => evaluate::canonical_samples(&problems),
+        Some(path) => samples::read_each(path, &problems, &spoilt)?,
+        None => {
+            let mut samples = evaluate::canonical_samples(&problems);
+            samples.extend(spoilt.iter().map(UnusableRow::sample));
+            samples
+        }
     };
     let options = EvalOptions {
         k,
         naming: naming(arguments, &problems)?,
         environment: arguments.env.clone(),
         timeout_seconds: arguments.timeout,
+        limits,
+        allow_processes: arguments.allow.contains(&Allow::Processes),
+        paths: arguments.paths.clone(),
         trust: arguments.trust,
         equal_once: false,
         socket: arguments.evald.clone(),

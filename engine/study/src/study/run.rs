@@ -19,7 +19,7 @@ use super::sets::Set;
 use super::store::{Claim, Record, Store, write_json};
 use super::tally::Counter;
 use super::units::{Shard, Unit, cells, problems_per_unit, units};
-use crate::evaluate::{EvalOptions, Evaluator, TrustWish};
+use crate::evaluate::{EvalOptions, Evaluator, Limits, TrustWish};
 use crate::generate::{self, GenerateOptions};
 use crate::samples::{self, Sample};
 
@@ -231,6 +231,9 @@ impl Worker<'_> {
             naming: set.naming(self.config.protocol)?,
             environment: set.environment()?,
             timeout_seconds: self.config.timeout,
+            limits: Limits::default(),
+            allow_processes: false,
+            paths: Vec::new(),
             trust: TrustWish::Auto,
             equal_once: self.config.equal_samples == EqualSamples::Once,
             socket: None,
@@ -258,7 +261,7 @@ impl Worker<'_> {
                     problem.canonical_solutions.iter().map(|completion| Sample {
                         task_id: problem.task_id.clone(),
                         completion: completion.clone(),
-                        extra: Map::new(),
+                        ..Sample::default()
                     })
                 })
                 .collect();
