@@ -110,7 +110,7 @@ mod tests {
             judged(&library, "import kiln\npot =", completion(text, values, reason)).unwrap().score
         };
         // text, probabilities, why it ended, and the score
-        let cases: [(&str, &[f32], FinishReason, f64); 8] = [
+        let cases: [(&str, &[f32], FinishReason, f64); 7] = [
             (" kiln.bake(3)", &[-0.5, -1.5], FinishReason::Stop, -0.5),
             (" kiln.fire(3)", &[-0.5, -0.5], FinishReason::Stop, -1.5),
             (" kiln.bake(3, glow=2)", &[-0.5], FinishReason::Stop, -1.5),
@@ -119,7 +119,6 @@ mod tests {
             (" kiln.bake(3)\nlid = kiln.bake((", &[-0.5], FinishReason::Length, 0.0),
             (" 3", &[-0.5], FinishReason::EndOfText, -0.5),
             ("  \n", &[-0.1], FinishReason::EndOfText, -12.0),
-            (&" kiln.fire(1)".repeat(1), &[0.0], FinishReason::Stop, -1.0),
         ];
         for (text, values, reason, expected) in cases {
             let found = scored(text, values, reason);

@@ -228,3 +228,62 @@ fn completions(
     };
     Ok(found.into_iter().map(|(id, (apis, texts))| (id, (apis, chosen(texts)))).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::compare::tests::store;
+    use super::super::report;
+    use super::*;
+
+    #[test]
+    fn figures_lead_to_problems_and_problems_to_completions() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = Results::read(&store(folder.path(), "m", &[true, false, false])).unwrap();
+        let tables = ByProblem::all(&results).unwrap();
+        let [table] = tables.as_slice() else { panic!("{tables:?}") };
+        assert_eq!((table.columns.len(), table.rows.len(), table.rows[1].task_id.as_str()), (1, 3, "t/1"));
+        let cell = table.rows[1].cells[0].as_ref().unwrap();
+        assert_eq!((cell.tally.passed, cell.tally.n, cell.apis.as_slice()), (0, 1, &["bake".to_owned()][..]));
+        let shown = &cell.completions[0];
+        assert_eq!((shown.verdict.as_str(), shown.detail.as_str()), ("failed", "AssertionError: <3> & 4"));
+        assert!(table.text().contains("0/1 failed 1"), "{}", table.text());
+        assert_eq!(ByProblem::csv(&tables).lines().nth(2), Some("A,t/1,m,none,0,1,0,failed=1,,0,0,0,0"));
+
+        let html = report::html(&results).unwrap();
+        for part in [
+            "href=\"#problems-0\"",
+            "id=\"problems-0\"",
+            "href=\"#p0-1-0\">0 of 1",
+            "id=\"p0-1-0\"",
+            "AssertionError: &lt;3&gt; &amp; 4",
+            "x = 1 &lt; 9",
+        ] {
+            assert!(html.contains(part), "{part}");
+        }
+        assert!(
+            !html.contains("src=") && !html.contains("href=\"http"),
+            "the report asks for something from elsewhere"
+        );
+    }
+
+    #[test]
+    fn of_many_completions_one_of_each_verdict_comes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), "m", &[false]);
+        let results = Results::read(&store).unwrap();
+        let file = results.result_files("A", "m", "none", 0.0).next().unwrap();
+        let row = |verdict: &str, text: &str| {
+            format!("{{\"task_id\": \"t/0\", \"completion\": \"{text}\", \"verdict\": \"{verdict}\"}}\n")
+        };
+        let rows = [("failed", "a"), ("failed", "a"), ("failed", "b"), ("failed", "c"), ("error", "d")];
+        std::fs::write(&file, rows.map(|(verdict, text)| row(verdict, text)).concat()).unwrap();
+        let table = ByProblem::all(&results).unwrap().remove(0);
+        let shown = &table.rows[0].cells[0].as_ref().unwrap().completions;
+        let shown: Vec<_> = shown.iter().map(|one| (one.completion.as_str(), one.samples)).collect();
+        assert_eq!(shown, [("a", 2), ("d", 1), ("b", 1)]);
+        // Without the rows the counts stay.
+        std::fs::remove_file(&file).unwrap();
+        let table = ByProblem::all(&results).unwrap().remove(0);
+        assert!(table.rows[0].cells[0].as_ref().unwrap().completions.is_empty());
+    }
+}

@@ -238,8 +238,89 @@ fn compared(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::super::SetRecord;
+    use super::super::config::Config;
+    use super::super::store::{Record, write_json};
+    use super::super::tally::Tally;
+    use super::super::units::{cells, problems_per_unit, units};
     use super::*;
+
+    /// A store of one model in one setting, one sample a problem: `passed` says of each whether it passes.
+    pub fn store(folder: &Path, model: &str, passed: &[bool]) -> Store {
+        std::fs::create_dir_all(folder).unwrap();
+        let file = folder.join("study.toml");
+        let text = format!(
+            "n = 1\nk = [1]\ntemperatures = [0.0]\nsettings = [\"none\"]\nbootstrap = 2000\n\
+             [[problems]]\nname = \"A\"\nfile = \"a\"\n[[models]]\nname = \"{model}\"\npath = \"m\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
+        let set = SetRecord { problems: passed.len(), fingerprint: String::new(), index: None };
+        let record = Record::new(
+            &config,
+            problems_per_unit(&config),
+            BTreeMap::from([("A".into(), set)]),
+            BTreeMap::new(),
+        );
+        let store = Store::begin(folder, record).unwrap();
+        for unit in units(&cells(&config)[0], passed.len(), store.record.problems_per_unit) {
+            let verdict = |i: usize| if passed[i] { "passed" } else { "failed" };
+            let tally = |i: usize| Tally {
+                task_id: format!("t/{i}"),
+                n: 1,
+                passed: u64::from(passed[i]),
+                verdicts: BTreeMap::from([(verdict(i).into(), 1)]),
+                ..Tally::default()
+            };
+            let tallies: Vec<Tally> = unit.problems.clone().map(tally).collect();
+            write_json(&unit.file(&store.folder, "tally.json"), &tallies).unwrap();
+            let row = |i: usize| {
+                let detail = if passed[i] { "" } else { "AssertionError: <3> & 4" };
+                json!({"task_id": format!("t/{i}"), "completion": format!("x = {i} < 9"), "verdict": verdict(i),
+                       "detail": detail, "apis": ["bake"]})
+            };
+            let rows: String = unit.problems.clone().map(|i| format!("{}\n", row(i))).collect();
+            std::fs::write(unit.file(&store.folder, "results.jsonl"), rows).unwrap();
+        }
+        store
+    }
+
+    #[test]
+    fn two_studies_are_paired_by_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        // Of 40 problems ten pass on either side and ten more on the second: each gains.
+        store(&a, "base", &(0..40).map(|i| i < 10).collect::<Vec<_>>());
+        store(&b, "adapted", &(0..40).map(|i| i < 20).collect::<Vec<_>>());
+        let side = |path: &Path| Side { store: path.into(), model: None, setting: None };
+        let comparison = Comparison::of(&side(&a), &side(&b)).unwrap();
+        let [row] = comparison.rows.as_slice() else { panic!("{comparison:?}") };
+        assert_eq!((row.sides[0].value, row.sides[1].value, row.problems), (0.25, 0.5, 40));
+        assert_eq!((row.better.len(), row.worse.len(), row.better[0].as_str()), (10, 0, "t/10"));
+        // The mean of 40 draws of 0 or 1 with probability a quarter has a standard error of .0685.
+        let Estimate { value, low, high } = row.difference;
+        assert_eq!(value, 0.25);
+        assert!((low - 0.125).abs() < 0.03 && (high - 0.385).abs() < 0.03 && row.differs, "{low} {high}");
+        assert_eq!(comparison, Comparison::of(&side(&a), &side(&b)).unwrap());
+        assert!(comparison.text().contains("base, No API") && comparison.text().contains("+25.0 *"));
+        assert!(
+            comparison
+                .csv()
+                .lines()
+                .nth(1)
+                .unwrap()
+                .starts_with("A,1,base,none,0,0.25,adapted,none,0,0.5,0.25,")
+        );
+
+        let same = Comparison::of(&side(&a), &side(&a)).unwrap();
+        assert!(!same.rows[0].differs && same.rows[0].better.is_empty());
+        let nobody = Side { model: Some("nobody".into()), ..side(&b) };
+        let error = Comparison::of(&side(&a), &nobody).unwrap_err().to_string();
+        assert!(error.contains("no problem set, model and setting in common"), "{error}");
+    }
 
     #[test]
     fn sides_are_named() {
