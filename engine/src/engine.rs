@@ -1,7 +1,7 @@
 //! [`Engine`]: what is loaded once and shared.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use inhouse_core::constrain::{self, ApiNames, ApiReport, Calls, Library, Vocabulary};
 use inhouse_core::decode::{Conventions, DecoderOptions, Model, ModelInfo};
@@ -82,6 +82,7 @@ struct Names {
     library: Mutex<Option<Arc<Library>>>,
     /// The same against the model's vocabulary.
     tokens: Mutex<Option<Arc<ApiNames>>>,
+    vocabulary: OnceLock<Arc<Vocabulary>>,
 }
 
 impl Engine {
@@ -129,7 +130,7 @@ impl Engine {
     }
 
     /// The names of the open index.
-    fn library(&self) -> Result<Arc<Library>> {
+    pub(crate) fn library(&self) -> Result<Arc<Library>> {
         let mut library = self.names.library.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(library) = &*library {
             return Ok(Arc::clone(library));
@@ -145,9 +146,15 @@ impl Engine {
         if let Some(names) = &*names {
             return Ok(Arc::clone(names));
         }
-        let found = Arc::new(ApiNames::new(self.library()?, Arc::new(Vocabulary::new(model.tokenizer()))));
+        let found = Arc::new(ApiNames::new(self.library()?, self.vocabulary(model)));
         *names = Some(Arc::clone(&found));
         Ok(found)
+    }
+
+    /// The vocabulary of `model`, the loaded one, as a trie.
+    pub(crate) fn vocabulary(&self, model: &dyn Model) -> Arc<Vocabulary> {
+        let made = || Arc::new(Vocabulary::new(model.tokenizer()));
+        Arc::clone(self.names.vocabulary.get_or_init(made))
     }
 
     /// How `completion`, which follows `context`, uses the APIs of the index: without running it.

@@ -62,6 +62,9 @@ pub struct CompletionRequest {
     pub constrain: bool,
     /// Whether the completions' log-probabilities are wanted.
     pub log_probabilities: bool,
+    /// Whether the first completion is the greedy one, whatever the temperature of the others: candidates for
+    /// [`Engine::rank`](crate::Engine::rank).
+    pub greedy_first: bool,
 }
 
 impl CompletionRequest {
@@ -81,6 +84,7 @@ impl CompletionRequest {
             stops: StopRules::paper(),
             constrain: false,
             log_probabilities: false,
+            greedy_first: false,
         }
     }
 }

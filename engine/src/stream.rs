@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use inhouse_core::constrain::ApiConstraint;
-use inhouse_core::decode::{Client, Constraint, Event, FinishReason, Generation, Model, Request, StopRules};
+use inhouse_core::constrain::{ApiConstraint, Healing};
+use inhouse_core::decode::{
+    Client, Constraint, Event, FinishReason, Generation, Model, Request, StopRules, TokenId,
+};
 use inhouse_core::prompt::{self, Block, Budget, Draft, Format, Writer};
 use inhouse_core::{ApiDoc, Error, ErrorKind, Result};
 
@@ -65,6 +67,8 @@ struct About {
     apis: Vec<ApiDoc>,
     examples: usize,
     prompt: String,
+    /// Of the prompt, those included that samples write again.
+    prompt_tokens: usize,
     format: &'static str,
     context_truncated: bool,
     constraint: Option<Arc<ApiConstraint>>,
@@ -113,24 +117,32 @@ impl Preparer<'_> {
         let count = |text: &str, suffix: Option<&str>| Ok(writer.tokens(text, suffix)?.len());
         let block = Block { apis: &apis, examples: request.examples };
         let prompt = prompt::assemble(block, draft, Some(Budget { tokens: room }), &count)?;
-        let tokens = writer.tokens(&prompt.text, prompt.suffix.as_deref())?;
+        let mut tokens = writer.tokens(&prompt.text, prompt.suffix.as_deref())?;
         let shown = writer.shown(&prompt.text, prompt.suffix.as_deref())?;
         if tokens.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "the prompt is empty"));
         }
+        let prompt_tokens = tokens.len();
+        let healing = match format {
+            Format::Continue => self.heal(&mut tokens, &prompt.text),
+            _ => None,
+        };
+        let healed = healing.as_ref().map_or(0, Healing::bytes);
         let constraint = match request.constrain {
             true => {
                 let names = self.engine.api_names(self.model)?;
                 let shown = &apis[..prompt.apis_used.min(apis.len())];
-                Some(Arc::new(ApiConstraint::offering(names, &request.context, shown)))
+                let kept = &request.context[..request.context.len().saturating_sub(healed)];
+                Some(Arc::new(ApiConstraint::offering(names, kept, shown)))
             }
             false => None,
         };
+        let narrowing = constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>);
         apis.truncate(prompt.apis_used);
         let (context_truncated, examples) = (prompt.context_truncated, prompt.examples_used);
         let replies = template.is_some().then(|| Replies::new(prompt, request.stops.clone()));
         Ok(Prepared {
-            cells: self.cells(tokens.len(), request),
+            cells: self.cells(prompt_tokens + healed, request),
             request: Request {
                 prompt: tokens,
                 n: request.n,
@@ -141,10 +153,16 @@ impl Preparer<'_> {
                 ends: ends.to_vec(),
                 silent: silent.to_vec(),
                 log_probabilities: request.log_probabilities,
-                constraint: constraint.clone().map(|constraint| constraint as Arc<dyn Constraint>),
+                constraint: match healing {
+                    Some(healing) => Some(Arc::new(healing.within(narrowing))),
+                    None => narrowing,
+                },
+                healed,
+                greedy_first: request.greedy_first,
             },
             about: About {
                 number,
+                prompt_tokens,
                 apis,
                 examples,
                 prompt: shown,
@@ -154,6 +172,18 @@ impl Preparer<'_> {
                 replies,
             },
         })
+    }
+
+    /// Takes back the tokens at the end of a prompt that is continued, where samples are to write their text again. Not for
+    /// an encoder, whose prompt is not what the decoder goes on from.
+    fn heal(&self, tokens: &mut Vec<TokenId>, text: &str) -> Option<Healing> {
+        let conventions = self.model.conventions();
+        // A line's end is never healed, and needs no vocabulary.
+        if conventions.extra_cells > 0 || text.is_empty() || text.ends_with('\n') {
+            return None;
+        }
+        let bos = usize::from(conventions.bos.is_some() && tokens.first() == conventions.bos.as_ref());
+        Healing::of_prompt(&self.engine.vocabulary(self.model), tokens, text, bos)
     }
 
     fn cells(&self, prompt: usize, request: &CompletionRequest) -> (usize, usize) {
@@ -294,7 +324,7 @@ impl Client for Stream<'_> {
             prompt: about.prompt,
             format: about.format,
             context_truncated: about.context_truncated,
-            prompt_tokens: generation.prompt_tokens,
+            prompt_tokens: about.prompt_tokens,
             prompt_tokens_shared: generation.prompt_tokens_shared,
             prefill_seconds: generation.seconds_prefill,
             decode_seconds: generation.seconds_decode,

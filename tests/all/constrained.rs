@@ -268,6 +268,8 @@ fn random_weights_refer_to_nothing_unknown_and_break_nothing() {
             silent: Vec::new(),
             log_probabilities: false,
             constraint: Some(Arc::new(Recorded { inner, samples: Arc::clone(&samples) })),
+            healed: 0,
+            greedy_first: false,
         };
         let go = CancelToken::new();
         let keep = &mut |_: inhouse_core::decode::Event<'_>| ControlFlow::Continue(());

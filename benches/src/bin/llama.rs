@@ -129,6 +129,8 @@ impl Bench {
             silent: Vec::new(),
             log_probabilities: false,
             constraint,
+            healed: 0,
+            greedy_first: false,
         };
         let tokenizer = Endless(self.model.tokenizer());
         Ok(generate(decoder, &tokenizer, &request, &CancelToken::new(), &mut |_| ControlFlow::Continue(()))?)

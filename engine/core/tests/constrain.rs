@@ -276,3 +276,33 @@ fn shared() -> &'static (Arc<ApiNames>, PieceTokenizer) {
     static SHARED: std::sync::OnceLock<(Arc<ApiNames>, PieceTokenizer)> = std::sync::OnceLock::new();
     SHARED.get_or_init(names)
 }
+
+#[test]
+fn what_a_decorator_registers_may_stand_on_every_class_that_it_may_have_been_put_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = |register: &str| {
+        let text = format!(
+            "class Cord:\n    def twist(self): ...\n\nclass Knot:\n    def tie(self): ...\n\nclass Step:\n    def run(self): ...\n\n{register}\n\n\
+             @functional_step('fray')\nclass Frayer(Step):\n    'Frays it.'\n    def __init__(self, cord, at): ...\n"
+        );
+        std::fs::write(folder.path().join("cords.py"), text).unwrap();
+        let found = docs::read(&folder.path().join("cords.py"), &docs::ReadOptions::default(), &Silent);
+        Library::new(&found.unwrap().apis)
+    };
+    let verdict = |library: &Library, receiver: &str| {
+        let context = format!("import cords\nx = cords.{receiver}()\n");
+        report(library, &context, "x.fray(1)\n").uses.last().unwrap().verdict
+    };
+    // Who gets the method stands in a table that is filled elsewhere: anybody may.
+    let unknown = library(
+        "STEPS = {}\ndef functional_step(name):\n    return lambda cls: STEPS.setdefault(name, cls)\n",
+    );
+    assert_eq!(verdict(&unknown, "Step"), Verdict::Indexed);
+    assert_eq!(verdict(&unknown, "Cord"), Verdict::Undocumented);
+    // Where the decorator says who, nobody else has it.
+    let told = library(
+        "def functional_step(name):\n    def put(cls):\n        setattr(Cord, name, cls)\n        return cls\n    return put\n",
+    );
+    assert_eq!(verdict(&told, "Cord"), Verdict::Indexed);
+    assert_eq!(verdict(&told, "Knot"), Verdict::UnknownMember);
+}

@@ -36,6 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         silent: Vec::new(),
         log_probabilities: false,
         constraint: None,
+        healed: 0,
+        greedy_first: false,
     };
     let generation =
         generate(&mut *decoder, model.tokenizer(), &request, &CancelToken::new(), &mut |event| {

@@ -67,15 +67,20 @@ impl std::fmt::Display for ApiSetting {
     }
 }
 
-/// A setting of a study: which APIs stand in the prompt, and how many example calls below each: `perfect`, `top:2+examples`,
-/// `top:2+examples:3`. Without a number it is one.
+/// A setting of a study: which APIs stand in the prompt, how many example calls below each, and of how many candidates a
+/// sample is the best: `perfect`, `top:2+examples`, `top:2+examples:3`, `perfect+best:8`. Examples without a number are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PromptSetting {
     /// Which APIs.
     pub apis: ApiSetting,
     /// The most example calls below each.
     pub examples: usize,
+    /// Candidates of which a sample is the best; 1: it is drawn.
+    pub best_of: usize,
 }
+
+/// Most candidates of one sample.
+pub const MAX_CANDIDATES: usize = 1000;
 
 /// Nobody shows more calls of one API.
 pub const MAX_EXAMPLES: usize = 100;
@@ -84,6 +89,16 @@ impl FromStr for PromptSetting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let (text, best_of) = match text.rsplit_once("+best:") {
+            None => (text, 1),
+            Some((rest, n)) => {
+                let n = n.parse().ok().filter(|n| (2..=MAX_CANDIDATES).contains(n));
+                (
+                    rest,
+                    n.ok_or_else(|| format!("expected +best:N at the end (N from 2 to {MAX_CANDIDATES})"))?,
+                )
+            }
+        };
         let (apis, examples) = match text.split_once("+examples") {
             None => (text, 0),
             Some((apis, "")) => (apis, 1),
@@ -102,7 +117,7 @@ impl FromStr for PromptSetting {
         if examples > 0 && matches!(apis, ApiSetting::None | ApiSetting::AsIs) {
             return Err(format!("`{apis}` puts no API into the prompt that examples could stand below"));
         }
-        Ok(Self { apis, examples })
+        Ok(Self { apis, examples, best_of })
     }
 }
 
@@ -129,6 +144,8 @@ pub struct GenerateOptions {
     pub chat: Chat,
     /// The most example calls below the line of each API; 0 is the paper's form.
     pub examples: usize,
+    /// Candidates of which a sample is the best ([`Engine::rank`]), the first of all the greedy one; 1: a sample is drawn.
+    pub best_of: usize,
 }
 
 /// What [`run`] did.
@@ -166,8 +183,9 @@ pub fn run(
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<GenerateReport> {
-    if options.n == 0 || options.parallel == 0 {
-        return Err(Error::new(ErrorKind::InvalidArgument, "n and the parallel count must be at least 1"));
+    if options.n == 0 || options.parallel == 0 || options.best_of == 0 {
+        let what = "n, the parallel count and the number of candidates must be at least 1";
+        return Err(Error::new(ErrorKind::InvalidArgument, what));
     }
     // Every problem is looked at before the first token is drawn, so that a bad one costs nothing.
     problems.iter().try_for_each(|problem| prepare(engine, problem, options).map(drop))?;
@@ -181,7 +199,7 @@ pub fn run(
     progress.advance((resumed * options.n) as u64);
     let left: Vec<&Problem> =
         problems.iter().filter(|problem| !partial.done.contains(&problem.task_id)).collect();
-    let mut session = engine.session(options.parallel.min(options.n.saturating_mul(left.len())))?;
+    let mut session = engine.session(options.parallel.min(candidates(options).saturating_mul(left.len())))?;
     let mut report =
         GenerateReport { problems: 0, resumed, samples: 0, completion_tokens: 0, decode_seconds: 0.0 };
     let mut sampling = Sampling {
@@ -224,7 +242,10 @@ impl CompletionClient for Sampling<'_> {
     }
 
     fn event(&mut self, _request: usize, event: Event<'_>) -> ControlFlow<()> {
-        if matches!(event, Event::Finished(_)) {
+        // What is counted is samples, not their candidates.
+        if let Event::Finished(completion) = event
+            && completion.index % self.options.best_of == 0
+        {
             self.progress.advance(1);
         }
         ControlFlow::Continue(())
@@ -257,21 +278,43 @@ fn rows(
     result: &CompletionResult,
 ) -> Result<Vec<serde_json::Value>> {
     let apis = names_in_prompt(problem, options.setting, &result.apis);
+    let context = context(problem, options.setting);
     result
         .completions
-        .iter()
-        .map(|completion| {
-            let row = json!({
+        .chunks(options.best_of)
+        .enumerate()
+        .map(|(sample, candidates)| {
+            let best = match candidates {
+                [drawn] => (drawn.clone(), None),
+                _ => engine
+                    .rank(context, candidates.to_vec())?
+                    .into_iter()
+                    .next()
+                    .map(|best| (best.completion, Some(best.score)))
+                    .ok_or_else(|| Error::new(ErrorKind::Internal, "a sample without candidates"))?,
+            };
+            let (completion, score) = best;
+            let mut row = json!({
                 "task_id": problem.task_id,
                 "completion": completion.text,
-                "sample": completion.index,
+                "sample": sample,
                 "finish_reason": completion.finish_reason.as_str(),
                 "completion_tokens": completion.completion_tokens,
                 "apis": apis,
             });
-            with_report(engine, context(problem, options.setting), &completion.text, row)
+            if let Some(score) = score {
+                row["candidates"] = json!(candidates.len());
+                row["candidate"] = json!(completion.index % options.best_of);
+                row["score"] = json!(score);
+            }
+            with_report(engine, context, &completion.text, row)
         })
         .collect()
+}
+
+/// Texts that are drawn for a problem.
+fn candidates(options: &GenerateOptions) -> usize {
+    options.n.saturating_mul(options.best_of)
 }
 
 /// The APIs that a sample's prompt shows: those that were put there, or those of the file's own block.
@@ -351,7 +394,9 @@ fn prepare(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Res
         query: problem.query.clone(),
         apis,
         examples: options.examples,
-        n: options.n,
+        n: candidates(options),
+        greedy_first: options.best_of > 1,
+        log_probabilities: options.best_of > 1,
         params: options.params.clone(),
         seed: problem_seed(options.seed, &problem.task_id),
         max_tokens: options.max_tokens,

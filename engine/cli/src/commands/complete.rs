@@ -20,6 +20,9 @@ use super::retrieve::listing;
 use super::{encoder, number};
 use crate::term::{self, Usage};
 
+/// Candidates that are decoded side by side.
+const SIDE_BY_SIDE: usize = 16;
+
 /// Tokens of the prompts in a `--prefix-cache` file.
 const PREFIX_TOKENS: usize = 4096;
 
@@ -34,6 +37,7 @@ Examples:
   inhouse complete --index mylib.index --model model.gguf --apis ask draft.py
   inhouse complete --index mylib.index --model model.gguf --apis top:2 --examples 1 draft.py
   inhouse complete --index mylib.index --model model.gguf --constrain --json draft.py
+  inhouse complete --index mylib.index --model model.gguf --apis top:2 --best-of 8 draft.py
   inhouse complete --index mylib.index --model base.gguf --lora my-adapter --lora style.gguf:0.5 --apis top:2 draft.py
   inhouse complete --model code.gguf --cursor 12:9 draft.py               (fill in at line 12, column 9)
   inhouse complete --model code.gguf --cursor '<FILL>' draft.py           (fill in where <FILL> stands)
@@ -57,6 +61,11 @@ pub struct Arguments {
 
     #[command(flatten)]
     sampling: SamplingArguments,
+
+    /// Draw N candidates, the first of them the greedy one, and print the best: by their mean log-probability, and by whether they are
+    /// Python and call what the index has as it can be called. With --json: all of them, the best first
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=1000))]
+    best_of: Option<u16>,
 
     /// Keep what the model made of the prompt in FILE, and go on from it where the next prompt begins alike. A file of
     /// another model, or a damaged one, is an error
@@ -219,6 +228,14 @@ impl SamplingArguments {
         }
     }
 
+    /// Candidates that are all the same are no choice.
+    pub fn check_candidates(&self, best_of: Option<u16>) -> Result<()> {
+        if best_of.is_some() && self.temperature == 0.0 {
+            return Err(Usage("--best-of draws candidates: give a --temperature above 0").into());
+        }
+        Ok(())
+    }
+
     pub fn stops(&self) -> StopRules {
         match self.stop.as_slice() {
             [] => StopRules::paper(),
@@ -276,6 +293,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.sampling.constrain && arguments.model.chat != "none" {
         return Err(Usage("--constrain goes with --chat none: a reply is not all code").into());
     }
+    arguments.sampling.check_candidates(arguments.best_of)?;
     let code = files::read_text(&arguments.file)?;
     let (context, suffix) = match (&arguments.cursor, &arguments.suffix_file) {
         (Some(cursor), _) => cursor.split(&code, &arguments.file)?,
@@ -305,7 +323,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         max_tokens: arguments.sampling.max_tokens as usize,
         constrain: arguments.sampling.constrain,
         stops,
-        log_probabilities: arguments.logprobs,
+        n: arguments.best_of.map_or(1, usize::from),
+        greedy_first: arguments.best_of.is_some(),
+        log_probabilities: arguments.logprobs || arguments.best_of.is_some(),
         ..CompletionRequest::new(context)
     };
     let mut cancel = on_interrupt()?;
@@ -317,13 +337,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
     let mut out = std::io::stdout().lock();
     let mut write_error = None;
-    let mut session = engine.session(1)?;
+    let mut session = engine.session(request.n.min(SIDE_BY_SIDE))?;
     if let Some(file) = arguments.prefix_cache.as_deref().filter(|file| file.exists()) {
         session.load_prefixes(file)?;
     }
     let result = session.complete(&request, &cancel, &mut |event| {
         if let Event::Text { text, .. } = event
             && !arguments.json
+            && arguments.best_of.is_none()
             && let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
         {
             write_error = Some(error);
@@ -337,7 +358,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.prefix_cache {
         session.save_prefixes(file)?;
     }
-    let Some(completion) = result.completions.first() else {
+    let ranked = match arguments.best_of {
+        Some(_) => engine.rank(&request.context, result.completions.clone())?,
+        None => Vec::new(),
+    };
+    let best = ranked.first().map(|best| &best.completion).or(result.completions.first());
+    let Some(completion) = best else {
         bail!("the model gave no completion");
     };
     if arguments.json {
@@ -360,10 +386,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "constraint": result.constraint,
             "api_report": report,
         });
-        if let Some(values) = &completion.log_probabilities {
+        if let Some(values) = completion.log_probabilities.as_ref().filter(|_| arguments.logprobs) {
             object["logprobs"] = json!(values);
         }
+        if !ranked.is_empty() {
+            let listed = |candidate: &inhouse::Ranked| {
+                json!({
+                    "completion": candidate.completion.text,
+                    "candidate": candidate.completion.index,
+                    "score": candidate.score,
+                    "mean_log_probability": candidate.mean_log_probability,
+                    "api_report": candidate.report,
+                })
+            };
+            object["candidates"] = ranked.iter().map(listed).collect();
+        }
         return term::json(&object);
+    }
+    if !ranked.is_empty() {
+        out.write_all(completion.text.as_bytes())?;
     }
     writeln!(out)?;
     if result.context_truncated {

@@ -24,6 +24,7 @@ Examples:
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out top2.jsonl
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis perfect --examples 1 --out examples.jsonl
   inhouse generate --problems problems.jsonl --model base.gguf --lora my-adapter --apis perfect --out adapted.jsonl
+  inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --best-of 8 --out best.jsonl
   inhouse generate --problems torchdata_api_n.jsonl.gz --model model.gguf --apis as-is --out samples.jsonl.gz")]
 pub struct Arguments {
     /// Problems, one JSON object a line
@@ -45,9 +46,14 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = number::examples)]
     examples: usize,
 
-    /// Samples a problem
-    #[arg(short, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    n: u32,
+    /// Samples a problem [default: 200; with --best-of 1]
+    #[arg(short, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    n: Option<u32>,
+
+    /// Keep the best of N candidates as a sample: by their mean log-probability, and by whether they are Python and call what the
+    /// index has as it can be called. The very first candidate is the greedy one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=1000))]
+    best_of: Option<u16>,
 
     #[command(flatten)]
     sampling: SamplingArguments,
@@ -79,6 +85,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
             return Err(Usage("--examples needs --index DIR: that is where examples are kept").into());
         }
     }
+    arguments.sampling.check_candidates(arguments.best_of)?;
     let chat = arguments.model.chat()?;
     if arguments.sampling.constrain && chat != inhouse::Chat::None {
         return Err(Usage("--constrain goes with --chat none: a reply is not all code").into());
@@ -88,7 +95,8 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     let cancel = on_interrupt()?;
     let options = GenerateOptions {
         setting: arguments.apis,
-        n: arguments.n as usize,
+        n: arguments.n.unwrap_or(if arguments.best_of.is_some() { 1 } else { 200 }) as usize,
+        best_of: arguments.best_of.map_or(1, usize::from),
         params: arguments.sampling.params(),
         stops: arguments.sampling.stops(),
         max_tokens: arguments.sampling.max_tokens as usize,

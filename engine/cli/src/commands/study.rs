@@ -11,7 +11,9 @@ use inhouse_core::progress::Progress;
 use inhouse_study::chart::Palette;
 use inhouse_study::study::figure::{self, Figure};
 use inhouse_study::study::table::{self, Table};
-use inhouse_study::study::{self, Config, Phase, Results, RunOptions, Shard, Store};
+use inhouse_study::study::{
+    self, ByProblem, Comparison, Config, Phase, Results, RunOptions, Shard, Side, Store,
+};
 
 use serde_json::json;
 
@@ -30,6 +32,8 @@ Examples:
   inhouse study run --config study.toml --report report.html     all of it in one command
   inhouse study run --config study.toml --shard 3/16             one of sixteen workers over the same store
   inhouse study table1 --store study.store
+  inhouse study problems --store study.store --format csv
+  inhouse study compare study.store:base study.store:adapted
   inhouse study fig5 --store study.store --out recall.svg
   inhouse study choose --config study.toml --set MyLibEval --out choices.jsonl
   inhouse study merge --into all.store node1.store node2.store"
@@ -63,6 +67,29 @@ enum Action {
         /// Where to write it
         #[arg(long, default_value = "-")]
         out: PathBuf,
+    },
+    /// Problem by setting: passed of n, verdicts, APIs shown and called, and with --format json completions
+    Problems(TableArguments),
+    /// Two studies, models or settings side by side on the same problems
+    #[command(
+        long_about = "Two studies, models or settings side by side on the same problems: pass@k of both, the difference with the 95 % \
+        interval of a paired bootstrap over problems, and which problems went which way (--format json names them).\n\nA side is \
+        STORE, STORE:MODEL or STORE:MODEL:SETTING. Models and settings of one name go together; where no name is on both sides, \
+        every one goes with every one.",
+        after_help = "\
+Examples:
+  inhouse study compare before.store after.store
+  inhouse study compare study.store:base study.store:adapted
+  inhouse study compare study.store:base:top:2 study.store:base:top:2+best:8"
+    )]
+    Compare {
+        /// What the difference is taken from
+        first: Side,
+        /// What is compared with it
+        second: Side,
+        /// As what
+        #[arg(long, value_enum, default_value = "text")]
+        format: TableFormat,
     },
     /// Ask a person which of the five best APIs each problem needs, for the setting `human`
     #[command(
@@ -185,6 +212,11 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         Action::Fig6(arguments) => draw(arguments, figure::Which::Fig6),
         Action::Fig7(arguments) => draw(arguments, figure::Which::Fig7),
         Action::Report { store, out } => write_report(&store.store, out),
+        Action::Problems(arguments) => print_problems(arguments),
+        Action::Compare { first, second, format } => {
+            let comparison = Comparison::of(first, second)?;
+            print_as(*format, &comparison, || comparison.text(), || comparison.csv())
+        }
         Action::Choose { config, set, out } => choose(&Config::read(config)?, set, out),
         Action::Merge { into, stores } => {
             let n_files = Store::merge(into, stores)?;
@@ -233,10 +265,25 @@ fn work(arguments: &RunArguments, progress: &dyn Progress) -> Result<()> {
 
 fn print_table(arguments: &TableArguments, which: table::Which) -> Result<()> {
     let table = Table::of(&Results::read(&Store::open(&arguments.store.store)?)?, which);
-    match arguments.format {
-        TableFormat::Text => term::line(table.text().trim_end()),
-        TableFormat::Csv => term::line(table.csv().trim_end()),
-        TableFormat::Json => term::json(&table),
+    print_as(arguments.format, &table, || table.text(), || table.csv())
+}
+
+fn print_problems(arguments: &TableArguments) -> Result<()> {
+    let tables = ByProblem::all(&Results::read(&Store::open(&arguments.store.store)?)?)?;
+    let text = || tables.iter().map(ByProblem::text).collect::<Vec<_>>().join("\n");
+    print_as(arguments.format, &json!({ "sets": tables }), text, || ByProblem::csv(&tables))
+}
+
+fn print_as(
+    format: TableFormat,
+    json: &impl serde::Serialize,
+    text: impl FnOnce() -> String,
+    csv: impl FnOnce() -> String,
+) -> Result<()> {
+    match format {
+        TableFormat::Text => term::line(text().trim_end()),
+        TableFormat::Csv => term::line(csv().trim_end()),
+        TableFormat::Json => term::json(json),
     }
 }
 
@@ -264,7 +311,7 @@ fn draw(arguments: &FigureArguments, which: figure::Which) -> Result<()> {
 }
 
 fn write_report(store: &Path, out: &Path) -> Result<()> {
-    let html = study::report::html(&Results::read(&Store::open(store)?)?);
+    let html = study::report::html(&Results::read(&Store::open(store)?)?)?;
     Ok(files::write_atomic(out, |file| file.write_all(html.as_bytes()))?)
 }
 

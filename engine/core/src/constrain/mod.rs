@@ -10,12 +10,13 @@
 //!
 //! Reading order: `signature`, `library` (the names of an index) -> `scope`, `tracker`, `scanner` (what a text means at
 //! its end, byte by byte) -> `vocabulary`, `mask` (names against tokens) -> this file (the decode loop's
-//! [`Constraint`]); `report` judges finished text by its syntax tree, and `calls` lists what it calls. A free position costs no look at the vocabulary: the text of the one token drawn is scanned, and only
+//! [`Constraint`]); `report` judges finished text by its syntax tree, and `calls` lists what it calls; `heal` has samples write the end of the prompt again. A free position costs no look at the vocabulary: the text of the one token drawn is scanned, and only
 //! where it refers to an unknown name is the exact set of tokens computed. A constrained position takes its mask from a
 //! cache, filled by walking the names and the tokens together.
 
 mod builtins;
 mod calls;
+mod heal;
 mod library;
 mod mask;
 mod report;
@@ -34,6 +35,7 @@ use serde::Serialize;
 pub use builtins::is_builtin_member;
 pub(crate) use calls::root;
 pub use calls::{Call, Calls, calls, calls_in_completion};
+pub use heal::Healing;
 pub use library::Library;
 pub use report::{ApiReport, ApiUse, Verdict, report};
 pub use vocabulary::Vocabulary;

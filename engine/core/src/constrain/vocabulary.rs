@@ -87,6 +87,19 @@ impl Vocabulary {
         self.sorted[at]
     }
 
+    /// The tokens that begin `text`, which is not empty, with their lengths, and the places of those that it begins (itself
+    /// among the latter).
+    pub(super) fn beginning(&self, text: &[u8]) -> (Vec<(usize, TokenId)>, Range<usize>) {
+        let mut shorter = Vec::new();
+        let mut range = self.all();
+        for (depth, &byte) in text.iter().enumerate() {
+            let ending = if depth == 0 { 0 } else { self.ending(&range, depth) };
+            shorter.extend((range.start..range.start + ending).map(|at| (depth, self.token(at))));
+            range = self.child(&range, depth, byte);
+        }
+        (shorter, range)
+    }
+
     /// Of the tokens of `range`, which share their first `depth` bytes: how many, at its beginning, end there.
     pub(super) fn ending(&self, range: &Range<usize>, depth: usize) -> usize {
         self.sorted[range.clone()].partition_point(|&token| self.text(token).len() <= depth)

@@ -47,6 +47,8 @@ pub(super) struct Library<'a> {
     pub(super) added: RefCell<FxHashMap<ClassId, NamedMembers<'a>>>,
     /// Names and base classes under which statements register a class as a method.
     pub(super) registered: FxHashMap<ClassId, Vec<(String, Base)>>,
+    /// Names that decorators register as methods of a class which their source does not tell.
+    pub(super) put_anywhere: BTreeSet<String>,
     pub(super) losses: RefCell<BTreeSet<(Loss, String)>>,
     /// `X.__doc__ = value` by the key of X.
     assigned_docs: FxHashMap<usize, (usize, &'a Expr)>,
@@ -66,6 +68,7 @@ impl<'a> Library<'a> {
             own_members: RefCell::default(),
             added: RefCell::default(),
             registered: FxHashMap::default(),
+            put_anywhere: BTreeSet::new(),
             losses: RefCell::default(),
             assigned_docs: FxHashMap::default(),
         };
@@ -80,6 +83,7 @@ impl<'a> Library<'a> {
             }
         }
         library.registered = library.registering_calls();
+        library.put_anywhere = library.put_who_knows_where();
         library.attach_members();
         library
     }

@@ -1,6 +1,8 @@
 //! Methods that a class decorator registers under a name given as a string: `@functional_datapipe("cycle")` on a class
 //! makes `.cycle(...)` on its base class.
 
+use std::collections::BTreeSet;
+
 use ruff_python_ast::{Expr, ExprCall, Stmt};
 use rustc_hash::FxHashMap;
 
@@ -116,6 +118,32 @@ impl<'a> Library<'a> {
                     _ => None,
                 }
             })
+        })
+    }
+
+    /// Names that decorators register where nothing tells on which class: they are documented under the likely one and may stand on
+    /// any.
+    pub(super) fn put_who_knows_where(&self) -> BTreeSet<String> {
+        let guessed = (0..self.program.classes.len()).filter(|&class| self.is_guessed(class));
+        guessed.flat_map(|class| self.registered_names(class)).collect()
+    }
+
+    /// Whether the class that gets the methods of `class` is not told by the source of a decorator: by what it puts them on, or by
+    /// the class that it has register them.
+    fn is_guessed(&self, class: ClassId) -> bool {
+        if self.registered_names(class).is_empty() || self.put_on(class).is_some() {
+            return false;
+        }
+        let base = match self.registration_base(class) {
+            Some(Base::Known(base)) => self.program.classes[base].def.name.as_str().to_owned(),
+            Some(Base::Unknown(full)) => full.rsplit('.').next().unwrap_or_default().to_owned(),
+            None => return true,
+        };
+        let told = format!("{base}.register");
+        !self.program.classes[class].def.decorator_list.iter().any(|decorator| {
+            let Expr::Call(call) = &decorator.expression else { return false };
+            given_name(call).is_some()
+                && self.source_of(class, call).is_some_and(|(_, source)| source.contains(&told))
         })
     }
 

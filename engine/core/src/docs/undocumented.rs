@@ -73,7 +73,8 @@ impl Library<'_> {
         }
     }
 
-    /// Names that objects of the class have and that are no public members: private ones, attributes that methods set.
+    /// Names that objects of the class have and that are no public members: private ones, attributes that methods set, methods that a
+    /// decorator may have put on it.
     /// [`OTHERS`] for a base class or decorator that is not known, and for attributes made by name.
     pub(super) fn undocumented_of_class(&self, id: ClassId) -> Vec<String> {
         let mut names = BTreeSet::new();
@@ -108,6 +109,7 @@ impl Library<'_> {
                 names.extend(attributes(text, receiver));
             }
         }
+        names.extend(self.put_anywhere.iter().cloned());
         for (name, _, _) in self.members(id) {
             names.remove(&*name);
         }

@@ -32,6 +32,8 @@ fn cancelled_work_leaves_nothing() {
             silent: Vec::new(),
             log_probabilities: cycle % 2 == 0,
             constraint: None,
+            healed: 0,
+            greedy_first: false,
         };
         // Within the prompt, before the first token, after some tokens; in a decoder of its own or in one that goes on.
         let cancel = CancelToken::new();

@@ -42,6 +42,8 @@ fn request(n: usize, temperature: f32) -> Request {
         silent: Vec::new(),
         log_probabilities: false,
         constraint: None,
+        healed: 0,
+        greedy_first: false,
     }
 }
 

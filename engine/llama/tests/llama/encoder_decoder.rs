@@ -112,6 +112,8 @@ fn the_decode_loop_runs_it() {
             silent: Vec::new(),
             log_probabilities: false,
             constraint: None,
+            healed: 0,
+            greedy_first: false,
         };
         let generation = generate(decoder, model.tokenizer(), &request, &CancelToken::new(), &mut |_| {
             ControlFlow::Continue(())

@@ -435,6 +435,8 @@ fn child_loads_what_was_accepted() {
             silent: Vec::new(),
             log_probabilities: false,
             constraint: None,
+            healed: 0,
+            greedy_first: false,
         };
         // Broken weights give broken logits: an error is a fine answer.
         let _ = generate(&mut *decoder, model.tokenizer(), &request, &CancelToken::new(), &mut |_| {

@@ -52,6 +52,8 @@ fn samples(model: &Arc<dyn Model>, seed: u64) -> Generation {
         silent: Vec::new(),
         log_probabilities: true,
         constraint: None,
+        healed: 0,
+        greedy_first: false,
     };
     let mut on_event = |_: inhouse_core::decode::Event<'_>| ControlFlow::Continue(());
     generate(decoder.as_mut(), model.tokenizer(), &request, &CancelToken::new(), &mut on_event).unwrap()

@@ -52,6 +52,9 @@ pub(super) struct Header {
     chat: Option<String>,
     #[serde(default)]
     examples: usize,
+    /// 0 in the files of versions that knew no candidates.
+    #[serde(default)]
+    best_of: usize,
     /// Files and scale of each adapter.
     #[serde(default)]
     adapters: Vec<(Vec<(String, u64, u64)>, f32)>,
@@ -91,6 +94,7 @@ impl Header {
             seed: options.seed,
             constrain: options.constrain,
             examples: options.examples,
+            best_of: options.best_of,
             chat: match &options.chat {
                 Chat::Template(source) => Some(source.clone()),
                 Chat::Auto => Some("auto".to_owned()),

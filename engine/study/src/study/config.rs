@@ -326,6 +326,11 @@ fn distinct<'n>(list: &str, names: impl Iterator<Item = &'n String>) -> Result<(
 
 /// What a setting is called in tables, as the paper calls it.
 pub fn setting_title(setting: &str) -> String {
+    if let (Some((drawn, _)), Ok(PromptSetting { best_of, .. })) =
+        (setting.rsplit_once("+best:"), setting.parse::<PromptSetting>())
+    {
+        return format!("{}, best of {best_of}", setting_title(drawn));
+    }
     if let (Some((apis, _)), Ok(PromptSetting { examples, .. })) =
         (setting.split_once("+examples"), setting.parse::<PromptSetting>())
     {
@@ -373,6 +378,7 @@ mod tests {
         assert_eq!(setting_title("top:3"), "Top-3");
         assert_eq!(setting_title("perfect+examples"), "Perfect + 1 example");
         assert_eq!(setting_title("top:2+examples:3"), "Top-2 + 3 examples");
+        assert_eq!(setting_title("top:2+examples+best:8"), "Top-2 + 1 example, best of 8");
     }
 
     #[test]
@@ -385,6 +391,8 @@ mod tests {
             (format!("settings = [\"top:0\"]\n{SMALL}"), "setting `top:0`"),
             (format!("settings = [\"none+examples\"]\n{SMALL}"), "no API into the prompt"),
             (format!("settings = [\"top:1+examples:0\"]\n{SMALL}"), "N from 1"),
+            (format!("settings = [\"perfect+best:1\"]\n{SMALL}"), "+best:N at the end (N from 2"),
+            (format!("settings = [\"perfect+best:4+examples\"]\n{SMALL}"), "+best:N at the end"),
             (format!("settings = [\"as-is\"]\n{SMALL}"), "`prompts`"),
             (format!("temperatures = [-1.0]\n{SMALL}"), "`temperatures`"),
             (format!("{SMALL}[[models]]\nname = \"m\"\npath = \"x\"\n"), "two are called `m`"),

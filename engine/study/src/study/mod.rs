@@ -2,9 +2,11 @@
 //!
 //! A [`Config`] names all that bears on the results. [`run`] does the work in units that a [`Store`] keeps, by any number of
 //! workers, killed and begun again as it may be; [`Results`] reads them, and out of these come [`table`]s, [`figure`]s and
-//! the [`report`] that shows both.
+//! the [`report`] that shows both, with every problem ([`ByProblem`]). [`Comparison`] holds two of them against each other.
 
+mod by_problem;
 pub mod choose;
+mod compare;
 mod config;
 mod environment;
 pub mod figure;
@@ -18,6 +20,8 @@ pub mod table;
 mod tally;
 mod units;
 
+pub use by_problem::{ByProblem, Column, ProblemCell, ProblemRow, ShownCompletion};
+pub use compare::{Compared, Comparison, Shown, Side};
 pub use config::{Config, EqualSamples, ModelConfig, ProblemSet, Protocol, setting_title};
 pub use recalled::{Chosen, Found, Recalled};
 pub use results::{Estimate, Results, Sweep};

@@ -1,10 +1,14 @@
 //! The report: one HTML file without anything from elsewhere, to be looked at and passed on.
 
+mod problems;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use inhouse::Result;
 use serde_json::Value;
 
+use super::by_problem::ByProblem;
 use super::config::{EqualSamples, setting_title};
 use super::figure::{self, Figure};
 use super::results::{Estimate, Results, Sweep};
@@ -13,15 +17,23 @@ use crate::chart::{Palette, escaped};
 
 const STYLE: &str = include_str!("report.css");
 
-/// The report of what is complete. That a table or figure has nothing to show stands in it.
-pub fn html(results: &Results) -> String {
+/// The report of what is complete. That a table or figure has nothing to show stands in it. Figures of tables lead to the
+/// problems below them, and those to completions with their verdicts.
+///
+/// # Errors
+/// Results of the store that cannot be read.
+pub fn html(results: &Results) -> Result<String> {
     let config = &results.config;
+    let mut by_problem = Vec::new();
+    for (i, set) in config.problems.iter().enumerate() {
+        by_problem.extend(ByProblem::of(results, set)?.map(|table| (i, table)));
+    }
     let mut body = String::new();
     head(&mut body, results);
     for which in [table::Which::Table1, table::Which::Table3, table::Which::Table2] {
         let table = Table::of(results, which);
         if !table.sections.is_empty() {
-            write_table(&mut body, &table);
+            write_table(&mut body, &table, results);
         }
     }
     for which in [figure::Which::Fig5, figure::Which::Fig6, figure::Which::Fig7] {
@@ -34,14 +46,15 @@ pub fn html(results: &Results) -> String {
             escaped(&figure.caption)
         );
     }
+    problems::write(&mut body, &by_problem);
     provenance(&mut body, results);
-    format!(
+    Ok(format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{}</title><style>{STYLE}</style></head>\
          <body><input type=\"checkbox\" id=\"other\" aria-label=\"the other colours\">\
          <main>{body}</main></body></html>\n",
         escaped(&config.title)
-    )
+    ))
 }
 
 fn head(body: &mut String, results: &Results) {
@@ -103,18 +116,19 @@ fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-fn write_table(body: &mut String, table: &Table) {
+fn write_table(body: &mut String, table: &Table, results: &Results) {
     let _ = write!(body, "<section><h2>{}</h2>", escaped(&table.title));
     for note in &table.notes {
         let _ = write!(body, "<p class=\"note\">{}</p>", escaped(note));
     }
     for section in &table.sections {
-        write_section(body, section, &table.k);
+        let set = results.config.problems.iter().position(|set| set.name == section.set);
+        write_section(body, section, &table.k, &set.map_or(String::new(), problems::anchor));
     }
     body.push_str("</section>");
 }
 
-fn write_section(body: &mut String, section: &Section, k: &[u64]) {
+fn write_section(body: &mut String, section: &Section, k: &[u64], problems: &str) {
     let _ = write!(
         body,
         "<h3>{}</h3><p class=\"note\">{}</p><div class=\"wide\"><table><thead><tr><th>Model</th>",
@@ -153,7 +167,7 @@ fn write_section(body: &mut String, section: &Section, k: &[u64]) {
         }
         let _ = write!(body, "<td>{}</td>", escaped(&setting_title(&row.setting)));
         for (ki, best) in best.iter().enumerate() {
-            write_estimate(body, row, ki, *best);
+            write_estimate(body, row, (ki, *best), problems);
         }
         for share in [row.hallucinated, row.hallucinated_by_name] {
             let _ = write!(body, "<td class=\"number\">{}</td>", percent(share).replace('-', "\u{2013}"));
@@ -166,13 +180,14 @@ fn write_section(body: &mut String, section: &Section, k: &[u64]) {
     }
 }
 
-fn write_estimate(body: &mut String, row: &Row, ki: usize, best: f64) {
+/// A figure, which leads to its problems. `best` is the highest of its column.
+fn write_estimate(body: &mut String, row: &Row, (ki, best): (usize, f64), problems: &str) {
     match row.sweep.best(ki) {
         Some((temperature, Estimate { value, low, high })) => {
             let class = if value > 0.0 && value >= best { "number best" } else { "number" };
             let _ = write!(
                 body,
-                "<td class=\"{class}\" title=\"temperature {temperature}\"><span class=\"value\">{:.2}</span>\
+                "<td class=\"{class}\" title=\"temperature {temperature}\"><a class=\"value\" href=\"#{problems}\">{:.2}</a>\
                  <span class=\"interval\">{:.1} \u{2013} {:.1}</span></td>",
                 100.0 * value,
                 100.0 * low,

@@ -1,6 +1,7 @@
 //! What a store holds, read for tables and figures.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use inhouse::{Error, Result};
 use serde::Serialize;
@@ -40,6 +41,7 @@ pub struct Results {
     canonical: BTreeMap<String, BTreeMap<String, bool>>,
     /// The records of the workers, oldest first.
     pub runs: Vec<Value>,
+    store: Store,
 }
 
 /// One setting of one model on one problem set: pass@k at each temperature, and the best.
@@ -104,7 +106,16 @@ impl Results {
         paths.sort();
         let runs = paths.iter().filter_map(|path| read_json(path).transpose()).collect::<Result<_>>()?;
         let models = store.record.models.clone();
-        Ok(Self { config, models, cells: complete, units: count, recall, canonical, runs })
+        Ok(Self {
+            config,
+            models,
+            cells: complete,
+            units: count,
+            recall,
+            canonical,
+            runs,
+            store: store.clone(),
+        })
     }
 
     /// Problems of a set that none of their own solutions solves here; `None` before that was tried.
@@ -198,6 +209,40 @@ impl Results {
     pub(crate) fn at_best(&self, set: &str, model: &str, setting: &str) -> Option<(f32, Vec<&Tally>)> {
         let (best, _) = self.sweep(set, model, setting)?.best(0)?;
         self.tallies(set, model, setting).find(|(temperature, _)| *temperature == best)
+    }
+
+    /// The files with a row for each sample of a cell, whether they are there or not.
+    pub(super) fn result_files(
+        &self,
+        set: &str,
+        model: &str,
+        setting: &str,
+        temperature: f32,
+    ) -> impl Iterator<Item = PathBuf> {
+        let cell = Cell { set: set.into(), model: model.into(), setting: setting.into(), temperature };
+        let record = &self.store.record;
+        let problems = record.sets.get(set).map_or(0, |set| set.problems);
+        units(&cell, problems, record.problems_per_unit)
+            .map(|unit| unit.file(&self.store.folder, "results.jsonl"))
+    }
+
+    /// pass@k of every problem that counts, at the temperature that is best for this k; `None` where nothing is complete, or
+    /// a problem has too few samples.
+    pub(super) fn problem_values(
+        &self,
+        set: &str,
+        model: &str,
+        setting: &str,
+        k: u64,
+    ) -> Option<(f32, Vec<(&str, f64)>)> {
+        let ki = self.config.ks().iter().position(|other| *other == k)?;
+        let (best, _) = self.sweep(set, model, setting)?.best(ki)?;
+        let (temperature, tallies) =
+            self.tallies(set, model, setting).find(|(temperature, _)| *temperature == best)?;
+        let repeats = self.config.repeats() as u64;
+        let value = |tally: &&'_ Tally| pass_at_k(tally.n * repeats, tally.passed * repeats, k);
+        let values = tallies.into_iter().map(|tally| Some((tally.task_id.as_str(), value(&tally)?)));
+        Some((temperature, values.collect::<Option<_>>()?))
     }
 
     /// Uses of APIs at the temperature that is best for the smallest k.

@@ -440,6 +440,7 @@ impl Worker<'_> {
         Ok(GenerateOptions {
             setting: setting.apis,
             examples: setting.examples,
+            best_of: setting.best_of,
             n: config.drawn(),
             params: SamplingParams {
                 temperature: unit.cell.temperature,

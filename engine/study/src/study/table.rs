@@ -260,7 +260,7 @@ pub(crate) fn percent(share: Option<f64>) -> String {
 }
 
 /// Lines of cells in columns; two spaces stand between.
-fn aligned(lines: &[Vec<String>]) -> String {
+pub(super) fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
@@ -279,7 +279,7 @@ fn aligned(lines: &[Vec<String>]) -> String {
 }
 
 /// A text as a field of CSV.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

@@ -33,6 +33,11 @@ pub struct Request {
     pub log_probabilities: bool,
     /// What narrows the tokens of every sample by the text before them; `None`: nothing does.
     pub constraint: Option<Arc<dyn Constraint>>,
+    /// Bytes that every sample writes first and that are the prompt's, not the completion's: what the constraint has it write
+    /// again ([`Healing`](crate::constrain::Healing)). Tokens that hold nothing else do not count.
+    pub healed: usize,
+    /// Whether the first sample takes the most probable token always, whatever the others do.
+    pub greedy_first: bool,
 }
 
 impl Request {

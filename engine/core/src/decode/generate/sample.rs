@@ -24,6 +24,10 @@ pub(super) struct Sample {
     utf8: Utf8Stream,
     scanner: StopScanner,
     text: String,
+    /// Bytes still to come that belong to the prompt.
+    healing: usize,
+    /// Tokens that held nothing but such bytes: the first ones.
+    healed: usize,
     /// Of `tokens`, where they are wanted.
     log_probabilities: Option<Vec<f32>>,
 }
@@ -35,7 +39,11 @@ impl Sample {
         allowed: &Arc<TokenSet>,
         index: usize,
     ) -> Result<Self> {
-        let mut sampler = Sampler::new(&request.params, request.seed, index)?;
+        let mut params = request.params.clone();
+        if request.greedy_first && index == 0 {
+            params.temperature = 0.0;
+        }
+        let mut sampler = Sampler::new(&params, request.seed, index)?;
         sampler.observe(&request.prompt);
         Ok(Self {
             job,
@@ -48,6 +56,8 @@ impl Sample {
             utf8: Utf8Stream::default(),
             scanner: StopScanner::new(&request.stops),
             text: String::new(),
+            healing: request.healed,
+            healed: 0,
             log_probabilities: request.log_probabilities.then(Vec::new),
         })
     }
@@ -84,7 +94,13 @@ impl Sample {
         self.tokens.push(token);
         let mut piece = String::new();
         if !self.request.silent.contains(&token) {
-            self.utf8.push(&tokenizer.token_bytes(token), &mut piece);
+            let bytes = tokenizer.token_bytes(token);
+            let prompts = bytes.len().min(self.healing);
+            self.healing -= prompts;
+            if prompts > 0 && prompts == bytes.len() {
+                self.healed += 1;
+            }
+            self.utf8.push(&bytes[prompts..], &mut piece);
         }
         match self.scanner.push(&piece) {
             Scanned::Text(text) => self.emit(&text, out),
@@ -93,7 +109,7 @@ impl Sample {
                 return Some(FinishReason::Stop);
             }
         }
-        if self.tokens.len() >= self.request.max_tokens {
+        if self.tokens.len() - self.healed >= self.request.max_tokens {
             Some(self.flush(FinishReason::Length, out))
         } else if self.request.prompt.len() + self.tokens.len() > context_length {
             Some(self.flush(FinishReason::ContextFull, out))
@@ -131,12 +147,15 @@ impl Sample {
         }
     }
 
-    pub(super) fn complete(self, finish_reason: FinishReason) -> Completion {
+    pub(super) fn complete(mut self, finish_reason: FinishReason) -> Completion {
+        if let Some(values) = &mut self.log_probabilities {
+            values.drain(..self.healed.min(values.len()));
+        }
         Completion {
             index: self.index,
             text: self.text,
             finish_reason,
-            completion_tokens: self.tokens.len(),
+            completion_tokens: self.tokens.len() - self.healed,
             log_probabilities: self.log_probabilities,
         }
     }

@@ -24,6 +24,8 @@ fn request(prompt: Vec<TokenId>, n: usize, max_tokens: usize, seed: u64) -> Requ
         silent: Vec::new(),
         log_probabilities: false,
         constraint: None,
+        healed: 0,
+        greedy_first: false,
     }
 }
 

@@ -23,6 +23,8 @@ fn request(n: usize) -> Request {
         silent: Vec::new(),
         log_probabilities: false,
         constraint: None,
+        healed: 0,
+        greedy_first: false,
     }
 }
 
@@ -99,6 +101,34 @@ fn greedy_samples_are_equal() {
     let generation = run(&mut ToyDecoder::new(&tokenizer, 2), &tokenizer, &request);
     let texts: HashSet<_> = generation.completions.iter().map(|completion| &completion.text).collect();
     assert_eq!(texts.len(), 1);
+}
+
+#[test]
+fn the_first_of_candidates_is_greedy_and_the_others_are_not() {
+    let tokenizer = letters();
+    let drawn = run(&mut ToyDecoder::new(&tokenizer, 4), &tokenizer, &request(6)).completions;
+    let mut greedy = request(1);
+    greedy.params.temperature = 0.0;
+    let greedy = run(&mut ToyDecoder::new(&tokenizer, 4), &tokenizer, &greedy).completions;
+    let candidates = Request { greedy_first: true, ..request(6) };
+    let found = run(&mut ToyDecoder::new(&tokenizer, 4), &tokenizer, &candidates).completions;
+    assert_eq!((&found[..1], &found[1..]), (&greedy[..], &drawn[1..]));
+}
+
+#[test]
+fn what_is_written_again_of_the_prompt_is_no_part_of_the_completion() {
+    let tokenizer = letters();
+    let whole = Request { log_probabilities: true, ..request(12) };
+    let all = run(&mut ToyDecoder::new(&tokenizer, 5), &tokenizer, &whole).completions;
+    let healed = Request { healed: 3, max_tokens: 17, ..whole };
+    let found = run(&mut ToyDecoder::new(&tokenizer, 5), &tokenizer, &healed).completions;
+    for (all, found) in all.iter().zip(&found) {
+        // Three bytes are one to three tokens; a longer token that they end in is the completion's.
+        let rest = String::from_utf8_lossy(&all.text.as_bytes()[3.min(all.text.len())..]).into_owned();
+        assert!(rest.starts_with(found.text.as_str()), "{all:?} {found:?}");
+        assert_eq!(found.log_probabilities.as_ref().unwrap().len(), found.completion_tokens);
+        assert!(found.completion_tokens <= 17 && all.completion_tokens <= found.completion_tokens + 3);
+    }
 }
 
 #[test]
