@@ -81,6 +81,16 @@ fn a_test_that_asserts_nothing_is_none() {
             let old = client.run(Job { entry_point: "root".into(), ..job(RIGHT, test) }).expect("a result");
             assert_eq!(old.verdict, Verdict::Failed, "{setting:?} {test}: {old:?}");
         }
+        // A test that puts a function of its own in the candidate's place, and asks that one.
+        if setting.tier != "T4" {
+            let own = "def root(x): return x ** 0.5\nassert root(4) == 2\n";
+            let result = judged(&mut client, WRONG, own, "", TrustWish::Isolated);
+            assert_eq!(result.verdict, Verdict::NoTest, "{setting:?}: {result:?}");
+            // One that wraps the candidate's asks it.
+            let wrapped = "theirs = root\ndef root(x): return theirs(x)\nassert root(4) == 2\n";
+            let result = judged(&mut client, RIGHT, wrapped, "", TrustWish::Isolated);
+            assert_eq!(result.verdict, Verdict::Passed, "{setting:?}: {result:?}");
+        }
         // A program by itself needs no test.
         assert_eq!(client.run(job("x = 1", "")).expect("a result").verdict, Verdict::Passed);
     }

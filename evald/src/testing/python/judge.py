@@ -26,6 +26,7 @@ class Judge:
         self.compare = compare
         self.compared = ""
         self.gone = False
+        self.requests = 0
         self.needs = ""
         self.entry = ""
         self.given = self.shared = ()
@@ -100,6 +101,7 @@ class Judge:
             return MISSING
 
     def request(self, tag, *parts):
+        self.requests += 1
         writer = self.writer(tag)
         writer.values(parts)
         self.send(writer)
@@ -201,6 +203,15 @@ class Judge:
     def lacks(self, what):
         self.needs = self.needs or what
         raise NeedsMore(what)
+
+    def replaced(self, before):
+        """A function of the candidate's in whose place the test has put one of its own; `None`: there is none."""
+        for name, value in before.items():
+            now = self.names.get(name)
+            if id(value) in self.handles and isinstance(now, types.FunctionType) and now is not value:
+                if now.__code__.co_filename == TEST_FILE:
+                    return name
+        return None
 
     def outcome(self, kind, text):
         if self.needs:
@@ -600,10 +611,14 @@ def judged(fd, text, original, prompt, entry, spans, understood, checks_itself, 
         judge.begin(wanted, entry, sorted(judge.shared))
         deciding = Deciding(names, marks, original, spans, understood, checks_itself)
         deciding.watch()
+        asked = judge.requests
         said = ended(code, names)
         if said:
             return judge.outcome("failed", described(deciding.error) if deciding.error else said)
         deciding.finish(judge.argument)
+        own = judge.replaced(deciding.before) if judge.requests == asked else None
+        if own is not None:
+            return judge.outcome("no_test", "the test defines `%s` itself, and asks nothing of the candidate's" % own)
         return judge.outcome("passed", judge.compared)
     except NoTest as error:
         return judge.outcome("no_test", str(error))
