@@ -101,7 +101,8 @@ fn kept_prompts_are_saved_and_restored_across_processes() {
         assert_eq!(second.load_prefixes(&file).unwrap(), 1);
         let on_event = &mut |_: Event<'_>| ControlFlow::Continue(());
         let result = second.complete(&greedy(CONTEXTS[0]), &CancelToken::new(), on_event).unwrap();
-        assert_eq!(result.prompt_tokens_shared, result.prompt_tokens - 1);
+        // The last token is read for its logits; the one before is healed: the completion begins with its text again.
+        assert_eq!(result.prompt_tokens_shared, result.prompt_tokens - 2);
         assert_eq!(result.completions, expected);
     }
 }
