@@ -349,7 +349,12 @@ while True:
             let env = format!("py={}", python().expect("python").display());
             let daemon = Daemon::start_with(setting, &env, &["--slots", "1", "--allow", "processes"]);
             assert_eq!(run(&mut daemon.client(), "x = 1", "").verdict, Passed);
-            let line = daemon.descendants();
+            // The kernel's lists may leave out some while others end: what two looks agree on.
+            let mut line = Vec::new();
+            wait_until("a slot is ready", || {
+                let before = std::mem::replace(&mut line, daemon.descendants());
+                line.len() >= 2 && line == before
+            });
             let socket = daemon.socket.clone();
             let waiting = std::thread::spawn(move || {
                 let mut client = evald_proto::Client::connect(&socket, &|| false).expect("connects");
