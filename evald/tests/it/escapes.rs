@@ -610,9 +610,10 @@ fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
                 wrong.push(format!("{title}: groups were {groups:?}, are {:?}", daemon.groups()));
             }
         }
-        // A slot that is being made anew has some of its own for a moment.
-        wait_until(&format!("no descriptor of the daemon is left, {setting:?}"), || {
-            daemon.open_files() == files
+        // A slot that is being made anew has some of its own for a moment; and the connection that asked whether the daemon
+        // answers may have been among those counted before.
+        wait_until(&format!("no more than {files} descriptors of the daemon are left, {setting:?}"), || {
+            daemon.open_files() <= files
         });
         assert!(wrong.is_empty(), "{setting:?}: {} of {ran} attacks:\n{}", wrong.len(), wrong.join("\n"));
         println!("{setting:?}: {ran} attacks held");
