@@ -20,6 +20,7 @@ fn fail(number: c_int) {
 /// # Safety
 /// `name` is null or a C string.
 unsafe fn file(prefix: &str, name: *const c_char) -> Option<CString> {
+    // SAFETY: not null, and so a C string, as the caller promises.
     let name = if name.is_null() { &[][..] } else { unsafe { CStr::from_ptr(name) }.to_bytes() };
     let name = name.strip_prefix(b"/").unwrap_or(name);
     let folder = std::env::var_os("TMPDIR").unwrap_or_default();

@@ -2,7 +2,7 @@
 //! their Python environments, these tests print why and skip.
 
 use inhouse_tests::{benchmark, command, python_environment};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn evaluate(
@@ -67,4 +67,40 @@ fn torchdata_samples_give_the_published_pass_at_1() {
     let report =
         evaluate(&problems, &samples, &format!("{}:torchdata.datapipes.iter", python.display()), &out);
     assert_eq!(report["pass@1"], 0.06, "{report}");
+}
+
+/// Tensors that a test in a process of its own gets, gives, and sees changed; those that are not dense stay with the candidate.
+#[test]
+fn tensors_cross_to_a_test_of_its_own_process() {
+    let Some(python) = python_environment("torchdata") else { return };
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, row: Value| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, row.to_string()).unwrap();
+        path
+    };
+    let test = "import torch
+assert kept is not None
+half = torch.ones(2, dtype=torch.bfloat16)
+assert torch.equal(same(half), half) and same([half, half])[0].dtype == torch.bfloat16
+given = torch.zeros(2)
+assert list(added(given)) == [torch.tensor(1.), torch.tensor(1.)] and given.sum() == 2";
+    let problem = json!({"task_id": "t", "prompt": "import torch\n", "entry_point": "none", "test": test});
+    let right = "kept = torch.ones(2).to_sparse()
+def same(x): return x
+def added(x):
+    x += 1
+    return x
+";
+    let env = format!("{}:torchdata.datapipes.iter", python.display());
+    let problems = write("problems.jsonl", problem);
+    for (completion, passed) in [(right.to_owned(), 1.0), (right.replace("x += 1", "x = x + 1"), 0.0)] {
+        let samples = write("samples.jsonl", json!({"task_id": "t", "completion": completion}));
+        let report = evaluate(&problems, &samples, &env, &folder.path().join("results.jsonl"));
+        assert_eq!(
+            (&report["pass@1"], &report["trust"]["isolated"]),
+            (&json!(passed), &json!(1)),
+            "{report}"
+        );
+    }
 }

@@ -82,10 +82,16 @@ def torch_form(value):
     return None
 
 
-def write_tensor(writer, value):
+def is_plain_tensor(value):
+    """Dense, and in this process's memory: others have no bytes to send."""
     torch = sys.modules["torch"]
-    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
-        raise CannotCross("a tensor that is not dense or not on the CPU")
+    kind = getattr(torch, "Tensor", ())
+    return isinstance(value, kind) and value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
+
+
+def write_tensor(writer, value):
+    if not is_plain_tensor(value):
+        return writer.other(writer, value)
     if writer.number(value):
         return
     write_tagged(writer, b"tt", [str(value.dtype), tuple(value.shape), tensor_bytes(value), bool(value.requires_grad)])
@@ -506,23 +512,23 @@ def pandas_become(item, new):
     return True
 
 
-def is_tensor(item):
-    return isinstance(item, getattr(sys.modules["torch"], "Tensor", ()))
-
-
 def torch_snapshot(item):
-    return (str(item.dtype), tuple(item.shape), tensor_bytes(item)) if is_tensor(item) else None
+    return (str(item.dtype), tuple(item.shape), tensor_bytes(item)) if is_plain_tensor(item) else None
 
 
 def torch_changed(item, before):
-    return torch_snapshot(item) != before if is_tensor(item) else None
+    return torch_snapshot(item) != before if is_plain_tensor(item) else None
 
 
 def torch_become(item, new):
-    if not is_tensor(item):
+    if not is_plain_tensor(item):
         return False
     item.data = new.data
     return True
+
+
+def torch_copy(item):
+    return item.detach().clone().requires_grad_(item.requires_grad) if is_plain_tensor(item) else None
 
 
 SNAPSHOTS += [
@@ -531,6 +537,7 @@ SNAPSHOTS += [
     ("torch", torch_snapshot, torch_changed),
 ]
 BECOMES += [("numpy", numpy_become), ("pandas", pandas_become), ("torch", torch_become)]
+COPIES.append(("torch", torch_copy))
 # Last: everything that has attributes.
 SNAPSHOTS.append(("sys", object_snapshot, object_changed))
 BECOMES.append(("sys", object_become))
