@@ -2,7 +2,7 @@
 
 use evald_proto::Verdict::{self, *};
 
-use crate::support::{Daemon, SECRET, is_empty, run, settings, wait_until};
+use crate::support::{Daemon, SECRET, is_empty, run, settings, settled};
 
 /// An attack: its number in the list of attacks, what it does, code, test, and the verdicts it may end in.
 struct Attack {
@@ -566,7 +566,8 @@ fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
         let machine = setting.tier == "T4";
         let clean = if machine { CLEAN.to_owned() } else { format!("{CLEAN}{WRITE}") };
         assert_eq!(run(&mut client, &clean, "").verdict, Passed, "{setting:?}");
-        let (processes, files, groups) = (daemon.descendants(), daemon.open_files(), daemon.groups());
+        let (processes, groups) = (daemon.descendants(), daemon.groups());
+        let files = settled(|| daemon.open_files());
         let has_cgroups = matches!(setting.tier, "T0" | "T1");
         assert_eq!(has_cgroups, !groups.is_empty(), "{setting:?}: {groups:?}");
         let secret = daemon.folder.path().join("secret");
@@ -610,11 +611,7 @@ fn every_attack_ends_in_its_verdict_and_leaves_nothing() {
                 wrong.push(format!("{title}: groups were {groups:?}, are {:?}", daemon.groups()));
             }
         }
-        // A slot that is being made anew has some of its own for a moment; and the connection that asked whether the daemon
-        // answers may have been among those counted before.
-        wait_until(&format!("no more than {files} descriptors of the daemon are left, {setting:?}"), || {
-            daemon.open_files() <= files
-        });
+        assert_eq!(settled(|| daemon.open_files()), files, "descriptors of the daemon, {setting:?}");
         assert!(wrong.is_empty(), "{setting:?}: {} of {ran} attacks:\n{}", wrong.len(), wrong.join("\n"));
         println!("{setting:?}: {ran} attacks held");
     }

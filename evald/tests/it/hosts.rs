@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use evald_proto::Verdict::{self, *};
 use sha2::{Digest, Sha256};
 
-use crate::support::{Daemon, Setting, other_user, python, run, settings, wait_until};
+use crate::support::{Daemon, Setting, other_user, python, run, settings, settled, wait_until};
 
 fn shared() -> Vec<Setting> {
     settings().into_iter().filter(|setting| setting.tier == "T3").collect()
@@ -349,11 +349,10 @@ while True:
             let env = format!("py={}", python().expect("python").display());
             let daemon = Daemon::start_with(setting, &env, &["--slots", "1", "--allow", "processes"]);
             assert_eq!(run(&mut daemon.client(), "x = 1", "").verdict, Passed);
-            // The kernel's lists may leave out some while others end: what two looks agree on.
             let mut line = Vec::new();
             wait_until("a slot is ready", || {
-                let before = std::mem::replace(&mut line, daemon.descendants());
-                line.len() >= 2 && line == before
+                line = settled(|| daemon.descendants());
+                line.len() >= 2
             });
             let socket = daemon.socket.clone();
             let waiting = std::thread::spawn(move || {

@@ -343,6 +343,22 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// What looks over a fifth of a second agree on. A T3 sample's folder is removed behind its verdict, which takes descriptors, and
+/// the kernel's lists of processes may leave out some while others end.
+pub fn settled<T: PartialEq>(mut look: impl FnMut() -> T) -> T {
+    const LOOKS: u32 = 10;
+    let mut found = look();
+    let mut alike = 0;
+    wait_until("it settles", || {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = look();
+        alike = if now == found { alike + 1 } else { 0 };
+        found = now;
+        alike >= LOOKS
+    });
+    found
+}
+
 /// The user whom the unprivileged daemons run as.
 pub fn other_user() -> u32 {
     NOBODY
