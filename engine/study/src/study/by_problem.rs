@@ -34,7 +34,7 @@ pub struct Column {
     pub model: String,
     /// Which APIs stand in the prompt.
     pub setting: String,
-    /// The temperature that is best for the smallest k.
+    /// The temperature that is best: in a table of problems for the smallest k.
     pub temperature: f32,
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use inhouse::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use super::config::setting_title;
+use super::by_problem::Column;
 use super::results::{Estimate, Results};
 use super::store::Store;
 use super::table::{aligned, quoted};
@@ -77,12 +77,9 @@ pub struct Compared {
 /// One side of a row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Shown {
-    /// The model.
-    pub model: String,
-    /// The setting.
-    pub setting: String,
-    /// The temperature that is best for this k.
-    pub temperature: f32,
+    /// The model in its setting, at the temperature that is best for this k.
+    #[serde(flatten)]
+    pub column: Column,
     /// pass@k.
     pub value: f64,
 }
@@ -137,13 +134,12 @@ impl Comparison {
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         for row in &self.rows {
             let [a, b] = &row.sides;
-            let title = |side: &Shown| format!("{}, {}", side.model, setting_title(&side.setting));
             lines.push(vec![
                 row.set.clone(),
                 row.k.to_string(),
-                title(a),
+                a.column.title(),
                 format!("{:.1}", 100.0 * a.value),
-                title(b),
+                b.column.title(),
                 format!("{:.1}", 100.0 * b.value),
                 format!("{:+.1}{}", 100.0 * row.difference.value, if row.differs { " *" } else { "" }),
                 format!("{:+.1} to {:+.1}", 100.0 * row.difference.low, 100.0 * row.difference.high),
@@ -166,8 +162,8 @@ impl Comparison {
             "set,k,model_1,setting_1,temperature_1,pass_1,model_2,setting_2,temperature_2,pass_2,difference,low,high,problems,better,worse\n",
         );
         for row in &self.rows {
-            let side = |side: &Shown| {
-                format!("{},{},{},{}", quoted(&side.model), side.setting, side.temperature, side.value)
+            let side = |Shown { column, value }: &Shown| {
+                format!("{},{},{},{value}", quoted(&column.model), column.setting, column.temperature)
             };
             let Estimate { value, low, high } = row.difference;
             let _ = writeln!(
@@ -217,9 +213,7 @@ fn compared(
     let mean =
         |of: &dyn Fn(&(&str, f64, f64)) -> f64| paired.iter().map(of).sum::<f64>() / paired.len() as f64;
     let shown = |i: usize, temperature: f32, value: f64| Shown {
-        model: models[i].clone(),
-        setting: settings[i].clone(),
-        temperature,
+        column: Column { model: models[i].clone(), setting: settings[i].clone(), temperature },
         value,
     };
     let ids = |wanted: &dyn Fn(f64, f64) -> bool| {
