@@ -22,6 +22,10 @@ pub struct Texts {
     pub code: String,
     /// The test.
     pub test: String,
+    /// A program's standard input.
+    pub stdin: Vec<u8>,
+    /// A program's files.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// Runs what the role says. `Ok`: to its end, which for a judge is that the test has passed; with what is to be said of it.
@@ -45,6 +49,37 @@ pub fn run<C: Cpython>(
             Err(End::Told(Kind::Served, String::new()))
         }
         Role::Judge { compare } => judge(python, texts, &job.entry, compare, line),
+        Role::Program => program(python, texts),
+    }
+}
+
+/// Runs a program as a script is run: an exception is shown on standard error, and what it has left to do at its end is done.
+fn program<C: Cpython>(python: &mut C, texts: &Texts) -> Result<String, End> {
+    crate::program::lay_out(&texts.files).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+            End::Told(Kind::Disk, "its files are more than its folder takes".into())
+        }
+        _ => End::Told(Kind::Failed, format!("cannot lay out its files: {error}")),
+    })?;
+    compile_code(python, &texts.code).inspect_err(|end| {
+        if let End::Told(_, text) = end {
+            eprintln!("{text}");
+        }
+    })?;
+    let run = harness_code(python, &format!("program({})\n", literal(&texts.code)))?;
+    let harness = python.harness();
+    run_program(python, run, harness).map(|()| String::new())
+}
+
+/// The exit status of a program that ended so: CPython's.
+pub fn exit_status(kind: Kind, text: &str) -> u64 {
+    match kind {
+        Kind::Passed => 0,
+        Kind::Exited => {
+            let status = text.strip_prefix("SystemExit: ").unwrap_or_default().split(" (line ").next();
+            status.and_then(|status| status.parse::<i64>().ok()).map_or(1, |status| (status & 0xff) as u64)
+        }
+        _ => 1,
     }
 }
 
@@ -187,6 +222,19 @@ pub fn classify(raised: Raised) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exit_status_is_that_of_a_process() {
+        for (text, status) in [
+            ("SystemExit: 3 (line 4)", 3),
+            ("SystemExit: 256", 0),
+            ("SystemExit: -1", 255),
+            ("SystemExit: no luck (line 1)", 1),
+        ] {
+            assert_eq!(exit_status(Kind::Exited, text), status, "{text}");
+        }
+        assert_eq!((exit_status(Kind::Passed, ""), exit_status(Kind::Failed, "ValueError: 7")), (0, 1));
+    }
 
     #[test]
     fn only_a_status_of_0_is_a_good_end() {

@@ -47,6 +47,7 @@ pub mod mounts;
 mod network;
 mod pair;
 mod permits;
+pub mod program;
 #[allow(unsafe_code, reason = "CPython's C API")]
 pub mod python;
 pub mod record;

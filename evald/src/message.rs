@@ -62,6 +62,19 @@ pub enum Role {
         /// Whether it may let the candidate compare its own objects.
         compare: bool,
     },
+    /// A program by itself, with standard input, files and an exit status.
+    Program,
+}
+
+/// What a program is given and asked for; its texts follow those of the job, in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Bytes of its standard input.
+    pub stdin_bytes: u64,
+    /// Its files: paths, and their bytes.
+    pub files: Vec<(String, u64)>,
+    /// The files that are wanted of it.
+    pub fetch: Vec<String>,
 }
 
 /// One sample to run; its texts follow on the stream. With a role of two comes a descriptor: the line to the other one.
@@ -81,6 +94,8 @@ pub struct SlotJob {
     pub baseline: Baseline,
     /// Whether what it writes is handed on.
     pub keep_output: bool,
+    /// Of a program.
+    pub given: Option<Given>,
 }
 
 /// What a slot says while it runs a sample.
@@ -122,11 +137,14 @@ pub struct SlotReport {
     pub signal: Option<i32>,
     /// Whether it made an internet socket.
     pub used_network: bool,
-    /// Bytes of output that follow the report on the stream.
-    pub output_bytes: u64,
+    /// Of a program that ended by itself: its exit status, or minus the signal that ended it.
+    pub exit_status: Option<i32>,
+    /// Bytes of output, of a program's standard error, and of the files that were fetched: they follow the report on the
+    /// stream.
+    pub said_bytes: [u64; 3],
     /// Those bytes.
     #[serde(skip)]
-    pub output: Vec<u8>,
+    pub said: [Vec<u8>; 3],
 }
 
 impl SlotReport {
@@ -144,8 +162,9 @@ impl SlotReport {
             detail,
             signal: None,
             used_network: false,
-            output_bytes: 0,
-            output: Vec::new(),
+            exit_status: None,
+            said_bytes: [0; 3],
+            said: Default::default(),
         }
     }
 }
@@ -193,7 +212,7 @@ pub fn write_frame(mut to: impl Write, value: &impl Serialize) -> io::Result<()>
 pub fn send_job(
     to: &UnixStream,
     job: &SlotJob,
-    texts: [&[u8]; 2],
+    texts: &[&[u8]],
     line: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let mut frame = Vec::new();
@@ -204,7 +223,7 @@ pub fn send_job(
     let sent = sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&frame)], rights, MsgFlags::MSG_NOSIGNAL, None)?;
     let mut to = to;
     to.write_all(&frame[sent..])?;
-    texts.into_iter().try_for_each(|text| to.write_all(text))
+    texts.iter().try_for_each(|text| to.write_all(text))
 }
 
 /// Receives a job, and the descriptor that came with it; `None` at the end of the stream.
@@ -277,9 +296,10 @@ mod tests {
             limits: Limits::default(),
             baseline: Baseline::default(),
             keep_output: false,
+            given: None,
         };
-        send_job(&ours, &job, [b"ab", b"c"], Some(std::os::fd::AsFd::as_fd(&line))).expect("sent");
-        send_job(&ours, &SlotJob { role: Role::Whole, ..job }, [b"", b""], None).expect("sent");
+        send_job(&ours, &job, &[b"ab", b"c"], Some(std::os::fd::AsFd::as_fd(&line))).expect("sent");
+        send_job(&ours, &SlotJob { role: Role::Whole, ..job }, &[b"", b""], None).expect("sent");
         drop((ours, line));
         let (job, line) = receive_job(&theirs).expect("received").expect("a job");
         assert_eq!((job.role, job.entry.as_str()), (Role::Judge { compare: true }, "f"));

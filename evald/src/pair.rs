@@ -50,7 +50,7 @@ pub enum Outcome {
 /// A slot died or does not answer; neither must be used again.
 pub fn run(candidate: Half<'_>, judge: Half<'_>, cancelled: &AtomicBool) -> Result<Ran> {
     let (theirs, ours) = UnixStream::pair().step("make a socket pair")?;
-    let mut running = candidate.slot.start(&candidate.job, candidate.texts, Some(theirs.as_fd()))?;
+    let mut running = candidate.slot.start(&candidate.job, &candidate.texts, Some(theirs.as_fd()))?;
     // Either sample's end is the other's end of the line.
     drop(theirs);
     loop {
@@ -71,7 +71,7 @@ pub fn run(candidate: Half<'_>, judge: Half<'_>, cancelled: &AtomicBool) -> Resu
             }
         }
     }
-    let mut judging = judge.slot.start(&judge.job, judge.texts, Some(ours.as_fd()))?;
+    let mut judging = judge.slot.start(&judge.job, &judge.texts, Some(ours.as_fd()))?;
     drop(ours);
     running.waits_for(judge.slot);
     let mut ended = None;
@@ -162,10 +162,11 @@ fn decide(candidate: SlotReport, judge: SlotReport) -> Outcome {
         let report = SlotReport { verdict, trust, ..candidate.clone() };
         return Outcome::Decided(figures(report));
     }
-    let output_bytes = candidate.output_bytes + judge.output_bytes;
-    let output = [candidate.output.as_slice(), judge.output.as_slice()].concat();
+    let output = [candidate.said[0].as_slice(), judge.said[0].as_slice()].concat();
+    let said_bytes = [output.len() as u64, 0, 0];
+    let said = [output, Vec::new(), Vec::new()];
     let trust = if judge.trust == Trust::InProcess { Trust::Isolated } else { judge.trust };
-    Outcome::Decided(figures(SlotReport { trust, output_bytes, output, ..judge.clone() }))
+    Outcome::Decided(figures(SlotReport { trust, said_bytes, said, ..judge.clone() }))
 }
 
 #[cfg(test)]
@@ -185,8 +186,9 @@ mod tests {
             detail: String::new(),
             signal: None,
             used_network: false,
-            output_bytes: 0,
-            output: Vec::new(),
+            exit_status: None,
+            said_bytes: [0; 3],
+            said: Default::default(),
         }
     }
 

@@ -98,6 +98,8 @@ pub struct Stream {
     pub ready: bool,
     /// The record that ends it.
     pub last: Option<(Kind, String)>,
+    /// That record's value: of a program, its exit status.
+    pub status: u64,
 }
 
 /// Reads everything that was written to the pipe; `None` when it is not what an honest harness writes.
@@ -120,7 +122,10 @@ pub fn decode(nonce: &Nonce, mut bytes: &[u8]) -> Option<Stream> {
             _ if stream.start.is_none() => return None,
             Kind::Ready if !stream.ready => stream.ready = true,
             Kind::Ready => return None,
-            _ => stream.last = Some((kind, String::from_utf8(text.to_vec()).ok()?)),
+            _ => {
+                stream.status = value;
+                stream.last = Some((kind, String::from_utf8(text.to_vec()).ok()?));
+            }
         }
         bytes = rest;
     }
@@ -138,8 +143,11 @@ mod tests {
         let mut bytes = encode(&NONCE, Kind::Start, 77, "");
         assert_eq!(decode(&NONCE, &bytes), Some(Stream { start: Some(77), ..Stream::default() }));
         bytes.extend(encode(&NONCE, Kind::Failed, 0, "ValueError: ü"));
-        let want =
-            Stream { start: Some(77), ready: false, last: Some((Kind::Failed, "ValueError: ü".into())) };
+        let want = Stream {
+            start: Some(77),
+            last: Some((Kind::Failed, "ValueError: ü".into())),
+            ..Stream::default()
+        };
         assert_eq!(decode(&NONCE, &bytes), Some(want));
         assert_eq!(decode(&NONCE, &[]), Some(Stream::default()));
         let broken = encode(&NONCE, Kind::Broken, 0, "no tmpfs");

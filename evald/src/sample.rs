@@ -18,8 +18,9 @@ use crate::cpython::Cpython;
 use crate::frame::sample_namespaces;
 use crate::judging::{self, End, Texts};
 use crate::limits;
-use crate::message::SlotJob;
+use crate::message::{Role, SlotJob};
 use crate::mounts;
+use crate::program;
 use crate::record::{self, Kind, Nonce};
 use crate::seccomp::{Filters, Policy};
 use crate::sys;
@@ -53,8 +54,8 @@ pub struct Sample<'a> {
     pub slot: u32,
     /// Write end of the record's pipe.
     pub record: RawFd,
-    /// Write end of the output's pipe.
-    pub output: RawFd,
+    /// Write ends of the output's pipes (see [`crate::supervise::Pipes::outputs`]).
+    pub outputs: &'a [RawFd],
     /// Where the slot waits for the end at which it answers asked calls.
     pub handover: RawFd,
     /// The line to the candidate's or the judge's sample.
@@ -73,7 +74,9 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     // Before the texts, so that all of its memory is its group's; told below, where there is a way to.
     let joined = sample.walls.membership.map_or(Ok(()), Membership::join);
     let Ok(texts) = read_texts(sample) else { sys::exit_now(70) };
-    let Ok((record, handover, line)) = arrange_descriptors(sample) else { sys::exit_now(70) };
+    let Ok(Descriptors { record, handover, line, files }) = arrange_descriptors(sample, &texts) else {
+        sys::exit_now(70)
+    };
     // In T4 no process can be forked, and behind its walls none can ask for its number.
     let number = || (sample.walls.plan.tier != Tier::T4).then(std::process::id);
     let myself = number();
@@ -99,49 +102,83 @@ pub fn run(python: &mut impl Cpython, sample: &Sample<'_>) -> ! {
     let used = sys::process_cpu_time(0).unwrap_or_default();
     report(Kind::Start, used.as_nanos() as u64, "");
     let ready = || report(Kind::Ready, 0, "");
-    match judging::run(python, sample.job, &texts, line, ready) {
+    let ended = judging::run(python, sample.job, &texts, line, ready);
+    if let Some(given) = &sample.job.given
+        && number() == myself
+    {
+        program::hand_over(&given.fetch, sample.job.limits.output_bytes, files);
+    }
+    match ended {
         Ok(text) => report(Kind::Passed, 0, &text),
         // As if it had been a process: there is no record.
         Err(End::Exit(status)) => sys::exit_now(status),
-        Err(End::Told(kind, text)) => report(kind, 0, &text),
+        Err(End::Told(kind, text)) => report(kind, judging::exit_status(kind, &text), &text),
     }
     // No atexit handler, destructor or buffered output of the candidate gets another turn.
     sys::exit_now(0)
 }
 
 fn read_texts(sample: &Sample<'_>) -> std::io::Result<Texts> {
-    let read = |bytes: u64| -> std::io::Result<String> {
-        let mut text = String::new();
-        let got = sample.control.take(bytes).read_to_string(&mut text)?;
-        if got as u64 == bytes { Ok(text) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    let bytes = |length: u64| -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let got = sample.control.take(length).read_to_end(&mut bytes)?;
+        if got as u64 == length { Ok(bytes) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
     };
-    Ok(Texts { code: read(sample.job.code_bytes)?, test: read(sample.job.test_bytes)? })
+    let text = |length| String::from_utf8(bytes(length)?).map_err(std::io::Error::other);
+    let (code, test) = (text(sample.job.code_bytes)?, text(sample.job.test_bytes)?);
+    let mut texts = Texts { code, test, stdin: Vec::new(), files: Vec::new() };
+    if let Some(given) = &sample.job.given {
+        texts.stdin = bytes(given.stdin_bytes)?;
+        for (path, length) in &given.files {
+            texts.files.push((path.clone(), bytes(*length)?));
+        }
+    }
+    Ok(texts)
 }
 
-/// Leaves the standard three, the bait and three more, which are returned: the record's pipe, the way to the slot, and
-/// the line to another sample, where there is one.
-fn arrange_descriptors(sample: &Sample<'_>) -> std::io::Result<(RawFd, OwnedFd, RawFd)> {
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+/// What a sample's process has open beside the standard three and the bait.
+struct Descriptors {
+    record: RawFd,
+    handover: OwnedFd,
+    line: RawFd,
+    files: RawFd,
+}
+
+/// Leaves the standard three, the bait and four more, which are returned: the record's pipe, the way to the slot, the line to
+/// another sample and the pipe for a program's files, where there are such.
+fn arrange_descriptors(sample: &Sample<'_>, texts: &Texts) -> std::io::Result<Descriptors> {
+    let input = match sample.job.role {
+        Role::Program => program::input(&texts.stdin)?,
+        _ => std::fs::File::options().read(true).write(true).open("/dev/null")?,
+    };
     // The limit of the host may be lower than what is asked for; the sample's own is set later.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let record = RECORD_FD.min(i32::try_from(most).unwrap_or(i32::MAX) - 3);
-    let (handover, line) = (record + 1, record + 2);
+    let record = RECORD_FD.min(i32::try_from(most).unwrap_or(i32::MAX) - 4);
+    let (handover, line, files) = (record + 1, record + 2, record + 3);
     // Neither goes to a program that the sample becomes or starts.
     sys::dup_away(sample.record, record)?;
     sys::dup_away(sample.handover, handover)?;
     if let Some(other) = sample.line {
         sys::dup_away(other, line)?;
     }
-    sys::dup2(null.as_raw_fd(), 0)?;
-    sys::dup2(sample.output, 1)?;
-    sys::dup2(sample.output, 2)?;
+    sys::dup2(input.as_raw_fd(), 0)?;
+    let (output, errors) = match *sample.outputs {
+        [output, errors, wanted] => {
+            sys::dup_away(wanted, files)?;
+            (output, errors)
+        }
+        [output, ..] => (output, output),
+        [] => return Err(std::io::ErrorKind::InvalidInput.into()),
+    };
+    sys::dup2(output, 1)?;
+    sys::dup2(errors, 2)?;
     sys::dup2(record, BAIT_FD)?;
-    // `null` goes with the rest; it must not be closed a second time.
-    std::mem::forget(null);
+    // It goes with the rest; it must not be closed a second time.
+    std::mem::forget(input);
     sys::close_range(BAIT_FD + 1, record as u32 - 1)?;
-    sys::close_range(line + 1, u32::MAX)?;
-    Ok((record, sys::adopt(handover)?, line))
+    sys::close_range(files + 1, u32::MAX)?;
+    Ok(Descriptors { record, handover: sys::adopt(handover)?, line, files })
 }
 
 fn raise_walls(sample: &Sample<'_>, handover: OwnedFd) -> Result<(), String> {

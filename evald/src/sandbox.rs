@@ -1,6 +1,6 @@
 //! One job in, one verdict out: the seam between the daemon and whatever walls a sample in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,11 +8,12 @@ use std::time::Duration;
 use evald_proto::{ErrorCode, Job, JobResult, Reply, Trust, TrustWish, Verdict};
 
 use crate::environment::Keeper;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::{Baseline, Limits};
-use crate::message::{Role, SlotJob, SlotReport};
+use crate::message::{Given, Role, SlotJob, SlotReport};
 use crate::metrics::Metrics;
 use crate::pair::{self, Half, Outcome};
+use crate::program;
 use crate::scheduler::{Scheduler, Worker};
 use crate::scratch::Sweeper;
 use crate::slot::Slot;
@@ -94,8 +95,21 @@ impl Warm {
         cancelled: &AtomicBool,
     ) -> Result<SlotReport> {
         let (mut slot, baseline) = self.ready(environment, false, limits)?;
-        let head = head(Role::Whole, job, [&job.code, &job.test], limits, baseline);
-        let ran = slot.run(&head, [job.code.as_bytes(), job.test.as_bytes()], cancelled);
+        let (mut head, mut texts) =
+            (head(Role::Whole, job, [&job.code, &job.test], limits, baseline), Vec::new());
+        texts.extend([job.code.as_bytes(), job.test.as_bytes()]);
+        let files = job.program.as_ref().map_or(Ok(Vec::new()), program::files).map_err(Error::Host)?;
+        if let Some(program) = &job.program {
+            head.role = Role::Program;
+            head.given = Some(Given {
+                stdin_bytes: program.stdin.len() as u64,
+                files: files.iter().map(|(path, bytes)| (path.clone(), bytes.len() as u64)).collect(),
+                fetch: program.fetch.clone(),
+            });
+            texts.push(program.stdin.as_bytes());
+            texts.extend(files.iter().map(|(_, bytes)| bytes.as_slice()));
+        }
+        let ran = slot.run(&head, &texts, cancelled);
         self.sweep();
         let mut report = ran?;
         self.was_it_the_host(&mut report);
@@ -178,6 +192,9 @@ impl Warm {
         cancelled: &AtomicBool,
     ) -> Result<(SlotReport, String)> {
         let wish = job.trust.unwrap_or(TrustWish::InProcess);
+        if job.program.is_some() {
+            return Ok((self.attempt(environment, job, limits, cancelled)?, String::new()));
+        }
         if wish == TrustWish::InProcess || (job.test.is_empty() && job.entry_point.is_empty()) {
             return Ok((self.attempt(environment, job, limits, cancelled)?, String::new()));
         }
@@ -212,7 +229,7 @@ impl Warm {
 fn head(role: Role, job: &Job, texts: [&str; 2], limits: &Limits, baseline: Baseline) -> SlotJob {
     let [code_bytes, test_bytes] = texts.map(|text| text.len() as u64);
     let (entry, limits, keep_output) = (job.entry_point.clone(), limits.clone(), job.keep_output);
-    SlotJob { role, entry, code_bytes, test_bytes, limits, baseline, keep_output }
+    SlotJob { role, entry, code_bytes, test_bytes, limits, baseline, keep_output, given: None }
 }
 
 impl Sandbox for Warm {
@@ -240,15 +257,20 @@ impl Sandbox for Warm {
                 (SlotReport::without_a_run(Verdict::InfraError, error.to_string()), String::new())
             }
         };
-        let SlotReport { verdict, trust, cpu_us, wall_us, setup_cpu_us, detail, output, .. } = report;
+        let SlotReport { verdict, trust, cpu_us, wall_us, setup_cpu_us, detail, exit_status, said, .. } =
+            report;
         let verdict = verdict?;
         tracing::trace!(id = job.id, cpu_us, wall_us, setup_cpu_us, "sample");
-        let (verdict, trust, detail, output) = match on_the_wire(&output) {
-            Some(output) => (verdict, trust, detail, output),
+        let (verdict, trust, detail, [output, errors]) = match on_the_wire(&said) {
+            Some(texts) => (verdict, trust, detail, texts),
             None => {
                 let detail = "its output does not fit into a reply".to_owned();
-                (Verdict::OutputLimit, Trust::Outside, detail, String::new())
+                (Verdict::OutputLimit, Trust::Outside, detail, Default::default())
             }
+        };
+        let fetched = match &job.program {
+            Some(program) if verdict != Verdict::OutputLimit => program::fetched(&program.fetch, &said[2]),
+            _ => BTreeMap::new(),
         };
         let result = JobResult {
             id: job.id.clone(),
@@ -261,6 +283,9 @@ impl Sandbox for Warm {
             wall_ms: wall_us as f64 / 1e3,
             detail,
             output,
+            errors,
+            exit_status,
+            files: fetched,
         };
         Some(if job.trust.is_none() { in_old_words(result) } else { result })
     }
@@ -282,11 +307,11 @@ fn host_kills() -> u64 {
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Output as text, where it fits into a line of the protocol with its escapes.
-fn on_the_wire(output: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(output).into_owned();
+/// Output and errors as texts, where they fit into a line of the protocol with their escapes, and with the files in base64.
+fn on_the_wire(said: &[Vec<u8>; 3]) -> Option<[String; 2]> {
+    let texts = [&said[0], &said[1]].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     // A control character takes six bytes.
-    let escaped = text.bytes().map(|byte| {
+    let escaped = texts.iter().flat_map(|text| text.bytes()).map(|byte| {
         if byte < b' ' {
             6
         } else if byte == b'"' || byte == b'\\' {
@@ -295,7 +320,8 @@ fn on_the_wire(output: &[u8]) -> Option<String> {
             1
         }
     });
-    (escaped.sum::<usize>() < evald_proto::MAX_LINE_BYTES - (64 << 10)).then_some(text)
+    let bytes = escaped.sum::<usize>() + said[2].len().div_ceil(3) * 4;
+    (bytes < evald_proto::MAX_LINE_BYTES - (64 << 10)).then_some(texts)
 }
 
 /// A worker's life: jobs from the queues, replies to their clients.

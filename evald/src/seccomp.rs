@@ -335,6 +335,8 @@ fn allowed_machine() -> Result<Rules, String> {
         || when(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
     rules.insert(libc::SYS_mmap, vec![not_executable()?]);
     rules.insert(libc::SYS_mprotect, vec![not_executable()?]);
+    // A program's standard input, and nothing else.
+    rules.insert(libc::SYS_read, vec![when(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0)?]);
     Ok(rules)
 }
 

@@ -20,7 +20,9 @@ use crate::error::{Error, Result, Step};
 use crate::limits::Terms;
 use crate::metrics::Metrics;
 use crate::permits::{MAX_IN_FLIGHT, NoPermit, Permits};
+use crate::program;
 use crate::scheduler::{Answer, Scheduler, Task};
+use crate::tier::Tier;
 use crate::wire_line::read_line;
 
 /// A client that has taken in nothing of its replies for so long is given up.
@@ -367,6 +369,18 @@ impl Conversation<'_> {
                 return Ok(());
             }
         }
+        let program = job.program.as_ref();
+        let refusal = program::unusable(&job).or_else(|| {
+            let files = program.is_some_and(|program| !program.files.is_empty() || !program.fetch.is_empty());
+            (files && self.server.tier == Tier::T4.to_string())
+                .then(|| "in T4 a program has no folder to write to, so no files".into())
+        });
+        if let Some(reason) = refusal {
+            let id = Some(job.id).filter(|id| !id.is_empty() && !self.permits.holds(id));
+            self.permits.take(id.as_deref(), 0)?;
+            self.complain(id, ErrorCode::BadRequest, reason);
+            return Ok(());
+        }
         if self.permits.holds(&job.id) {
             self.permits.take(None, 0)?;
             // Without the id: the reply must not be taken for the end of the first job of that name.
@@ -375,8 +389,10 @@ impl Conversation<'_> {
             return Ok(());
         }
         let output = job.limits.output_bytes.unwrap_or(self.server.terms.usual.output_bytes);
-        let output = if job.keep_output { output.min(MAX_LINE_BYTES as u64) as usize } else { 0 };
-        self.permits.take(Some(&job.id), job.code.len() + job.test.len() + output)?;
+        let given = job.program.as_ref().map_or(0, program::size);
+        let output =
+            if job.keep_output || given > 0 { output.min(MAX_LINE_BYTES as u64) as usize } else { 0 };
+        self.permits.take(Some(&job.id), job.code.len() + job.test.len() + given + output)?;
         let environment = match job.env.as_str() {
             "" => Some(0),
             name => self.server.environments.iter().position(|known| known == name),

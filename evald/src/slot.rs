@@ -125,11 +125,11 @@ impl Slot {
         Ok(baseline)
     }
 
-    /// Runs one sample, whose `texts` are its code and its test, to its end; when `cancelled` turns true, it is killed.
+    /// Runs one sample, whose `texts` are its code, its test, and what a program is given, to its end; when `cancelled` turns true, it is killed.
     ///
     /// # Errors
     /// The slot died or does not answer; it must not be used again.
-    pub fn run(&mut self, job: &SlotJob, texts: [&[u8]; 2], cancelled: &AtomicBool) -> Result<SlotReport> {
+    pub fn run(&mut self, job: &SlotJob, texts: &[&[u8]], cancelled: &AtomicBool) -> Result<SlotReport> {
         let mut running = self.start(job, texts, None)?;
         loop {
             wait(&[self])?;
@@ -143,12 +143,7 @@ impl Slot {
     ///
     /// # Errors
     /// The slot died or does not answer; it must not be used again.
-    pub fn start(
-        &mut self,
-        job: &SlotJob,
-        texts: [&[u8]; 2],
-        line: Option<BorrowedFd<'_>>,
-    ) -> Result<Running> {
+    pub fn start(&mut self, job: &SlotJob, texts: &[&[u8]], line: Option<BorrowedFd<'_>>) -> Result<Running> {
         self.stream.set_read_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
         self.stream.set_write_timeout(Some(SLOT_PATIENCE)).map_err(failed)?;
         send_job(&self.stream, job, texts, line).map_err(failed)?;
@@ -186,11 +181,12 @@ impl Slot {
                 }
                 Some(SlotSays::Ready) => return Ok(Some(Said::Ready)),
                 Some(SlotSays::Ended(mut report)) => {
-                    if report.output_bytes > running.most_output {
-                        return Err(Error::Zygote("a slot says more than its sample may".into()));
+                    for (bytes, said) in report.said_bytes.into_iter().zip(&mut report.said) {
+                        if bytes > running.most_output {
+                            return Err(Error::Zygote("a slot says more than its sample may".into()));
+                        }
+                        (&self.stream).take(bytes).read_to_end(said).map_err(failed)?;
                     }
-                    let mut rest = (&self.stream).take(report.output_bytes);
-                    rest.read_to_end(&mut report.output).map_err(failed)?;
                     // A cancel that crossed the report on its way would be taken for the next job: such a slot is given up.
                     if running.told && report.verdict.is_some() {
                         return Err(Error::Zygote(format!("cancelled as it ended ({})", report.detail)));

@@ -32,6 +32,8 @@ pub struct Watched<'a> {
     pub pipes: Pipes,
     /// Whether what it writes goes into the report.
     pub keep_output: bool,
+    /// Whether it is a program, which has an exit status.
+    pub program: bool,
     /// The harness's secret.
     pub nonce: Nonce,
     /// Its limits.
@@ -54,8 +56,9 @@ pub struct Watched<'a> {
 pub struct Pipes {
     /// The record's pipe.
     pub record: OwnedFd,
-    /// The output's pipe.
-    pub output: OwnedFd,
+    /// What it writes to: standard output and error together; of a program the one, the other, and the files that are wanted
+    /// of it.
+    pub outputs: Vec<OwnedFd>,
     /// Where the end at which asked calls are answered arrives, once the filters stand.
     pub handover: OwnedFd,
 }
@@ -95,7 +98,7 @@ pub fn watch(mut watched: Watched<'_>, control: &UnixStream) -> std::io::Result<
         shut: false,
         stream: Vec::new(),
         written: 0,
-        kept: Vec::new(),
+        kept: Default::default(),
         started: None,
         waited: Duration::ZERO,
         asked: None,
@@ -136,9 +139,10 @@ pub fn watch(mut watched: Watched<'_>, control: &UnixStream) -> std::io::Result<
     if watch.killed == Some(Killed::Abandoned) {
         return Ok(None);
     }
-    let kept = std::mem::take(&mut watch.kept);
+    let said = std::mem::take(&mut watch.kept);
+    let said_bytes = [&said[0], &said[1], &said[2]].map(|bytes| bytes.len() as u64);
     let report = watch.report(ended, wall, counted);
-    Ok(Some(SlotReport { output_bytes: kept.len() as u64, output: kept, used_network, ..report }))
+    Ok(Some(SlotReport { said_bytes, said, used_network, ..report }))
 }
 
 struct Watch<'a> {
@@ -152,7 +156,7 @@ struct Watch<'a> {
     stream: Vec<u8>,
     written: u64,
     /// What was written, where that is wanted.
-    kept: Vec<u8>,
+    kept: [Vec<u8>; 3],
     /// When the candidate started, and the CPU time it had used by then.
     started: Option<(Instant, Duration)>,
     /// How long it waited for a processor, as far as was asked.
@@ -186,7 +190,8 @@ struct AtKill {
 
 impl Watch<'_> {
     fn until_it_ends(&mut self, control: &UnixStream) -> std::io::Result<()> {
-        let (mut record_open, mut output_open, mut handover_open) = (true, true, true);
+        let (mut record_open, mut handover_open) = (true, true);
+        let mut outputs_open = vec![true; self.watched.pipes.outputs.len()];
         loop {
             let wait = self.check_clocks(control)?;
             // A closed pipe reports its end for ever: it is left out, or this would spin.
@@ -195,20 +200,15 @@ impl Watch<'_> {
             let pipes = &self.watched.pipes;
             let asking = self.broker.as_ref().map_or(self.pidfd, Broker::listener);
             let answers = self.broker.is_some() && !self.shut;
-            let keep = [true, record_open, output_open, hear, handover_open, answers];
-            let fds = [
-                self.pidfd,
-                pipes.record.as_fd(),
-                pipes.output.as_fd(),
-                control.as_fd(),
-                pipes.handover.as_fd(),
-                asking,
-            ];
+            let keep = [true, record_open, hear, handover_open, answers];
+            let fds = [self.pidfd, pipes.record.as_fd(), control.as_fd(), pipes.handover.as_fd(), asking];
+            let outputs = pipes.outputs.iter().map(AsFd::as_fd).zip(outputs_open.iter().copied());
             let mut live: Vec<PollFd<'_>> = fds
-                .iter()
+                .into_iter()
                 .zip(keep)
+                .chain(outputs)
                 .filter(|(_, keep)| *keep)
-                .map(|(fd, _)| PollFd::new(*fd, PollFlags::POLLIN))
+                .map(|(fd, _)| PollFd::new(fd, PollFlags::POLLIN))
                 .collect();
             let timeout =
                 PollTimeout::try_from(wait.as_millis().clamp(1, 60_000) as i32).unwrap_or(PollTimeout::MAX);
@@ -217,10 +217,10 @@ impl Watch<'_> {
                 Err(error) => return Err(error.into()),
             }
             let mut answers = live.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-            let ready =
-                keep.map(|keep| if keep { answers.next() } else { None }.unwrap_or(PollFlags::empty()));
+            let mut told = |keep| if keep { answers.next() } else { None }.unwrap_or(PollFlags::empty());
+            let [ended, record, heard, handed, asked] = keep.map(&mut told);
+            let outputs: Vec<PollFlags> = outputs_open.iter().map(|keep| told(*keep)).collect();
             drop(live);
-            let [ended, record, output, heard, handed, asked] = ready;
             if !handed.is_empty() {
                 handover_open = false;
                 self.broker = self.take_over()?;
@@ -239,8 +239,10 @@ impl Watch<'_> {
                     self.kill(Killed::Abandoned)?;
                 }
             }
-            if !output.is_empty() {
-                output_open = self.read_output()?;
+            for (which, open) in outputs_open.iter_mut().enumerate() {
+                if !outputs[which].is_empty() {
+                    *open = self.read_output(which)?;
+                }
             }
             if !heard.is_empty() {
                 self.hear(control)?;
@@ -446,12 +448,12 @@ impl Watch<'_> {
         Ok(got > 0)
     }
 
-    fn read_output(&mut self) -> std::io::Result<bool> {
+    fn read_output(&mut self, which: usize) -> std::io::Result<bool> {
         let mut buffer = [0u8; 64 << 10];
-        let got = read(self.watched.pipes.output.as_fd(), &mut buffer)?;
+        let got = read(self.watched.pipes.outputs[which].as_fd(), &mut buffer)?;
         self.written += got as u64;
         if self.watched.keep_output && self.written <= self.watched.limits.output_bytes {
-            self.kept.extend_from_slice(&buffer[..got]);
+            self.kept[which].extend_from_slice(&buffer[..got]);
         }
         if self.written > self.watched.limits.output_bytes && self.killed.is_none() {
             self.kill(Killed::Output)?;
@@ -462,7 +464,9 @@ impl Watch<'_> {
     /// Reads what the pipes still hold. Everything that could write to them is dead.
     fn drain(&mut self) -> std::io::Result<()> {
         while self.stream.len() <= record::MAX_STREAM_BYTES && self.read_record()? {}
-        while self.written <= self.watched.limits.output_bytes && self.read_output()? {}
+        for which in 0..self.watched.pipes.outputs.len() {
+            while self.written <= self.watched.limits.output_bytes && self.read_output(which)? {}
+        }
         Ok(())
     }
 
@@ -473,6 +477,7 @@ impl Watch<'_> {
         let cpu = base.map_or(Duration::ZERO, |base| used.saturating_sub(base));
         let stream = record::decode(&self.watched.nonce, &self.stream);
         let last = stream.as_ref().and_then(|stream| stream.last.as_ref()).map(|(kind, _)| *kind);
+        let exit_status = self.exit_status(stream.as_ref(), ended.status);
         let facts = Facts { stream, killed: self.killed, status: ended.status, cpu, counted };
         let facts = Facts { killed: self.over_in_the_end().or(facts.killed), ..facts };
         let (verdict, trust, detail) = decide(&facts, self.watched.limits, self.watched.tier);
@@ -491,8 +496,24 @@ impl Watch<'_> {
             detail,
             signal: libc::WIFSIGNALED(ended.status).then(|| libc::WTERMSIG(ended.status)),
             used_network: false,
-            output_bytes: 0,
-            output: Vec::new(),
+            exit_status,
+            said_bytes: [0; 3],
+            said: Default::default(),
+        }
+    }
+
+    /// A program's, where it ended by itself.
+    fn exit_status(&self, stream: Option<&Stream>, status: i32) -> Option<i32> {
+        if !self.watched.program || self.killed.is_some() || self.started.is_none() {
+            return None;
+        }
+        match stream {
+            // It was ended once it had said its last word.
+            Some(Stream { last: Some((kind, _)), status, .. }) if *kind != Kind::Broken => {
+                i32::try_from(*status).ok()
+            }
+            _ if libc::WIFSIGNALED(status) => Some(-libc::WTERMSIG(status)),
+            _ => Some(libc::WEXITSTATUS(status)),
         }
     }
 
@@ -689,7 +710,7 @@ mod tests {
     }
 
     fn started(last: Option<(Kind, String)>) -> Option<Stream> {
-        Some(Stream { start: Some(1), ready: false, last })
+        Some(Stream { start: Some(1), last, ..Stream::default() })
     }
 
     #[test]

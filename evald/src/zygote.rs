@@ -27,7 +27,7 @@ use crate::cgroup::Membership;
 use crate::cpython::Cpython;
 use crate::init::Init;
 use crate::message::{
-    MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Setup, SlotJob, SlotSays, receive_job, write_frame,
+    MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS, Ready, Role, Setup, SlotJob, SlotSays, receive_job, write_frame,
 };
 use crate::mounts::{self, Entry};
 use crate::python::{Python, Warm};
@@ -297,12 +297,14 @@ fn slot(
                     network::fresh().map_err(|error| format!("cannot make the samples' network: {error}"))?;
                 }
                 let failed = report.verdict == Some(Verdict::InfraError);
-                let mut output = std::mem::take(&mut report.output);
+                let mut said = std::mem::take(&mut report.said);
                 write_frame(&control, &SlotSays::Ended(report)).map_err(text)?;
-                (&control).write_all(&output).map_err(text)?;
-                // The next sample inherits this memory.
-                output.fill(0);
-                std::hint::black_box(&mut output);
+                for bytes in &mut said {
+                    (&control).write_all(bytes).map_err(text)?;
+                    // The next sample inherits this memory.
+                    bytes.fill(0);
+                    std::hint::black_box(bytes);
+                }
                 // A sample that did not get as far as reading its texts has left them on the stream.
                 if failed {
                     return Ok(());
@@ -357,27 +359,50 @@ fn one_sample(
         None
     };
     let (record, record_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    let (output, output_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let program = job.role == Role::Program;
+    let pipes = (0..if program { 3 } else { 1 }).map(|_| nix::unistd::pipe2(OFlag::O_CLOEXEC));
+    let (outputs, output_ends): (Vec<_>, Vec<_>) = pipes.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     let (handover, handover_end) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     let slot = std::process::id();
     match python.fork()? {
         None => {
-            let (record, output) = (record_end.as_raw_fd(), output_end.as_raw_fd());
+            let record = record_end.as_raw_fd();
+            let outputs: Vec<_> = output_ends.iter().map(AsRawFd::as_raw_fd).collect();
             let line = line.as_ref().map(AsRawFd::as_raw_fd);
             let handover = handover_end.as_raw_fd();
-            let sample = Sample { walls, job, control, scratch, nonce, slot, record, output, handover, line };
+            let sample = Sample {
+                walls,
+                job,
+                control,
+                scratch,
+                nonce,
+                slot,
+                record,
+                outputs: &outputs,
+                handover,
+                line,
+            };
             sample::run(python, &sample)
         }
         Some(pid) => {
             // The line, too: each end hears when the other has gone.
-            drop((record_end, output_end, handover_end, line));
+            drop((record_end, output_ends, handover_end, line));
             let tier = walls.plan.tier;
-            let (limits, keep_output) = (&job.limits, job.keep_output);
-            let pipes = Pipes { record, output, handover };
-            let master = (tier == Tier::T3).then_some(master);
-            let watched =
-                Watched { pid, pipes, nonce, limits, keep_output, tier, group, init, scratch, begun, master };
+            let watched = Watched {
+                pid,
+                pipes: Pipes { record, outputs, handover },
+                nonce,
+                limits: &job.limits,
+                keep_output: job.keep_output || program,
+                program,
+                tier,
+                group,
+                init,
+                scratch,
+                begun,
+                master: (tier == Tier::T3).then_some(master),
+            };
             watch(watched, control)
         }
     }

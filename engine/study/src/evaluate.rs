@@ -378,6 +378,9 @@ fn not_run(i: usize, unusable: &Unusable, tier: &str) -> JobResult {
         wall_ms: 0.0,
         detail: unusable.detail.clone(),
         output: String::new(),
+        errors: String::new(),
+        exit_status: None,
+        files: Default::default(),
     }
 }
 

@@ -65,12 +65,20 @@ pub(crate) fn keys<'a>(runner: &str, jobs: impl IntoIterator<Item = &'a Job>) ->
         .map(|job| {
             // In full, so that a field that is added to a job cannot be forgotten here.
             // What a job writes decides nothing, kept or not.
-            let Job { id: _, code, test, env, limits, keep_output: _, entry_point, prompt, trust } = job;
+            let Job { id: _, code, test, env, limits, keep_output: _, entry_point, prompt, trust, program } =
+                job;
             let trust = trust.map_or("", TrustWish::as_str);
             let limits = serde_json::to_string(limits)
                 .map_err(|cause| Error::with_source(ErrorKind::Internal, "cannot write limits", cause))?;
+            let program =
+                program.as_ref().map_or(Ok(String::new()), serde_json::to_string).map_err(|cause| {
+                    Error::with_source(ErrorKind::Internal, "cannot write a program's input", cause)
+                })?;
             let mut hash = Sha256::new();
-            for part in [runner, code, test, env, &limits, entry_point, prompt, trust] {
+            // A part that only programs have changes no digest of the others.
+            let program = (!program.is_empty()).then_some(program.as_str());
+            let parts = [runner, code, test, env, &limits, entry_point, prompt, trust];
+            for part in parts.into_iter().chain(program) {
                 // The lengths keep `ab`, `c` apart from `a`, `bc`.
                 hash.update((part.len() as u64).to_le_bytes());
                 hash.update(part.as_bytes());

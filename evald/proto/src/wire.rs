@@ -1,5 +1,7 @@
 //! The wire types. Unknown fields are ignored, so that an older daemon serves a newer client.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
@@ -57,6 +59,25 @@ pub struct Job {
     /// words that they know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustWish>,
+    /// Runs `code` as a program by itself, as `python file.py` does: with this input and these files, and to its exit status.
+    /// Such a job has no test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
+}
+
+/// What a program is given, and what is wanted of it besides its output, which the result always carries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its standard input.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stdin: String,
+    /// Files in its folder, before it starts: bytes in base64 by relative path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+    /// Relative paths of files whose bytes the result carries. They are read when the program has come to its end; what ends
+    /// its process (`os._exit`, a signal, a limit) leaves none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetch: Vec<String>,
 }
 
 /// Where a job's test is to run.
@@ -203,6 +224,16 @@ pub struct JobResult {
     /// UTF-8 are replaced.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub output: String,
+    /// What a program ([`Job::program`]) wrote to standard error; `output` then is its standard output alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub errors: String,
+    /// A program's exit status, or minus the signal that ended it; `None`: it was ended by a limit, or did not start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_status: Option<i32>,
+    /// The files that were to be fetched, in base64; `None`: not there, no file, or beyond the limit on output, which these
+    /// bytes count against.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, Option<String>>,
 }
 
 /// How a job ended. A verdict is never [`Verdict::Passed`] because a record is missing.

@@ -138,7 +138,17 @@ fn read(
     let vectors = ram.vectors(vectors.0, vectors.1)?;
     let descriptor = world.descriptor(fd)?;
     let start = match descriptor {
-        Descriptor::Input => return ram.set_u32(to, 0),
+        Descriptor::Input => {
+            let mut got = 0;
+            for (pointer, length) in vectors {
+                let read = World::read(ram.at(pointer, length)?)?;
+                got += read;
+                if read < length {
+                    break;
+                }
+            }
+            return ram.set_u32(to, got);
+        }
         Descriptor::File(_, position) => at.unwrap_or(position),
         Descriptor::Text => world.text.1 as u64,
         Descriptor::Folder(_) => return Err(Errno::IsDir),

@@ -254,6 +254,17 @@ impl World {
         Ok(())
     }
 
+    /// Reads from the process's own standard input, which holds what a program is given and is empty otherwise.
+    pub fn read(buffer: &mut [u8]) -> Result<u32, Errno> {
+        loop {
+            match nix::unistd::read(std::io::stdin(), buffer) {
+                Ok(got) => return Ok(got as u32),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => return Err(Errno::Io),
+            }
+        }
+    }
+
     /// Writes all to one of the process's outputs.
     pub fn write(output: u8, mut bytes: &[u8]) -> Result<(), Errno> {
         let (out, err) = (std::io::stdout(), std::io::stderr());

@@ -12,6 +12,7 @@ mod logs;
 mod machine;
 mod metrics;
 mod mutants;
+mod programs;
 mod soak;
 mod starting;
 mod support;

@@ -23,6 +23,9 @@ fn result(i: usize) -> JobResult {
         wall_ms: 2.25,
         detail: "line one\nline \"two\" \u{1f980}".into(),
         output: String::new(),
+        errors: String::new(),
+        exit_status: None,
+        files: Default::default(),
     }
 }
 

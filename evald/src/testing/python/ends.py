@@ -44,6 +44,37 @@ def begin(code, file):
     return names
 
 
+def program(source):
+    """Runs a program as `python file.py` does, with what Python does at a program's end."""
+    import atexit, threading
+
+    names = begin(source, CODE_FILE)
+    code = compile(source, CODE_FILE, "exec", dont_inherit=True)
+    try:
+        exec(code, names)
+    except SystemExit as error:
+        if error.code is not None and not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+        raise
+    except BaseException as error:
+        # Not this function's own frame.
+        error.__traceback__ = error.__traceback__.tb_next
+        sys.excepthook(type(error), error, error.__traceback__)
+        raise
+    finally:
+        for end in (getattr(threading, "_shutdown", None), getattr(atexit, "_run_exitfuncs", None)):
+            try:
+                if end is not None:
+                    end()
+            except Exception as error:
+                sys.excepthook(type(error), error, error.__traceback__)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:
+                pass
+
+
 class Said(Exception):
     """What a judge has to say."""
 
