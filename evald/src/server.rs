@@ -99,6 +99,16 @@ impl Server {
         Ok(())
     }
 
+    /// A connection from this process itself.
+    ///
+    /// # Errors
+    /// As socketpair(2).
+    pub fn connect(self: &Arc<Self>) -> std::io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.receive(Arc::new(theirs));
+        Ok(ours)
+    }
+
     /// Finds a newcomer a place and a thread, or says why not.
     fn receive(self: &Arc<Self>, stream: Arc<UnixStream>) {
         let turn_away = |code, reason: String| {
