@@ -365,7 +365,7 @@ fn run(serve: &Serve, chosen: Chosen, from: From, executable: PathBuf, stop: &Si
         scheduler,
         metrics,
         connections: Arc::new(Connections::for_files(files, slots)),
-        budget: Arc::new(Budget::default()),
+        budget: Arc::new(Budget::for_slots(slots)),
     });
     let socket = serve.socket.clone();
     let drained = Arc::clone(&server);

@@ -19,6 +19,9 @@ pub struct Asking {
     server: Arc<Server>,
     /// Connections to the daemon: half of what it serves, so that others find it, too.
     places: Semaphore,
+    /// KiB that the jobs of all of them may make it hold; whoever wants more waits here, in turn, and not there.
+    memory: Semaphore,
+    most_memory: u32,
     /// Those connections, and requests that wait for one.
     room: Semaphore,
 }
@@ -26,7 +29,15 @@ pub struct Asking {
 impl Asking {
     pub fn new(server: Arc<Server>) -> Self {
         let places = (server.connections.most() / 2).max(1);
-        Self { server, places: Semaphore::new(places), room: Semaphore::new(places + MOST_WAITING) }
+        // The daemon's books may lag a little behind ours.
+        let most_memory = (server.budget.most_of_a_process() / 8 * 7) >> 10;
+        Self {
+            server,
+            places: Semaphore::new(places),
+            memory: Semaphore::new(most_memory),
+            most_memory: u32::try_from(most_memory).unwrap_or(u32::MAX),
+            room: Semaphore::new(places + MOST_WAITING),
+        }
     }
 
     /// What `/health` says.
@@ -47,6 +58,9 @@ impl Asking {
     pub async fn run(&self, job: Job) -> Result<JobResult, Refusal> {
         let busy = |why: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why);
         let _room = self.room.try_acquire().map_err(|_| busy("too many jobs wait"))?;
+        let takes = u32::try_from((self.server.bytes_of(&job) >> 10) + 4).unwrap_or(u32::MAX);
+        let takes = takes.min(self.most_memory);
+        let _memory = self.memory.acquire_many(takes).await.map_err(|_| busy("evald is stopping"))?;
         let _place = self.places.acquire().await.map_err(|_| busy("evald is stopping"))?;
         let asked_for = job.id.clone();
         let mut line = serde_json::to_vec(&Request::Run(Job { id: "0".into(), ..job }))

@@ -148,6 +148,22 @@ fn jobs_of_its_own_and_what_it_says_of_itself() {
 }
 
 #[test]
+fn a_crowd_is_served_in_turn() {
+    let Some(setting) = any_native() else { return };
+    let (_daemon, address) = start(setting, &[]);
+    std::thread::scope(|scope| {
+        for at in 0..100 {
+            scope.spawn(move || {
+                let code = format!("print({at} + 1)");
+                let (status, said) = post(address, "/run_code", &json!({"code": code, "language": "python"}));
+                let want = json!(format!("{}\n", at + 1));
+                assert_eq!((status, &said["run_result"]["stdout"]), (200, &want), "{said}");
+            });
+        }
+    });
+}
+
+#[test]
 fn who_hangs_up_has_its_job_cancelled() {
     let Some(setting) = any_native() else { return };
     let (daemon, address) = start(setting, &[]);
