@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What hostile clients cost another client of the same evald: hostile.py [SECONDS]
 
-One well-behaved client runs trivial samples for SECONDS (default 8), first alone, then beside each kind of hostile client, and
-alone again after each, since the machine's own load changes: the quiet time before and after is what the figure is held against.
+One well-behaved client runs trivial samples one at a time for SECONDS (default 8), before each kind of hostile client and beside it:
+the wait from its request to its verdict is what is held against each other, and against the daemon's memory.
 """
 
 import json
 import multiprocessing
 import resource
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,16 +17,8 @@ from daemon import TARGET, Daemon, run
 from report import head, output
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 8.0
+PORT = 18731
 TRIVIAL = ("x = 1\n", "assert x == 1\n", {"cpu_ms": 2000})
-
-
-def rate(daemon):
-    stream, started, count = daemon.connect(), time.monotonic(), 0
-    for _, row in run(stream, iter(lambda: TRIVIAL, None), until=started + SECONDS):
-        if row["verdict"] != "passed":
-            raise SystemExit(f"a verdict under attack: {row}")
-        count += 1
-    return count / (time.monotonic() - started)
 
 
 class Attack:
@@ -129,31 +122,169 @@ class Greedy(Attack):
             self.did += 1
 
 
+class LongJobs(Attack):
+    """1 client with two jobs of 30 s, again and again"""
+
+    def attack(self):
+        stream = self.daemon.connect()
+        self.held.append(stream)
+        endless = ("while True: pass\n", "", {"cpu_ms": 30_000})
+        for _ in run(stream, iter(lambda: None if self.over.is_set() else endless, None), window=2):
+            self.did += 1
+
+
+class Idle(Attack):
+    """64 connections that say nothing"""
+
+    def attack(self):
+        for _ in range(64):
+            self.held.append(self.daemon.connect())
+            self.did += 1
+
+
+class FullHalfLines(Attack):
+    """16 connections with 16 MB of a line that does not end"""
+
+    def attack(self):
+        begun = b'{"op":"run","id":"x","code":"' + b" " * ((16 << 20) - 100)
+        while not self.over.is_set():
+            for _ in range(16):
+                stream = self.daemon.connect()
+                try:
+                    stream.sendall(begun)
+                except OSError:
+                    pass
+                self.held.append(stream)
+                self.did += 1
+            self.over.wait(1)
+            self.held.clear()
+
+
+class LongNames(Attack):
+    """jobs for environments with names of 15 MB"""
+
+    def attack(self):
+        line = json.dumps({"op": "run", "id": "x", "code": "", "env": "e" * (15 << 20)}).encode() + b"\n"
+        while not self.over.is_set():
+            stream = self.daemon.connect()
+            try:
+                stream.sendall(line)
+                stream.makefile().readline()
+            except OSError:
+                pass
+            self.did += 1
+
+
+class Cancels(Attack):
+    """jobs and cancels with ever new ids of 200 bytes, no reply read"""
+
+    def attack(self):
+        while not self.over.is_set():
+            stream = self.daemon.connect()
+            stream.settimeout(1)
+            try:
+                while not self.over.is_set():
+                    name = f"{self.did:0200}"
+                    stream.sendall(json.dumps({"op": "cancel", "id": name}).encode() + b"\n")
+                    stream.sendall(json.dumps({"op": "run", "id": name, "code": "x = 1"}).encode() + b"\n")
+                    self.did += 2
+            except OSError:
+                pass
+
+
+class ForkBombs(Attack):
+    """1 client whose samples start threads and fill memory until they are ended"""
+
+    def attack(self):
+        stream = self.daemon.connect()
+        self.held.append(stream)
+        bomb = (
+            "import threading, time\nx = []\nfor _ in range(100): threading.Thread(target=time.sleep, args=(9,)).start()\n"
+            "while True: x.append(bytearray(1 << 20))\n"
+        )
+        job = (bomb, "", {"cpu_ms": 2000})
+        for _ in run(stream, iter(lambda: None if self.over.is_set() else job, None), window=64):
+            self.did += 1
+
+
+class WebHalves(Attack):
+    """500 HTTP connections, each with half a request that goes on a byte at a time"""
+
+    def attack(self):
+        head = b"POST /run_code HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+        while not self.over.is_set():
+            while len(self.held) < 500:
+                stream = socket.create_connection(("127.0.0.1", PORT))
+                stream.sendall(head)
+                self.held.append(stream)
+            for stream in list(self.held):
+                try:
+                    stream.sendall(b" ")
+                    self.did += 1
+                except OSError:
+                    self.held.remove(stream)
+            time.sleep(0.05)
+
+
+class WebCrowd(Attack):
+    """100 HTTP connections with a program of 3 s each, again and again, replies unread"""
+
+    def attack(self):
+        body = json.dumps({"code": "while True: pass", "language": "python", "run_timeout": 3}).encode()
+        request = b"POST /run_code HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        while not self.over.is_set():
+            for _ in range(100):
+                stream = socket.create_connection(("127.0.0.1", PORT))
+                stream.sendall(request * 4)
+                self.held.append(stream)
+                self.did += 4
+            self.over.wait(5)
+            self.held.clear()
+
+
+def waits(daemon):
+    """Waits of a client that has one trivial sample under way at a time: median and 95th percentile, ms."""
+    stream, ends, taken = daemon.connect(), time.monotonic() + SECONDS, []
+    while time.monotonic() < ends:
+        began = time.monotonic()
+        for _, row in run(stream, [TRIVIAL]):
+            if row["verdict"] != "passed":
+                raise SystemExit(f"a verdict under attack: {row}")
+        taken.append((time.monotonic() - began) * 1e3)
+    taken.sort()
+    return taken[len(taken) // 2], taken[len(taken) * 95 // 100]
+
+
 def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     head(
-        "One client beside hostile ones, trivial samples",
+        "One client beside hostile ones, trivial samples one at a time",
         {"evald": output([str(TARGET / "evald"), "--version"]), "seconds a measurement": f"{SECONDS:.0f}"},
     )
-    print("| beside it | samples/s before, beside, after | beside, of the mean of before and after | there were | daemon RSS MiB |")
-    print("|---|---|---|---|---|")
-    with Daemon("py=python3") as daemon:
-        rate(daemon)
-        before = rate(daemon)
-        for kind in (HalfLines, LongLines, Crowd, Deaf, Greedy):
+    kinds = (
+        HalfLines, FullHalfLines, LongLines, LongNames, Crowd, Idle, Deaf, Cancels, Greedy, LongJobs, ForkBombs, WebHalves, WebCrowd,
+    )
+    print("| beside it | p50 and p95 wait before, ms | beside | p95 beside, of before | there were | daemon RSS MiB, most |")
+    print("|---|---|---|---|---|---|")
+    with Daemon("py=python3", "--http", f"127.0.0.1:{PORT}") as daemon:
+        waits(daemon)
+        for kind in kinds:
+            before = waits(daemon)
             attack = kind(daemon)
             attack.process.start()
             time.sleep(0.5)
-            beside = rate(daemon)
+            beside = waits(daemon)
             status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-            rss = int(status.split("VmRSS:")[1].split()[0]) / 1024
+            rss = int(status.split("VmHWM:")[1].split()[0]) / 1024
             attack.stop()
+            Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")
             time.sleep(1)
-            after = rate(daemon)
-            share = beside / ((before + after) / 2)
-            print(f"| {kind.__doc__} | {before:.0f}, {beside:.0f}, {after:.0f} | {share:.0%} | {attack.did} | {rss:.0f} |", flush=True)
-            before = after
+            print(
+                f"| {kind.__doc__} | {before[0]:.1f}, {before[1]:.1f} | {beside[0]:.1f}, {beside[1]:.1f} | "
+                f"{beside[1] / before[1]:.1f} | {attack.did} | {rss:.0f} |",
+                flush=True,
+            )
 
 
 main()
