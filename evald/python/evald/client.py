@@ -8,7 +8,7 @@ import socket as sockets
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import daemon
 from .errors import AnswerTimeout, ConnectionLost, EvaldError, Refused, StartError
@@ -122,9 +122,9 @@ class Client:
             reply = self._lines.next()
         except sockets.timeout:
             raise AnswerTimeout(f"evald did not answer within {patience:g} s; are the modules that it imports that slow?") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             reply = None
-            reason = error.strerror or str(error)
+            reason = str(error)
         else:
             reason = "it hung up without a word"
         self._stream.settimeout(None)
