@@ -1,13 +1,12 @@
 """Runs the task of this folder with a model that only repeats what it was told: a check of harness, task and sandbox.
 
-    python run.py [PROBLEMS]          prints the harness' results as JSON
+    python run.py          prints the harness' results as JSON
 
-With a real model: lm-eval --model hf --model_args pretrained=... --tasks evald_code --include_path examples/lm-eval
+With a real model, in this folder: lm-eval --model hf --model_args pretrained=... --tasks evald_code --include_path .
 """
 
 import json
 import os
-import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Nothing is fetched: the data is a file, and there is no model.
@@ -50,9 +49,8 @@ class Parrot(LM):
 
 def main():
     """Runs the harness and prints its results."""
-    problems = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "problems.jsonl"))
-    # lm-eval reads the path of the data as it stands in the task.
-    os.chdir(os.path.dirname(problems))
+    # The task's path of its data is relative.
+    os.chdir(HERE)
     tasks = TaskManager(include_path=HERE, include_defaults=False)
     results = evaluator.simple_evaluate(model=Parrot(), tasks=["evald_code"], task_manager=tasks, bootstrap_iters=0)
     print(json.dumps(results["results"], default=str))
