@@ -77,7 +77,7 @@ class ClientTest(unittest.TestCase):
         self.assertEqual(self.run_one(*job, trust="in_process").trust, "in_process")
 
     def test_samples_run_in_the_calling_python(self):
-        result = self.client.run(evald.Job("import sys; print(sys.version_info[:2])", "assert True", keep_output=True))
+        result = self.client.run(evald.Job("import sys; print(sys.version_info[:2], flush=True)", "x = 1\nassert x", keep_output=True))
         self.assertEqual(result.output.strip(), str(sys.version_info[:2]))
 
     def test_programs(self):
