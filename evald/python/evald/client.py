@@ -141,6 +141,11 @@ class Client:
             )
         return Info(reply["version"], reply["tier"], tuple(reply["envs"]), reply["slots"], reply.get("max_in_flight", 16))
 
+    @property
+    def private(self) -> bool:
+        """Whether the daemon is this client's own, rather than one that serves others too."""
+        return self._private is not None
+
     def run(self, job: Job, *, timeout: Optional[float] = None) -> Result:
         """Runs one job and returns its result. ``timeout`` and errors are those of :meth:`run_all`."""
         for result in self.run_all([job], timeout=timeout):

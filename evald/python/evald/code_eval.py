@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import Any, DefaultDict, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from .client import Client
-from .outcome import client_for, describe, limits_for
+from .outcome import client_for, describe, in_flight, limits_for
 from .pass_at_k import check_ks, summarize
 from .wire import Job, LimitsLike
 
@@ -66,7 +66,7 @@ def compute(
     results: Results = defaultdict(list)
     counted: Dict[int, List[bool]] = {problem: [] for problem in range(len(references))}
     with client_for(client, num_workers) as connection:
-        for result in connection.run_all(jobs(), in_flight=None if client is None else num_workers):
+        for result in connection.run_all(jobs(), in_flight=in_flight(connection, num_workers)):
             problem, number = places[result.index]
             row = {"task_id": problem, "passed": result.passed, "result": describe(result), "completion_id": number}
             results[problem].append((number, row))

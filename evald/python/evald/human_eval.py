@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Un
 from . import jsonl
 from .client import Client
 from .errors import DataError, EvaldError
-from .outcome import client_for, describe, limits_for
+from .outcome import client_for, describe, in_flight, limits_for
 from .pass_at_k import check_ks, summarize
 from .wire import TRUSTS, Job, LimitsLike, Result
 
@@ -165,7 +165,7 @@ def evaluate_functional_correctness(
     jobs: Iterator[Job] = (sample.job for sample in samples if sample.job)
     with client_for(client, n_workers) as connection:
         progress = _Progress(len(places))
-        for result in connection.run_all(jobs, in_flight=None if client is None else n_workers):
+        for result in connection.run_all(jobs, in_flight=in_flight(connection, n_workers)):
             outcomes[places[result.index]] = result
             progress.step()
         progress.close()

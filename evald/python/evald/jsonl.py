@@ -1,10 +1,8 @@
 """Files with one JSON object a line, also compressed (``.gz``)."""
 
 import gzip
-import io
 import json
 import os
-import tempfile
 from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional
 
 from .errors import DataError
@@ -71,22 +69,15 @@ def text_field(fields: Dict[str, Any], name: str) -> str:
 
 def write(path: str, rows: Iterable[Dict[str, Any]]) -> None:
     """Writes rows; the file is there as a whole or not at all. Raises ``OSError``."""
-    folder, name = os.path.split(os.path.abspath(path))
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    temporary = f"{path}.{os.getpid()}.new"
+    # Not tempfile's: that one's files are for this user alone.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with os.fdopen(descriptor, "wb") as raw:
-            with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) if path.endswith(".gz") else io.BufferedWriter(raw) as file:
-                for row in rows:
-                    # ASCII, so that half of a surrogate pair in a row stays what it was.
-                    file.write(json.dumps(row).encode("ascii") + b"\n")
-        # As files that are opened for writing: mkstemp's are this user's alone.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        with os.fdopen(descriptor, "wb") as file:
+            for row in rows:
+                # ASCII, so that half of a surrogate pair in a row stays what it was.
+                file.write(json.dumps(row).encode("ascii") + b"\n")
         os.replace(temporary, path)
     except BaseException:
-        try:
-            os.unlink(temporary)
-        except FileNotFoundError:
-            pass
+        os.unlink(temporary)
         raise

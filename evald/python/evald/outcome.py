@@ -31,6 +31,14 @@ def limits_for(timeout: Optional[float], limits: LimitsLike) -> Limits:
     return replace(asked, cpu=timeout, wall=timeout)
 
 
+def in_flight(client: Client, workers: int) -> Optional[int]:
+    """How many jobs to have under way: of a daemon that others use, no more than so many slots.
+
+    A private one has as many slots as workers, and is given what keeps them busy.
+    """
+    return None if client.private else workers
+
+
 @contextmanager
 def client_for(given: Optional[Client], slots: int) -> Iterator[Client]:
     """The client that was given, or one with a private daemon of so many slots, which ends afterwards."""

@@ -196,7 +196,8 @@ class LifeTest(unittest.TestCase):
                     server.terminate()
 
     def script(self, text):
-        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(text)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # Newer Pythons warn of any fork beside threads, such as this client's.
+        return subprocess.Popen([sys.executable, "-W", "ignore", "-c", textwrap.dedent(text)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def test_ctrl_c_ends_the_daemon_and_what_runs(self):
         with self.script("""
