@@ -222,7 +222,7 @@ class Client:
             reply = self._metrics.get()
         if isinstance(reply, EvaldError):
             raise reply
-        return reply["text"]
+        return str(reply["text"])
 
     def _launch(self, flight: _Flight, mine: Dict[str, _Flight], wait: bool) -> bool:
         """Sends a job, or says that there is no room on the connection."""
@@ -299,7 +299,7 @@ class Client:
                 kind, wire_id = reply.get("reply"), reply.get("id")
                 if kind == "metrics":
                     self._metrics.put(reply)
-                elif kind == "verdict" or (kind == "error" and wire_id is not None):
+                elif kind in ("verdict", "error") and isinstance(wire_id, str):
                     flight = self._landed(wire_id)
                     if flight is not None and flight.answers is not None:
                         flight.answers.put((wire_id, reply))

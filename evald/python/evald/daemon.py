@@ -42,7 +42,7 @@ class Daemon:
         try:
             # A terminal's Ctrl-C is for this process, which then ends the daemon in order.
             self._process = subprocess.Popen(
-                list(command), stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+                list(command), stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
             )
         except OSError as error:
             ours.close()

@@ -52,8 +52,8 @@ def _problems(path: str, warn: "_Warnings") -> Dict[str, _Problem]:
         except ValueError as reason:
             problems[task_id] = _Problem(unusable=f"{place}: problem {task_id!r} is of no use: {reason}")
     if all(problem.unusable for problem in problems.values()):
-        reason = next((problem.unusable for problem in problems.values()), None) or (warn.first or "it is empty")
-        raise DataError(f"{path} has no usable problem ({reason})")
+        first = next((problem.unusable for problem in problems.values()), None) or warn.first or "it is empty"
+        raise DataError(f"{path} has no usable problem ({first})")
     return problems
 
 

@@ -62,9 +62,10 @@ def text_field(fields: Dict[str, Any], name: str) -> str:
     """A field that is a string. Raises ``ValueError`` with the reason where it is none."""
     if name not in fields:
         raise ValueError(f"it has no {name!r}")
-    if not isinstance(fields[name], str):
-        raise ValueError(f"its {name!r} is {type(fields[name]).__name__}, not a string")
-    return fields[name]
+    value = fields[name]
+    if not isinstance(value, str):
+        raise ValueError(f"its {name!r} is {type(value).__name__}, not a string")
+    return value
 
 
 def write(path: str, rows: Iterable[Dict[str, Any]]) -> None:
