@@ -384,13 +384,15 @@ class _Lines:
 
 #: All clients, so that a forked child gives up its copies of their sockets: a daemon ends when the last one is closed.
 _clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
-_default: Optional[Client] = None
+#: Clients of the whole process, by their number of slots.
+_defaults: Dict[Optional[int], Client] = {}
 _default_lock = threading.Lock()
 
 
 def _after_fork() -> None:
-    global _default, _default_lock
-    _default, _default_lock = None, threading.Lock()
+    global _default_lock
+    _default_lock = threading.Lock()
+    _defaults.clear()
     for client in list(_clients):
         client._stream.close()
 
@@ -399,20 +401,23 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 @atexit.register
-def _at_exit() -> None:
-    if _default is not None:
-        _default.close()
+def _close_defaults() -> None:
+    while _defaults:
+        _defaults.popitem()[1].close()
 
 
-def default_client() -> Client:
-    """The client that :func:`run` uses where none is given: made when it is first needed, or when its daemon is gone."""
-    global _default
+def default_client(slots: Optional[int] = None) -> Client:
+    """The process' own client with so many slots, for calls that are given none.
+
+    It is made when it is first needed, or when its daemon is gone, and ends with the process.
+    """
     with _default_lock:
-        if _default is None or _default._dead is not None or _default._closed:
-            if _default is not None:
-                _default.close()
-            _default = Client()
-        return _default
+        client = _defaults.get(slots)
+        if client is None or client._dead is not None or client._closed:
+            if client is not None:
+                client.close()
+            client = _defaults[slots] = Client(slots=slots)
+        return client
 
 
 def run(

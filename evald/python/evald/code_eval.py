@@ -11,8 +11,8 @@
 from collections import defaultdict
 from typing import Any, DefaultDict, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from .client import Client
-from .outcome import client_for, describe, in_flight, limits_for
+from .client import Client, default_client
+from .outcome import check_workers, describe, in_flight, limits_for
 from .pass_at_k import check_ks, summarize
 from .wire import Job, LimitsLike
 
@@ -40,7 +40,7 @@ def compute(
     :param timeout: seconds of CPU time, and of time since its start, that a candidate has; ``limits`` that name a time go first.
     :param trust: see :func:`evald.run`.
     :param limits: further limits, as in :func:`evald.run`.
-    :param client: a client to use; default: a private daemon (or ``EVALD_SOCKET``) for this call.
+    :param client: a client to use; default: one with ``num_workers`` slots (or ``EVALD_SOCKET``), kept for the next call.
     :returns: ``({"pass@1": ...}, results)``. A test that asserted nothing is no pass (``failed: no_test``); what ended in
         ``infra_error`` says nothing about the candidate and is not counted.
     :raises ValueError: the lengths differ, or an argument is of no use.
@@ -65,13 +65,14 @@ def compute(
 
     results: Results = defaultdict(list)
     counted: Dict[int, List[bool]] = {problem: [] for problem in range(len(references))}
-    with client_for(client, num_workers) as connection:
-        for result in connection.run_all(jobs(), in_flight=in_flight(connection, num_workers)):
-            problem, number = places[result.index]
-            row = {"task_id": problem, "passed": result.passed, "result": describe(result), "completion_id": number}
-            results[problem].append((number, row))
-            if result.verdict != "infra_error":
-                counted[problem].append(result.passed)
+    # Harnesses call this once a problem: the daemon is kept for the next call.
+    connection = client or default_client(check_workers(num_workers))
+    for result in connection.run_all(jobs(), in_flight=in_flight(connection, num_workers)):
+        problem, number = places[result.index]
+        row = {"task_id": problem, "passed": result.passed, "result": describe(result), "completion_id": number}
+        results[problem].append((number, row))
+        if result.verdict != "infra_error":
+            counted[problem].append(result.passed)
     for rows in results.values():
         rows.sort(key=lambda pair: pair[0])
     return summarize(((len(passed), sum(passed)) for passed in counted.values()), ks), results

@@ -31,6 +31,13 @@ def limits_for(timeout: Optional[float], limits: LimitsLike) -> Limits:
     return replace(asked, cpu=timeout, wall=timeout)
 
 
+def check_workers(workers: int) -> int:
+    """The number of workers; ``ValueError`` where it is none."""
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"the number of workers is {workers!r}; it is a whole number from 1 on")
+    return workers
+
+
 def in_flight(client: Client, workers: int) -> Optional[int]:
     """How many jobs to have under way: of a daemon that others use, no more than so many slots.
 
@@ -42,8 +49,7 @@ def in_flight(client: Client, workers: int) -> Optional[int]:
 @contextmanager
 def client_for(given: Optional[Client], slots: int) -> Iterator[Client]:
     """The client that was given, or one with a private daemon of so many slots, which ends afterwards."""
-    if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
-        raise ValueError(f"the number of workers is {slots!r}; it is a whole number from 1 on")
+    check_workers(slots)
     if given is not None:
         yield given
     else:

@@ -67,7 +67,7 @@ class Limits:
         """
         if value is None:
             return cls()
-        if isinstance(value, cls):
+        if isinstance(value, Limits):
             return value
         names = {entry.name for entry in fields(cls)}
         if isinstance(value, str):

@@ -238,7 +238,7 @@ class LifeTest(unittest.TestCase):
                     assert "parent" in str(error), error
                     assert evald.run("x = 1", "assert x").passed
                     from evald import client as module
-                    module._default.close()
+                    module._close_defaults()
                     os._exit(0)
                 os._exit(1)
             assert os.waitpid(child, 0)[1] == 0
