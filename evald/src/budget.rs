@@ -12,16 +12,26 @@ use evald_proto::{ErrorCode, MAX_LINE_BYTES};
 
 use crate::server::refuse;
 
-/// What all clients may hold.
+/// What all clients may hold, whatever the daemon's size.
 const MAX_BYTES: usize = 4 * MAX_LINE_BYTES;
 /// What one process holds before it waits for its own jobs to end.
 const MAX_PROCESS_BYTES: usize = 2 * MAX_LINE_BYTES;
+/// For each slot a process may hold so much more, and all together twice that: two jobs whose output, of the usual limit, is
+/// kept.
+const PROCESS_BYTES_PER_SLOT: usize = 8 << 20;
 
 /// The books.
-#[derive(Default)]
 pub struct Budget {
+    most: usize,
+    most_of_a_process: usize,
     held: Mutex<Held>,
     freed: Condvar,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::for_slots(0)
+    }
 }
 
 #[derive(Default)]
@@ -74,6 +84,22 @@ impl Drop for Holding {
 }
 
 impl Budget {
+    /// Of a daemon with so many slots.
+    pub fn for_slots(slots: usize) -> Self {
+        let more = slots * PROCESS_BYTES_PER_SLOT;
+        Self {
+            most: MAX_BYTES + 2 * more,
+            most_of_a_process: MAX_PROCESS_BYTES + more,
+            held: Mutex::default(),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// What one process holds before it waits for its own jobs to end, in bytes.
+    pub fn most_of_a_process(&self) -> usize {
+        self.most_of_a_process
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +118,7 @@ impl Holding {
     /// [`Full`]. Where another process holds more, it loses its largest connection, and this is no error.
     pub(crate) fn grow(&self, by: usize) -> Result<(), Full> {
         let mut held = self.budget.held();
-        if held.bytes + by > MAX_BYTES {
+        if held.bytes + by > self.budget.most {
             let process = held.by_client.get(&self.client).map(|account| account.process);
             match held.largest() {
                 Some((_, account)) if Some(account.process) != process => {
@@ -116,7 +142,8 @@ impl Holding {
         let mut held = self.budget.held();
         loop {
             let process = held.by_client.get(&self.client).map_or(0, |account| account.process);
-            let room = held.bytes + by <= MAX_BYTES && held.of_process(process) + by <= MAX_PROCESS_BYTES;
+            let room = held.bytes + by <= self.budget.most
+                && held.of_process(process) + by <= self.budget.most_of_a_process;
             if room {
                 self.add(&mut held, by);
                 return Ok(());

@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod http;
 mod logging;
 
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -84,7 +86,7 @@ enum Command {
 #[derive(Args)]
 struct Serve {
     /// Listen on this Unix socket (mode 0600; only this user and root may connect)
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["stdio", "systemd"])]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["stdio", "systemd", "http"])]
     socket: Option<PathBuf>,
     /// Serve one client on descriptor 0, a socket, and end with it
     #[arg(long, conflicts_with = "socket")]
@@ -92,6 +94,14 @@ struct Serve {
     /// Listen on the socket that systemd passes (socket activation; see evald/systemd)
     #[arg(long, conflicts_with_all = ["socket", "stdio"])]
     systemd: bool,
+    /// Serve HTTP at this address, too: SandboxFusion's POST /run_code, evald's own jobs at POST /v1/run, GET /health
+    /// and /metrics
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "stdio")]
+    http: Option<http::Address>,
+    /// A file (mode 0600) whose first line HTTP clients must send as `Authorization: Bearer ...`; needed where other
+    /// machines can reach the address
+    #[arg(long, value_name = "FILE", requires = "http")]
+    http_token_file: Option<PathBuf>,
     /// auto, T0, T1, T2, T3 or T4; auto is the strongest that this host gives and that can run the environments
     #[arg(long, default_value = "auto", env = "EVALD_TIER")]
     tier: Wish,
@@ -239,18 +249,29 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
     } else {
         None
     };
+    let access = http::Access::new(serve.http_token_file.as_deref())?;
+    let web =
+        serve.http.as_ref().map(|address| address.listen(&access)).transpose()?.map(|web| (web, access));
     let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&stop), None)?;
     let executable = executable()?;
     let chosen = choose(&serve, &executable)?;
     let group = chosen.group.clone();
-    let outcome = run(&serve, chosen, client, passed, executable, &stop);
+    let from = From { client, passed, web };
+    let outcome = run(&serve, chosen, from, executable, &stop);
     if let Some(group) = group {
         group.remove();
     }
     outcome?;
     // Runs no destructors; the zygotes, and what a sample still runs, end with this process.
     sys::exit_now(0)
+}
+
+/// Where jobs come from, beside the socket that is made when all is warm.
+struct From {
+    client: Option<UnixStream>,
+    passed: Option<UnixListener>,
+    web: Option<(TcpListener, http::Access)>,
 }
 
 /// The tier, and what only some have.
@@ -292,14 +313,8 @@ fn choose(serve: &Serve, executable: &Path) -> anyhow::Result<Chosen> {
 }
 
 /// Serves until told to stop, and until what then runs has ended.
-fn run(
-    serve: &Serve,
-    chosen: Chosen,
-    client: Option<UnixStream>,
-    passed: Option<UnixListener>,
-    executable: PathBuf,
-    stop: &SigSet,
-) -> anyhow::Result<()> {
+fn run(serve: &Serve, chosen: Chosen, from: From, executable: PathBuf, stop: &SigSet) -> anyhow::Result<()> {
+    let From { client, passed, web } = from;
     let paths = serve
         .paths
         .iter()
@@ -350,7 +365,7 @@ fn run(
         scheduler,
         metrics,
         connections: Arc::new(Connections::for_files(files, slots)),
-        budget: Arc::new(Budget::default()),
+        budget: Arc::new(Budget::for_slots(slots)),
     });
     let socket = serve.socket.clone();
     let drained = Arc::clone(&server);
@@ -358,6 +373,12 @@ fn run(
         Some(path) => Some(listen(path)?),
         None => passed,
     };
+    let only_web = web.is_some();
+    if let Some((web, access)) = web {
+        let address = web.local_addr().context("cannot tell the HTTP address")?;
+        http::start(web, Arc::clone(&server), access)?;
+        tracing::info!(%address, %tier, slots, "serving HTTP");
+    }
     match (client, listener) {
         (None, Some(listener)) => {
             tracing::info!(?socket, %tier, slots, "serving");
@@ -377,7 +398,8 @@ fn run(
                 })
                 .context("cannot start a thread")?;
         }
-        (None, None) => bail!("nothing to serve: give --socket, --stdio or --systemd"),
+        (None, None) if only_web => {}
+        (None, None) => bail!("nothing to serve: give --socket, --http, --stdio or --systemd"),
     }
     stop.wait().context("cannot wait for signals")?;
     drain(&drained, stop, Duration::from_secs(serve.drain))?;

@@ -5,6 +5,8 @@
 //! the stable ABI or has been exported, unchanged, by every CPython from 3.7 on.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
 use std::ptr;
 
 use crate::cpython::{
@@ -406,6 +408,15 @@ impl Warm {
         let broken = |raised: Raised| format!("cannot define the harness: {}", raised.text);
         let code = python.compile(&testing::harness(), HARNESS_FILE).map_err(broken)?;
         python.run(code, harness).map_err(broken)?;
+        for as_judge in ["True", "False"] {
+            let (one, other) =
+                UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+            // They are closed over there.
+            let (one, other) = (one.into_raw_fd(), other.into_raw_fd());
+            let rehearse = format!("rehearse({one}, {other}, {as_judge})\n");
+            let code = python.compile(&rehearse, HARNESS_FILE).map_err(broken)?;
+            python.run(code, harness).map_err(broken)?;
+        }
         let settle = python.compile(SETTLE, "<settle>").map_err(|raised| raised.text)?;
         let namespace = python.namespace().ok_or("no memory for a namespace")?;
         python

@@ -99,6 +99,16 @@ impl Server {
         Ok(())
     }
 
+    /// A connection from this process itself.
+    ///
+    /// # Errors
+    /// As socketpair(2).
+    pub fn connect(self: &Arc<Self>) -> std::io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.receive(Arc::new(theirs));
+        Ok(ours)
+    }
+
     /// Finds a newcomer a place and a thread, or says why not.
     fn receive(self: &Arc<Self>, stream: Arc<UnixStream>) {
         let turn_away = |code, reason: String| {
@@ -178,7 +188,12 @@ impl Server {
             match line {
                 Ok(Some(line)) => {
                     let heard = if line.trim().is_empty() { Ok(()) } else { conversation.hear(line, held) };
-                    if heard.is_err() {
+                    if let Err(refused) = heard {
+                        if refused == NoPermit::Full {
+                            let message =
+                                "no memory for this request beside others; try again later".to_owned();
+                            conversation.complain(None, ErrorCode::Busy, message);
+                        }
                         break;
                     }
                 }
@@ -195,6 +210,14 @@ impl Server {
         writer.join().ok();
         let ms = begun.elapsed().as_millis() as u64;
         tracing::info!(client, uid = peer.uid, pid = peer.pid, requests, jobs, ms, "connection ended");
+    }
+
+    /// What a job makes the daemon hold until its reply is written: its texts, and its output where that is kept.
+    pub fn bytes_of(&self, job: &Job) -> usize {
+        let output = job.limits.output_bytes.unwrap_or(self.terms.usual.output_bytes);
+        let kept = job.keep_output || job.program.is_some();
+        let output = if kept { output.min(MAX_LINE_BYTES as u64) as usize } else { 0 };
+        job.code.len() + job.test.len() + job.program.as_ref().map_or(0, program::size) + output
     }
 
     /// Takes no more jobs and refuses those that wait; connections stay, so that what runs can be answered.
@@ -388,11 +411,7 @@ impl Conversation<'_> {
             self.complain(None, ErrorCode::DuplicateId, message);
             return Ok(());
         }
-        let output = job.limits.output_bytes.unwrap_or(self.server.terms.usual.output_bytes);
-        let given = job.program.as_ref().map_or(0, program::size);
-        let output =
-            if job.keep_output || given > 0 { output.min(MAX_LINE_BYTES as u64) as usize } else { 0 };
-        self.permits.take(Some(&job.id), job.code.len() + job.test.len() + given + output)?;
+        self.permits.take(Some(&job.id), self.server.bytes_of(&job))?;
         let environment = match job.env.as_str() {
             "" => Some(0),
             name => self.server.environments.iter().position(|known| known == name),

@@ -1,7 +1,7 @@
 //! Samples run in evald, the sandbox: only in builds with the feature `evald`.
 
 use std::ffi::c_void;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,14 +51,20 @@ pub struct inhouse_evaluate_params {
     pub n_k: usize,
     /// CPU seconds a sample, above 0 and at most 86400; its wall-clock limit is three times that. Default: 3.
     pub timeout_seconds: f64,
+    /// Limits of a sample, "NAME=VALUE[,NAME=VALUE...]": `wall` (10s, 500ms), `memory`, `output`, `disk` (512MiB), `inodes`,
+    /// `processes` (threads count), `files`; `cpu` in the place of `timeout_seconds`; `allow=processes` lets a private evald's
+    /// samples start processes. Unset: evald's own. Default: unset.
+    pub limits: inhouse_str,
+    /// Where the tests run, "auto", "isolated" or "in_process"; unset: "auto". Default: unset.
+    pub trust: inhouse_str,
 }
 
-// SAFETY: `repr(C)`; sixteen words of the machine and a double leave no padding on 64-bit machines, nor on 32-bit ones,
-// where the sixteen words keep the double aligned; numbers, raw pointers and an optional function pointer take every bit
-// pattern.
+// SAFETY: `repr(C)`; sixteen words of the machine, a double and four words leave no padding on 64-bit machines, nor on 32-bit
+// ones, where the sixteen words keep the double aligned; numbers, raw pointers and an optional function pointer take every
+// bit pattern.
 unsafe impl Params for inhouse_evaluate_params {
     const NAME: &'static str = "inhouse_evaluate_params";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = offset_of!(Self, limits);
 
     fn defaults() -> Self {
         Self {
@@ -74,6 +80,8 @@ unsafe impl Params for inhouse_evaluate_params {
             k: std::ptr::null(),
             n_k: 0,
             timeout_seconds: 3.0,
+            limits: inhouse_str::ABSENT,
+            trust: inhouse_str::ABSENT,
         }
     }
 }
@@ -88,6 +96,8 @@ struct Asked {
     rows: Option<PathBuf>,
     k: Vec<u64>,
     timeout_seconds: f64,
+    limits: Option<String>,
+    trust: Option<String>,
     cancel: CancelToken,
     watcher: Watcher,
 }
@@ -134,6 +144,8 @@ impl Asked {
                 rows,
                 k,
                 timeout_seconds: params.timeout_seconds,
+                limits: params.limits.read("limits", INHOUSE_MAX_PATH_BYTES)?,
+                trust: params.trust.read("trust", 16)?,
                 watcher: Watcher::new(params.on_progress, params.user_data, cancel.clone()),
                 cancel,
             })
@@ -151,7 +163,7 @@ enum Set {
 #[cfg(feature = "evald")]
 fn evaluate(set: &Set, asked: &Asked) -> Result<Text, Failure> {
     use inhouse::Progress as _;
-    use inhouse_study::evaluate::{self, EvalOptions, Limits, TrustWish};
+    use inhouse_study::evaluate::{self, EvalOptions, TrustWish};
     use inhouse_study::{naming::Naming, problems, samples};
 
     let environment = asked.env.as_deref().unwrap_or("python3").parse();
@@ -161,26 +173,29 @@ fn evaluate(set: &Set, asked: &Asked) -> Result<Text, Failure> {
     }
     let (problems, samples) = match set {
         Set::Texts { problems, samples } => {
-            let problems = problems::parse(problems)?;
-            let samples = samples::parse(samples, &problems)?;
+            let (problems, spoilt) = problems::parse_each(problems)?;
+            let samples = samples::parse_each(samples, &problems, &spoilt)?;
             (problems, samples)
         }
         Set::Files { problems, samples } => {
-            let problems = problems::read(problems)?;
-            let samples = samples::read(samples, &problems)?;
+            let (problems, spoilt) = problems::read_each(problems)?;
+            let samples = samples::read_each(samples, &problems, &spoilt)?;
             (problems, samples)
         }
     };
     asked.watcher.check()?;
+    let (limits, allow_processes) = limits_of(asked.limits.as_deref().unwrap_or_default())?;
+    let trust = asked.trust.as_deref().map_or(Ok(TrustWish::Auto), str::parse);
+    let trust = trust.map_err(|fault: String| Failure::invalid(format!("`trust`: {fault}")))?;
     let options = EvalOptions {
         k: asked.k.clone(),
         naming: Naming::AsWritten,
         environment,
         timeout_seconds: asked.timeout_seconds,
-        limits: Limits::default(),
-        allow_processes: false,
+        limits,
+        allow_processes,
         paths: Vec::new(),
-        trust: TrustWish::Auto,
+        trust,
         equal_once: false,
         socket: asked.socket.clone(),
         evald: asked.evald.clone(),
@@ -192,6 +207,16 @@ fn evaluate(set: &Set, asked: &Asked) -> Result<Text, Failure> {
         .map_err(|cause| Failure::new(inhouse_status::INHOUSE_STATUS_INTERNAL, cause.to_string()))?;
     report["rows"] = done.rows.into();
     Ok(report.to_string().into())
+}
+
+/// The limits in a text, and whether samples may start processes.
+#[cfg(feature = "evald")]
+fn limits_of(text: &str) -> Result<(inhouse_study::evaluate::Limits, bool), Failure> {
+    let is_allowed = |part: &&str| part.replace(' ', "") == "allow=processes";
+    let (allowed, limits): (Vec<&str>, Vec<&str>) = text.split(',').partition(|part| is_allowed(part));
+    let limits = limits.join(",").parse();
+    let limits = limits.map_err(|fault: String| Failure::invalid(format!("`limits`: {fault}")))?;
+    Ok((limits, !allowed.is_empty()))
 }
 
 #[cfg(not(feature = "evald"))]
@@ -225,8 +250,9 @@ pub unsafe extern "C" fn inhouse_evaluate_params_init(
 /// Ownership: the host owns `*out` and frees it with inhouse_text_free(). The texts, and `params` and its texts, are copied.
 /// Threads: any. It waits for another process: not for a user interface's thread.
 /// Errors: INHOUSE_STATUS_UNSUPPORTED in a build without evaluation (`features` of inhouse_engine_info());
-/// INHOUSE_STATUS_SANDBOX where evald cannot be started or reached, or fails; INHOUSE_STATUS_INVALID_DATA for a row that is
-/// no problem or no sample (its line is named); INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_INVALID_HANDLE (`cancel`);
+/// INHOUSE_STATUS_SANDBOX where evald cannot be started or reached, or fails; INHOUSE_STATUS_INVALID_DATA where no row
+/// is a problem or a sample, or a sample completes no problem (its line is named): a single row that cannot be used is a sample
+/// that is not run and says why in `rows`; INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_INVALID_HANDLE (`cancel`);
 /// INHOUSE_STATUS_LIMIT_EXCEEDED; INHOUSE_STATUS_BUSY for `rows` of another evaluation; INHOUSE_STATUS_CANCELLED.
 /// Null: `out` must not be NULL; `params` may be (the defaults), `error` may be.
 #[unsafe(no_mangle)]

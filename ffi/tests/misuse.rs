@@ -325,6 +325,8 @@ fn evaluate_params(
         k,
         n_k,
         timeout_seconds: f64::from_bits(draw.next()),
+        limits: draw.text(),
+        trust: draw.text(),
     }
 }
 

@@ -53,6 +53,18 @@ public:
         raw_.timeout_seconds = seconds.count();
         return *this;
     }
+    /** Limits of a sample: "memory=1GiB,processes=64,...", as in inhouse.h. */
+    evaluate_options &limits(std::string text)
+    {
+        limits_ = std::move(text);
+        return *this;
+    }
+    /** Where the tests run: "auto", "isolated" or "in_process". */
+    evaluate_options &trust(std::string name)
+    {
+        trust_ = std::move(name);
+        return *this;
+    }
     /** Ends the evaluation when the token is set. The token must not be destroyed before the call begins. */
     evaluate_options &cancel(const cancel_token &token)
     {
@@ -72,6 +84,8 @@ public:
         set(params.env, env_);
         set(params.tier, tier_);
         set(params.rows, rows_);
+        set(params.limits, limits_);
+        set(params.trust, trust_);
         params.k = k_.data();
         params.n_k = k_.size();
         return params;
@@ -79,7 +93,7 @@ public:
 
 private:
     ::inhouse_evaluate_params raw_ = {};
-    std::string socket_, evald_, env_, tier_, rows_;
+    std::string socket_, evald_, env_, tier_, rows_, limits_, trust_;
     std::vector<std::uint64_t> k_;
 };
 

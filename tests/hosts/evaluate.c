@@ -11,8 +11,11 @@
 static const char PROBLEMS[] =
     "{\"task_id\": \"double\", \"prompt\": \"def double(x):\\n\", \"entry_point\": \"double\", "
     "\"test\": \"def check(f):\\n    assert f(3) == 6\\n\"}\n";
-static const char SAMPLES[] = "{\"task_id\": \"double\", \"completion\": \"    return x + x\\n\"}\n"
-                              "{\"task_id\": \"double\", \"completion\": \"    return x\\n\"}\n";
+#define SAMPLES                                                                                                             \
+    "{\"task_id\": \"double\", \"completion\": \"    return x + x\\n\"}\n"                                             \
+    "{\"task_id\": \"double\", \"completion\": \"    return x\\n\"}\n"
+static const char LARGE_SAMPLE[] =
+    "{\"task_id\": \"double\", \"completion\": \"    return x + x + 0 * len(bytearray(200 << 20))\\n\"}\n";
 
 static void write_file(char *room, size_t size, const char *folder, const char *name, const char *text)
 {
@@ -81,6 +84,14 @@ int main(int argc, char **argv)
     must_fail(inhouse_evaluate(inhouse_str_of(PROBLEMS), inhouse_str_of(SAMPLES), &params, &text, &error),
               INHOUSE_STATUS_INVALID_ARGUMENT, &error, "evaluate in tier T9");
     params.tier = inhouse_str_of(NULL);
+    params.limits = inhouse_str_of("memory=much");
+    must_fail(inhouse_evaluate(inhouse_str_of(PROBLEMS), inhouse_str_of(SAMPLES), &params, &text, &error),
+              INHOUSE_STATUS_INVALID_ARGUMENT, &error, "evaluate with a limit that is none");
+    params.limits = inhouse_str_of(NULL);
+    params.trust = inhouse_str_of("blind");
+    must_fail(inhouse_evaluate(inhouse_str_of(PROBLEMS), inhouse_str_of(SAMPLES), &params, &text, &error),
+              INHOUSE_STATUS_INVALID_ARGUMENT, &error, "evaluate with a trust that is none");
+    params.trust = inhouse_str_of(NULL);
     must_fail(inhouse_evaluate_files(inhouse_str_of("/no/such/file"), inhouse_str_of("-"), &params, &text, &error),
               INHOUSE_STATUS_NOT_FOUND, &error, "evaluate files that are not there");
     if (argc == 2) {
@@ -98,6 +109,19 @@ int main(int argc, char **argv)
     must(inhouse_evaluate_files(inhouse_str_of(problems), inhouse_str_of(samples), &params, &text, &error), &error,
          "evaluate files");
     CHECK(says(text, "\"verdicts\":{\"failed\":1,\"passed\":1}"));
+    /* A row that is no sample fails alone. */
+    must(inhouse_evaluate(inhouse_str_of(PROBLEMS), inhouse_str_of(SAMPLES "{\"task_id\": 7}\n"), &params, &text, &error), &error,
+         "evaluate with a row that is no sample");
+    CHECK(says(text, "\"verdicts\":{\"failed\":1,\"infra_error\":1,\"passed\":1}"));
+    /* Limits are those of the call: the program takes more than this. */
+    params.limits = inhouse_str_of("memory=64MiB,output=1k,allow=processes");
+    must(inhouse_evaluate(inhouse_str_of(PROBLEMS), inhouse_str_of(LARGE_SAMPLE), &params, &text, &error), &error,
+         "evaluate within limits");
+    CHECK(says(text, "\"verdicts\":{\"oom\":1}"));
+    params.limits = inhouse_str_of(NULL);
+    must(inhouse_evaluate(inhouse_str_of(PROBLEMS), inhouse_str_of(LARGE_SAMPLE), &params, &text, &error), &error,
+         "evaluate within the usual limits");
+    CHECK(says(text, "\"verdicts\":{\"passed\":1}"));
     params.on_progress = stop;
     must_fail(inhouse_evaluate_files(inhouse_str_of(problems), inhouse_str_of(samples), &params, &text, &error),
               INHOUSE_STATUS_CANCELLED, &error, "evaluate, stopped");

@@ -95,22 +95,25 @@ pub fn read(path: &Path) -> Result<Vec<Problem>> {
     collect(files::json_lines(path)?, path)
 }
 
-/// Reads the text of a problem file.
-///
-/// # Errors
-/// As [`read`]; messages speak of `problems`.
-pub fn parse(text: &str) -> Result<Vec<Problem>> {
-    let path = Path::new("problems");
-    collect(JsonLines::new(Box::new(Cursor::new(text.as_bytes().to_vec())), path), path)
-}
-
 /// Reads a problem file as [`read`] does, but passes over rows that are no problems: those come beside the problems, and
 /// only what names them is lost ([`crate::unusable`]).
 ///
 /// # Errors
 /// The file cannot be read, two rows have one `task_id`, or no row is a problem; the message is about the first.
 pub fn read_each(path: &Path) -> Result<(Vec<Problem>, Vec<UnusableRow>)> {
-    let mut rows = files::json_lines::<Row>(path)?;
+    each(files::json_lines(path)?, path)
+}
+
+/// As [`read_each`], of the text of a problem file; messages speak of `problems`.
+///
+/// # Errors
+/// As [`read_each`].
+pub fn parse_each(text: &str) -> Result<(Vec<Problem>, Vec<UnusableRow>)> {
+    let path = Path::new("problems");
+    each(JsonLines::new(Box::new(Cursor::new(text.as_bytes().to_vec())), path), path)
+}
+
+fn each(mut rows: JsonLines<Row>, path: &Path) -> Result<(Vec<Problem>, Vec<UnusableRow>)> {
     let (mut ids, mut problems, mut unusable) = (Ids::default(), Vec::new(), Vec::new());
     let mut first = None;
     while let Some(row) = rows.next_or_bad()? {

@@ -44,12 +44,30 @@ pub fn read(path: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {
 /// The file cannot be read, a row completes a problem that there is not, or no row at all is a sample; the message is about
 /// the first.
 pub fn read_each(path: &Path, problems: &[Problem], spoilt: &[UnusableRow]) -> Result<Vec<Sample>> {
+    each(files::json_lines(path)?, path, problems, spoilt)
+}
+
+/// As [`read_each`], of the text of a sample file; messages speak of `samples`.
+///
+/// # Errors
+/// As [`read_each`].
+pub fn parse_each(text: &str, problems: &[Problem], spoilt: &[UnusableRow]) -> Result<Vec<Sample>> {
+    let path = Path::new("samples");
+    let rows = JsonLines::new(Box::new(Cursor::new(text.as_bytes().to_vec())), path);
+    each(rows, path, problems, spoilt)
+}
+
+fn each(
+    mut rows: JsonLines<Sample>,
+    path: &Path,
+    problems: &[Problem],
+    spoilt: &[UnusableRow],
+) -> Result<Vec<Sample>> {
     let known: HashSet<_> = problems.iter().map(|problem| problem.task_id.as_str()).collect();
     let lost: HashMap<_, _> =
         spoilt.iter().filter_map(|row| Some((row.task_id.as_deref()?, row.why.as_str()))).collect();
     // A problem whose name cannot be read may be any that there is not.
     let nameless = spoilt.iter().find(|row| row.task_id.is_none()).map(|row| row.why.as_str());
-    let mut rows = files::json_lines::<Sample>(path)?;
     let (mut samples, mut first) = (Vec::new(), None);
     let mut good = false;
     while let Some(row) = rows.next_or_bad()? {
@@ -87,15 +105,6 @@ fn no_such_problem(path: &Path, line: usize, id: &str) -> Error {
 
 fn no_sample(path: &Path) -> Error {
     Error::data(path, "no sample in this file (expected one JSON object with task_id and completion a line)")
-}
-
-/// Reads the text of a sample file for a set of problems.
-///
-/// # Errors
-/// As [`read`]; messages speak of `samples`.
-pub fn parse(text: &str, problems: &[Problem]) -> Result<Vec<Sample>> {
-    let path = Path::new("samples");
-    collect(JsonLines::new(Box::new(Cursor::new(text.as_bytes().to_vec())), path), path, problems)
 }
 
 fn collect(rows: JsonLines<Sample>, path: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {

@@ -8,6 +8,7 @@ mod daemon;
 mod escapes;
 mod fuzz;
 mod hosts;
+mod http;
 mod logs;
 mod machine;
 mod metrics;

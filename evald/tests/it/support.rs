@@ -226,7 +226,12 @@ pub const SECRET: &str = "EVALD_IT_SECRET";
 
 impl Daemon {
     pub fn start(setting: Setting) -> Self {
-        Self::start_with(setting, &format!("py={}", python().expect("python").display()), &["--slots", "1"])
+        Self::start_also(setting, &["--slots", "1"])
+    }
+
+    /// With further options.
+    pub fn start_also(setting: Setting, extra: &[&str]) -> Self {
+        Self::start_with(setting, &format!("py={}", python().expect("python").display()), extra)
     }
 
     pub fn start_with(setting: Setting, env: &str, extra: &[&str]) -> Self {

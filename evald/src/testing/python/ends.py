@@ -81,3 +81,44 @@ class Said(Exception):
 
 def tell(said):
     raise Said("%s|%s" % said)
+
+
+REHEARSED = "def f(x):\n    return x\n"
+# Values as they often cross, by the library that they need.
+REHEARSALS = (
+    ("", "assert f(1) == 1 and f([1, 'a', (2.5, None)]) == [1, 'a', (2.5, None)] and f({'a': {1}}) == {'a': {1}}\n"),
+    ("numpy", "import numpy as np\nassert (f(np.arange(3)) == np.arange(3)).all() and f(np.float64(1)) == 1\n"),
+    (
+        "pandas",
+        "import pandas as pd\ndf = pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']}, index=['r', 's'])\n"
+        "assert f(df).equals(df) and f(df.a).equals(df.a)\n",
+    ),
+)
+
+
+def rehearse(candidates, judges, as_judge):
+    """Runs a candidate and its judge on a line of these two descriptors, one of the two in a child: what Python and libraries
+    make when code first runs is then there before there are samples, and no sample copies the pages that it takes."""
+    import posix
+
+    test = "".join(text for library, text in REHEARSALS if not library or loaded(library))
+    child = posix.fork()
+    judging = as_judge == (child != 0)
+    posix.close(candidates if judging else judges)
+    try:
+        if judging:
+            begin(test, TEST_FILE)
+            judge(judges, test.replace("assert", MARK + "(1);assert"), test, "", "", "", True, False, True)
+        else:
+            names = begin(REHEARSED, CODE_FILE)
+            exec(compile(REHEARSED, CODE_FILE, "exec"), names)
+            serve(candidates)
+    except BaseException:
+        # A library that cannot do this: its samples will say so where they need it.
+        pass
+    if child == 0:
+        posix._exit(0)
+    posix.close(judges if judging else candidates)
+    posix.waitpid(child, 0)
+    for file in (CODE_FILE, TEST_FILE):
+        linecache.cache.pop(file, None)
