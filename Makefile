@@ -2,7 +2,7 @@
 # Both set up what they need; run them again and they are quick.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup lint deny header abi install deb clean
+.PHONY: help demo test build setup lint deny header abi install deb wheel clean
 
 help:
 	@echo "make demo    a private library's documentation in, code that calls it out, pass@k beside it"
@@ -15,6 +15,7 @@ help:
 	@echo "make abi     record additions to the C ABI in ffi/abi; refuses to record a change"
 	@echo "make install libinhouse in PREFIX (/usr/local), with DESTDIR, FEATURES (llama,evald) and MODEL (default, small)"
 	@echo "make deb     Debian packages of libinhouse in target/deb"
+	@echo "make wheel   the Python package evald, with the daemon in it, in target/wheels"
 	@echo "make clean   remove everything that the others made"
 
 setup:
@@ -47,6 +48,9 @@ install:
 
 deb:
 	@scripts/deb.sh
+
+wheel: build
+	@scripts/wheel.sh
 
 clean:
 	rm -rf target ffi/cxx/target .env

@@ -54,6 +54,8 @@ if [ "$(id -u)" = 0 ] && command -v runuser >/dev/null; then
     # Users are not root: the sandbox must hold for them too.
     step "evald's tests as an unprivileged user" scripts/test-unprivileged.sh
 fi
+# Starts the daemon that was built above.
+step "the Python package evald, and recipes for other harnesses" scripts/test-python.sh
 step "the private library's tests and problems" \
     env PYTHONDONTWRITEBYTECODE=1 "$(find_python)" -m unittest discover -q -s tests/private-library -t tests/private-library
 
