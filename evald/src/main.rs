@@ -180,7 +180,7 @@ fn check(
     allow: &[Allow],
 ) -> anyhow::Result<ExitCode> {
     let host = Host::probe(&executable()?, wasi);
-    print!("{}", host.report(tier));
+    let mut said = host.report(tier).to_string();
     for env in environments {
         let runs = Interpreter::inspect(&env.name, &env.spec.python)
             .map_err(|error| error.to_string())
@@ -190,31 +190,41 @@ fn check(
             Ok(Some(doubt)) => format!("hardly: {doubt}; its import decides"),
             Err(reason) => format!("no: {reason}"),
         };
-        println!("{:<18} {says}", format!("T4 for {}", env.name));
-        show(env, paths, allow.contains(&Allow::Processes));
+        said += &format!("{:<18} {says}\n", format!("T4 for {}", env.name));
+        said += &seen(env, paths, allow.contains(&Allow::Processes));
     }
+    say(&said)?;
     Ok(if host.choose(tier).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What samples of an environment can read of the host's files, in T0 to T3.
-fn show(env: &NamedEnv, paths: &[PathBuf], programs: bool) {
+fn seen(env: &NamedEnv, paths: &[PathBuf], programs: bool) -> String {
     let paths: Vec<PathBuf> = paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let root = Interpreter::inspect(&env.name, &env.spec.python)
         .and_then(|found| found.root(&env.name, &paths, programs));
     let title = format!("{} sees", env.name);
+    let line = |what: &dyn std::fmt::Display| format!("{title:<18} {what}\n");
     match root {
         Ok(entries) => {
-            for entry in entries.iter().filter(|entry| matches!(entry, Entry::Bind { .. })) {
-                println!("{title:<18} {}", entry.path().display());
-            }
-            println!("{title:<18} in T3 {} too", HOST_FILES.join(", "));
+            let binds = entries.iter().filter(|entry| matches!(entry, Entry::Bind { .. }));
+            let lines = binds.map(|entry| line(&entry.path().display()));
+            lines.chain([line(&format!("in T3 {} too", HOST_FILES.join(", ")))]).collect()
         }
-        Err(error) => println!("{title:<18} nothing: {error}"),
+        Err(error) => line(&format!("nothing: {error}")),
+    }
+}
+
+/// Writes to standard output, whose reader may have read enough.
+fn say(text: &str) -> anyhow::Result<()> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write"),
+        _ => Ok(()),
     }
 }
 
 fn metrics(socket: &Path) -> anyhow::Result<ExitCode> {
-    print!("{}", Client::connect(socket, &|| false)?.metrics()?);
+    say(&Client::connect(socket, &|| false)?.metrics()?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -449,8 +449,7 @@ def run(
         ``auto``: isolated where the test can be, else beside it (``Result.trust`` and ``trust_reason`` say which and why).
     :param limits: :class:`evald.Limits`, a mapping or text of them: ``{"cpu": 10}``, ``"cpu=10s,memory=2GiB"``; times in
         seconds, sizes in bytes.
-    :param keep_output: whether the result has what was written to standard output and error; what Python still buffers when
-        the test ends is not (``print(..., flush=True)``).
+    :param keep_output: whether the result has what was written to standard output and error.
     :param env: an environment of the daemon by name; default: its first.
     :param id: a name for the job, which the result carries.
     :param client: default: one for the process, with a private daemon or the one at ``EVALD_SOCKET``.

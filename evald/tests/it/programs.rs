@@ -73,6 +73,33 @@ fn a_program_reads_and_writes_and_has_an_exit_status() {
 }
 
 #[test]
+fn what_python_holds_back_of_a_tests_output_is_written() {
+    use evald_proto::TrustWish::{InProcess, Isolated};
+    for setting in settings() {
+        let daemon = Daemon::start(setting);
+        let mut client = daemon.client();
+        let wishes: &[_] = if setting.tier == "T4" { &[InProcess] } else { &[InProcess, Isolated] };
+        for trust in wishes {
+            for (last, verdict) in
+                [("assert f(1) == 1", Verdict::Passed), ("assert f(1) == 2", Verdict::Failed)]
+            {
+                let code = "print('candidate')\ndef f(x):\n    return x\n";
+                let job = job(code, &format!("print('test')\n{last}\n"));
+                let got =
+                    client.run(Job { keep_output: true, trust: Some(*trust), ..job }).expect("a result");
+                let told = (got.verdict, got.output.as_str());
+                assert_eq!(told, (verdict, "candidate\ntest\n"), "{setting:?} {trust:?}");
+            }
+        }
+        // A stream that ends its process when it is written out: no pass.
+        let code = "import sys, os\nclass S:\n    def write(self, text): pass\n    def flush(self): os._exit(0)\nsys.stdout = S()\n";
+        let job = Job { keep_output: true, trust: Some(InProcess), ..job(code, "assert 1 + 1 == 2") };
+        let got = client.run(job).expect("a result");
+        assert_ne!(got.verdict, Verdict::Passed, "{setting:?}: {got:?}");
+    }
+}
+
+#[test]
 fn files_go_in_and_come_out() {
     // b"in\n" and b"\x00\xff"
     let files = || BTreeMap::from([("a.txt".into(), "aW4K".into()), ("d/b.bin".into(), "AP8=".into())]);

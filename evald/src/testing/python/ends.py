@@ -68,11 +68,16 @@ def program(source):
                     end()
             except Exception as error:
                 sys.excepthook(type(error), error, error.__traceback__)
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except Exception:
-                pass
+        flush()
+
+
+def flush():
+    """Writes what the standard streams hold back."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
 
 
 class Said(Exception):
