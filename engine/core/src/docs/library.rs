@@ -15,6 +15,7 @@ use super::members::{Member, Members};
 use super::program::{Base, ClassId, Function, Program, Target, Value};
 use super::scope::{Binding, last_name};
 use super::text;
+use super::undocumented::HiddenNames;
 use super::value::Val;
 
 /// Steps of static evaluation for one library; beyond, values are unknown.
@@ -50,6 +51,7 @@ pub(super) struct Library<'a> {
     /// Names that decorators register as methods of a class which their source does not tell.
     pub(super) put_anywhere: BTreeSet<String>,
     pub(super) losses: RefCell<BTreeSet<(Loss, String)>>,
+    pub(super) hidden: RefCell<HiddenNames>,
     /// `X.__doc__ = value` by the key of X.
     assigned_docs: FxHashMap<usize, (usize, &'a Expr)>,
 }
@@ -70,6 +72,7 @@ impl<'a> Library<'a> {
             registered: FxHashMap::default(),
             put_anywhere: BTreeSet::new(),
             losses: RefCell::default(),
+            hidden: RefCell::default(),
             assigned_docs: FxHashMap::default(),
         };
         for (id, module) in program.modules.iter().enumerate() {
