@@ -35,6 +35,11 @@ pub(super) struct Rendered {
 /// Members that later statements attach to a class, in order.
 pub(super) type NamedMembers<'a> = Vec<(Rc<str>, Member<'a>)>;
 
+/// Docstrings that are kept while records are written; more would cost more memory than finding them again costs time.
+const MAX_KEPT_DOCS: usize = 8192;
+/// As above, cleaned and with their examples. A text is asked for again soon or not at all.
+const MAX_KEPT_RENDERED: usize = 512;
+
 /// The program and everything evaluated so far.
 pub(super) struct Library<'a> {
     pub program: &'a Program<'a>,
@@ -217,6 +222,9 @@ impl<'a> Library<'a> {
         let assigned = self.assigned_docs.get(&key).and_then(|(module, expr)| self.literal(*module, expr));
         let doc = assigned.or_else(find).filter(|doc| !doc.trim().is_empty());
         self.references.set(self.references.get() - 1);
+        if self.references.get() == 0 && self.docs.borrow().len() > MAX_KEPT_DOCS {
+            self.docs.borrow_mut().clear();
+        }
         self.docs.borrow_mut().insert(key, doc.clone());
         doc
     }
@@ -382,7 +390,11 @@ impl<'a> Library<'a> {
             doc,
             _raw: raw.clone(),
         });
-        self.rendered.borrow_mut().insert(key, rendered.clone());
+        let mut kept = self.rendered.borrow_mut();
+        if kept.len() > MAX_KEPT_RENDERED {
+            kept.clear();
+        }
+        kept.insert(key, rendered.clone());
         rendered
     }
 }

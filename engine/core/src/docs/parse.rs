@@ -72,8 +72,8 @@ fn memchr_newlines(text: &str) -> impl Iterator<Item = u32> + '_ {
 }
 
 /// Drops what no later step looks at, so that a large package fits in memory: bodies of functions, but for the
-/// docstring. A body that defines functions (factories of methods, class decorators) or, in a file that sets
-/// attributes by name, any body is kept.
+/// docstring. A body that defines functions (factories of methods, class decorators) is kept and, in a file that sets attributes by
+/// name, that of any function but the methods of classes which do not.
 fn trim(body: &mut Suite, text: &str) {
     let sets_attributes = text.contains("setattr(");
     trim_suite(body, text, sets_attributes);
@@ -99,7 +99,12 @@ fn trim_suite(body: &mut Suite, text: &str, sets_attributes: bool) {
                     function.body.shrink_to_fit();
                 }
             }
-            Stmt::ClassDef(class) => trim_suite(&mut class.body, text, sets_attributes),
+            Stmt::ClassDef(class) => {
+                let range = class.range();
+                let source = text.get(range.start().to_usize()..range.end().to_usize()).unwrap_or("");
+                let sets_attributes = sets_attributes && source.contains("setattr(");
+                trim_suite(&mut class.body, text, sets_attributes);
+            }
             Stmt::If(branch) => {
                 trim_suite(&mut branch.body, text, sets_attributes);
                 for clause in &mut branch.elif_else_clauses {
