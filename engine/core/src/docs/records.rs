@@ -136,7 +136,11 @@ impl<'a> Writer<'_, 'a> {
         apis
     }
 
-    fn push_group(&mut self, module: &str, name: &str, group: Vec<ApiDoc>) {
+    fn push_group(&mut self, module: &str, name: &str, mut group: Vec<ApiDoc>) {
+        group.shrink_to_fit();
+        for api in &mut group {
+            api.signature.shrink_to_fit();
+        }
         if self.records < MAX_RECORDS {
             self.records += group.len();
             self.groups.push(((module.to_owned(), name.to_owned()), group));
@@ -461,6 +465,9 @@ impl<'a> Writer<'_, 'a> {
             let repeated = self.repeated(id, hierarchy.as_ref(), &name, &member, doc_hash);
             let origin = Origin { within: within_last, from, name, doc: doc_hash, enumerated: is_enum };
             let (number, known) = self.origin(origin, &api.qualified_name, owner_number, repeated);
+            if !known && self.has_flat_names(id, &member) {
+                api.aliases.push(format!("{owner}_{}", api.name));
+            }
             if known && !matches!(member, Member::Class(_) | Member::Accessor(_)) {
                 continue;
             }
@@ -537,6 +544,21 @@ impl<'a> Writer<'_, 'a> {
             }
             group.push(api);
         }
+    }
+
+    /// Whether a member has a second name beside its class, `Class_member`: OpenCV's generator of bindings puts static methods and nested
+    /// classes into the module too, and leaves these names out of its stubs.
+    fn has_flat_names(&self, id: ClassId, member: &Member<'a>) -> bool {
+        let file = self.library.program.modules[self.library.program.classes[id].module].file;
+        file.stub
+            && file.module.split('.').next() == Some("cv2")
+            && match member {
+                Member::Function(function) => {
+                    matches!(self.library.method_kind(function), MadeKind::Static | MadeKind::Class)
+                }
+                Member::Class(_) => true,
+                _ => false,
+            }
     }
 
     /// Where a class that a decorator registers puts its method: module and name of the base class.

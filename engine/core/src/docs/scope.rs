@@ -217,6 +217,7 @@ pub(super) fn scan<'a>(
         scanner.scope.docstring = Some(&first.value);
     }
     scanner.body(body, Branch::Main, 0);
+    scanner.scope.names.shrink_to_fit();
     scanner.scope
 }
 
