@@ -561,3 +561,35 @@ fn flat_names_of_bindings() {
         "cv2.Finder.create(depth: int = ...) -> Finder\ncv2.Finder_create\ncv2.Finder_Options\n-cv2.Finder_find",
     );
 }
+
+#[test]
+fn objects_that_functions_make() {
+    check(
+        &module(
+            r#"
+from typing import Generic, TypeVar
+T = TypeVar("T")
+
+class Switch(Generic[T]):
+    """A switch."""
+    def __init__(self, name): ...
+    def __call__(self, on: bool = True): ...
+    def flip(self, times=1): ...
+
+def make_switch(name: str) -> Switch[bool]:
+    return _prepared(name)
+
+async def later() -> Switch: ...
+
+light = make_switch("light")
+flip_light = light.flip
+soon = later()
+"#,
+        ),
+        r#"
+        shop.light(on: bool = True)
+        shop.flip_light(times=1)
+        shop.soon
+        "#,
+    );
+}
