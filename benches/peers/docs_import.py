@@ -3,7 +3,7 @@
 
 Installs the pinned packages below into FOLDER (default .env/docs-import) with pip, one environment for all; imports each in a process
 of its own (imported_names.py) and compares: names that are missing, names that do not exist (phantoms), signatures whose parameters
-(name, kind, whether there is a default) differ. `--misses N` lists the first N of each. INHOUSE names the command.
+(name, kind, whether there is a default) differ. Keywords that are spelled out where run time shows `**kwargs` count as the same. `--misses N` lists the first N of each. INHOUSE names the command.
 """
 
 import argparse
@@ -75,7 +75,40 @@ def read(inhouse, source, site):
         if done.returncode != 0:
             raise SystemExit(f"{source}: {done.stderr[-500:]}")
         with gzip.open(out, "rt") as rows:
-            return [json.loads(row) for row in rows]
+            return expanded([json.loads(row) for row in rows])
+
+
+def expanded(rows):
+    """The rows with the names that they leave out because the `bases` of classes lead to them (`inherited_by`)."""
+    classes = {}
+    for row in rows:
+        if row.get("kind") == "class":
+            classes.setdefault(row["qualified_name"], row)
+    followed = {row["name"] for row in rows if row.get("inherited_by")}
+    bound = {name: {} for name in followed}
+    for field in (lambda row: [row.get("qualified_name", "")], lambda row: row.get("aliases", [])):
+        for row in rows:
+            for full in field(row):
+                owner, _, name = full.rpartition(".")
+                if name in followed and owner in classes:
+                    bound[name].setdefault(owner, row)
+    for name, known in bound.items():
+        explicit, looked = dict(known), set(known)
+
+        def find(owner):
+            if owner not in looked:
+                looked.add(owner)
+                brought = (find(base) for base in classes[owner].get("bases", []) if base in classes)
+                row = next((row for row in brought if row is not None), None)
+                if row is not None and row.get("inherited_by"):
+                    known[owner] = row
+            return known.get(owner)
+
+        for owner in classes:
+            row = find(owner)
+            if row is not None and owner not in explicit:
+                row.setdefault("aliases", []).append(f"{owner}.{name}")
+    return rows
 
 
 def parsed(signature):
@@ -107,6 +140,18 @@ def as_called(rows):
     return [row for row in named if row[1] != 3] + sorted(row for row in named if row[1] == 3)
 
 
+def same_call(found, expected):
+    """Whether both take the same calls: keywords that the reader names (of `**kwargs: Unpack[Options]`, of a model whose fields run time has not
+    put together yet) are among those that `**kwargs` takes at run time."""
+    found, expected = as_called(found), as_called(expected)
+    if found == expected:
+        return True
+    rest = [row for row in found if row[1] != 3 or row in expected]
+    if len(rest) == len(found) or not any(row[1] == 4 for row in expected):
+        return False
+    return [row for row in rest if row[1] != 4] == [row for row in expected if row[1] != 4]
+
+
 class Tally:
     def __init__(self):
         self.names = self.found = self.signatures = self.same = self.phantoms = self.listed = 0
@@ -123,7 +168,7 @@ class Tally:
             return
         self.signatures += 1
         found = parsed(api.get("signature", ""))
-        if found is not None and as_called(found) == as_called(expected):
+        if found is not None and same_call(found, expected):
             self.same += 1
         else:
             self.differing.append((name, api.get("signature", ""), expected))
@@ -141,7 +186,9 @@ def compare(apis, expected, shown):
         by_name.setdefault(api.get("qualified_name", api["name"]), api)
     for api in apis:
         for alias in api.get("aliases", []):
-            by_name.setdefault(alias, api)
+            # A function may be called like the module that it is imported from: as an attribute the name is the function.
+            if by_name.setdefault(alias, api).get("kind") == "module":
+                by_name[alias] = api
     names, members = Tally(), Tally()
     for module, things in expected.items():
         for name, thing in things.items():

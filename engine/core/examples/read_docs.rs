@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let out = arguments.next();
     let mut options = ReadOptions::default();
     options.search_paths = arguments.collect();
+    options.short = true;
     let result = docs::read(&source, &options, &progress::Silent).and_then(|documentation| {
         eprintln!("{} APIs from {} files", documentation.apis.len(), documentation.files_read);
         for skipped in &documentation.skipped {

@@ -1,7 +1,11 @@
 //! The documentation record of one API and its file format, `apis.jsonl`.
 
+mod inherited;
+
 use std::path::Path;
 
+pub(crate) use inherited::{Heirs, Hidden, name_heirs, name_hidden};
+pub use inherited::{OF_BASES, expand};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -63,11 +67,16 @@ pub struct ApiDoc {
     /// Other names of the same thing: further import paths, names registered by a decorator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    /// Of a member in a row of a file: how many further classes inherit it, whose names `aliases` leaves out because their
+    /// `bases` lead to it. [`expand`] puts them back; reading a file does.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inherited_by: usize,
     /// Of a class: its base classes, by the names under which they are documented, or as the source writes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bases: Vec<String>,
     /// Of a module or class: names that it or its objects have and no record documents (private ones, attributes set
-    /// by methods). [`OTHERS`] among them: there may be more (`__getattr__`, a base class that is not documented).
+    /// by methods). [`OTHERS`] among them: there may be more (`__getattr__`, a base class that is not documented). [`OF_BASES`] among
+    /// them, in a row of a file: and those of its base classes, without names behind a `-`.
     /// `None`: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undocumented: Option<Vec<String>>,
@@ -84,6 +93,10 @@ pub struct ApiDoc {
     /// Where it is defined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceLocation>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl ApiDoc {
@@ -125,7 +138,7 @@ fn with_receiver(signature: &str, receiver: Option<&str>) -> String {
 
 /// Reads `apis.jsonl` (plain or gzip; `-` is standard input).
 ///
-/// Blank lines are passed over; unknown fields are ignored.
+/// Blank lines are passed over; unknown fields are ignored; names that rows leave out are put back ([`expand`]).
 ///
 /// # Errors
 /// The file cannot be read, is larger than [`files::MAX_FILE_BYTES`], is not UTF-8, or a row is not a JSON object
@@ -142,6 +155,7 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<ApiDoc>> {
     if apis.is_empty() {
         return Err(Error::data(path, "no API in this file (expected one JSON object a line)"));
     }
+    expand(&mut apis);
     Ok(apis)
 }
 

@@ -480,3 +480,116 @@ fn attributes_that_constructors_document() {
     assert_eq!(find(&found, "shop.Small").unwrap().description, "A till.");
     assert_eq!(find(&found, "shop.Own").unwrap().description, "Makes one.");
 }
+
+#[test]
+fn constructors_that_python_gives() {
+    check(
+        &module(
+            r#"
+import decimal
+import uuid
+
+class Length(float):
+    """A length."""
+
+class Mark(uuid.UUID): ...
+class Rows(list): ...
+class Price(decimal.Decimal): ...
+class Label(str): ...
+class Fixed(float):
+    def __new__(cls, value, unit): ...
+"#,
+        ),
+        r#"
+        shop.Length(x=0, /)
+        shop.Mark(hex=None, bytes=None, bytes_le=None, fields=None, int=None, version=None, *, is_safe=SafeUUID.unknown)
+        shop.Rows(iterable=(), /)
+        shop.Price(value="0", context=None)
+        shop.Label(*args, **kwargs)
+        shop.Fixed(value, unit)
+        "#,
+    );
+}
+
+#[test]
+fn types_that_only_a_stub_has_are_no_api() {
+    let stub = "from shop.kinds import Shape as Shape\nclass SupportsTurn: ...\ndef turn(at: Shape) -> int: ...\ndef fast() -> None: ...\n";
+    let files = |init| {
+        documented(
+            "shop",
+            &[
+                ("shop/__init__.py", init),
+                ("shop/__init__.pyi", stub),
+                ("shop/kinds.py", "class Shape: ...\n"),
+                ("shop/work.py", "def turn(at): ...\n"),
+            ],
+        )
+    };
+    let plain = files("from shop.work import turn as turn\n");
+    check(&plain, "shop.turn(at)\nshop.fast() -> None\nshop.kinds.Shape\n-shop.SupportsTurn\n-shop.Shape");
+    // a module that makes its names as it runs has what its stub says
+    check(&files("from shop.work import turn as turn\nfrom shop._fast import *\n"), "shop.SupportsTurn");
+}
+
+#[test]
+fn constructors_that_another_library_brings() {
+    let dir = library(&[
+        ("shop/__init__.py", "from crates.box import Box\nclass Tin(Box):\n    \"\"\"A tin.\"\"\"\n"),
+        ("other/crates/__init__.py", ""),
+        ("other/crates/box.py", "class Box:\n    def __init__(self, lid, *, size=1): ...\n"),
+    ]);
+    let mut options = ReadOptions::default();
+    options.search_paths = vec![dir.path().join("other")];
+    let found = docs::read(&dir.path().join("shop"), &options, &Silent).unwrap();
+    check(&found, "shop.Tin(lid, *, size=1)");
+}
+
+#[test]
+fn flat_names_of_bindings() {
+    let found = documented(
+        "cv2",
+        &[
+            ("cv2/__init__.py", "from .load import *\n"),
+            (
+                "cv2/__init__.pyi",
+                "class Finder:\n    class Options: ...\n    @classmethod\n    def create(cls, depth: int = ...) -> Finder: ...\n    def find(self, image): ...\n",
+            ),
+        ],
+    );
+    check(
+        &found,
+        "cv2.Finder.create(depth: int = ...) -> Finder\ncv2.Finder_create\ncv2.Finder_Options\n-cv2.Finder_find",
+    );
+}
+
+#[test]
+fn objects_that_functions_make() {
+    check(
+        &module(
+            r#"
+from typing import Generic, TypeVar
+T = TypeVar("T")
+
+class Switch(Generic[T]):
+    """A switch."""
+    def __init__(self, name): ...
+    def __call__(self, on: bool = True): ...
+    def flip(self, times=1): ...
+
+def make_switch(name: str) -> Switch[bool]:
+    return _prepared(name)
+
+async def later() -> Switch: ...
+
+light = make_switch("light")
+flip_light = light.flip
+soon = later()
+"#,
+        ),
+        r#"
+        shop.light(on: bool = True)
+        shop.flip_light(times=1)
+        shop.soon
+        "#,
+    );
+}

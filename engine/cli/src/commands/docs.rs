@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     let documentation = if arguments.verify {
         source::read_verified(&arguments.source, progress)?
     } else {
-        source::read(&arguments.source, progress)?
+        source::read_rows(&arguments.source, progress)?
     };
     progress.finish();
     api::write_jsonl(&arguments.out, &documentation.apis)?;

@@ -69,9 +69,18 @@ impl Arguments {
 
 /// Reads the documentation of all sources and tells of every file that was passed over.
 pub fn read(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentation> {
+    read_whole(arguments, false, progress)
+}
+
+/// As [`read`], for a file: without the names that [`inhouse_core::api::expand`] puts back.
+pub fn read_rows(arguments: &Arguments, progress: &dyn Progress) -> Result<Documentation> {
+    read_whole(arguments, true, progress)
+}
+
+fn read_whole(arguments: &Arguments, short: bool, progress: &dyn Progress) -> Result<Documentation> {
     let imports = arguments.source.iter().any(|source| source.starts_with(IMPORT));
     let cancel = if imports { on_interrupt()? } else { CancelToken::new() };
-    read_and(arguments, &cancel, progress, &mut |_, documentation| Ok(documentation))
+    read_and(arguments, short, &cancel, progress, &mut |_, documentation| Ok(documentation))
 }
 
 /// As [`read`], of installed packages: each is held against what importing it in the sandbox shows, and what either side missed
@@ -83,7 +92,7 @@ pub fn read_verified(arguments: &Arguments, progress: &dyn Progress) -> Result<D
         }
     }
     let cancel = on_interrupt()?;
-    read_and(arguments, &cancel, progress, &mut |library, documentation| {
+    read_and(arguments, false, &cancel, progress, &mut |library, documentation| {
         let options = import_options(arguments);
         let found = introspect::verify(documentation, library, &options, &cancel, progress)
             .with_context(|| format!("--verify imports {library} in the sandbox, and that failed"))?;
@@ -97,6 +106,7 @@ type Then<'t> = &'t mut dyn FnMut(&str, Documentation) -> Result<Documentation>;
 
 fn read_and(
     arguments: &Arguments,
+    short: bool,
     cancel: &CancelToken,
     progress: &dyn Progress,
     then: Then<'_>,
@@ -104,6 +114,7 @@ fn read_and(
     let sites = arguments.sites();
     let mut options = ReadOptions::default();
     options.search_paths.clone_from(&sites);
+    options.short = short;
     options.include_private = arguments.include_private;
     options.include.clone_from(&arguments.include);
     options.exclude.clone_from(&arguments.exclude);

@@ -48,6 +48,38 @@ fn last(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
+/// How an object is made of a class that takes its constructor from one of Python's own, as `inspect.signature` gives it. Those that it
+/// cannot tell (`str`, `int`, `dict`) are not here.
+fn constructor_of_python(base: &str) -> Option<Signature> {
+    use Kind::{KeywordOnly, PositionalOnly, Standard};
+    let base = base.strip_prefix("builtins.").unwrap_or(base);
+    let rows: &[(&str, Kind, &str)] = match base {
+        "float" => &[("x", PositionalOnly, "0")],
+        "list" | "set" | "frozenset" | "typing.List" | "typing.Set" | "typing.FrozenSet" => {
+            &[("iterable", PositionalOnly, "()")]
+        }
+        "decimal.Decimal" => &[("value", Standard, "\"0\""), ("context", Standard, "None")],
+        "uuid.UUID" => &[
+            ("hex", Standard, "None"),
+            ("bytes", Standard, "None"),
+            ("bytes_le", Standard, "None"),
+            ("fields", Standard, "None"),
+            ("int", Standard, "None"),
+            ("version", Standard, "None"),
+            ("is_safe", KeywordOnly, "SafeUUID.unknown"),
+        ],
+        "ipaddress._BaseAddress" | "ipaddress._BaseNetwork" => &[],
+        _ => return None,
+    };
+    let parameters = rows.iter().map(|(name, kind, default)| Parameter {
+        name: (*name).to_owned(),
+        kind: *kind,
+        annotation: None,
+        default: Some((*default).to_owned()),
+    });
+    Some(Signature { parameters: parameters.collect(), returns: None })
+}
+
 impl<'a> Library<'a> {
     /// `(a, b=1)`, what follows the class's name when it is called.
     pub(super) fn constructor(&self, class: ClassId) -> String {
@@ -92,7 +124,11 @@ impl<'a> Library<'a> {
                             return found;
                         }
                     }
-                    _ => {}
+                    _ => {
+                        if let Some(found) = constructor_of_python(name) {
+                            return found;
+                        }
+                    }
                 }
             }
         }

@@ -92,13 +92,20 @@ impl<'a> Library<'a> {
             return found;
         }
         let scopes = std::iter::once(module).chain(this.stub);
+        let binds_all = this.stub.is_some() && binds_all(this);
         for scope_of in scopes {
+            let source = this;
             let this = &self.program.modules[scope_of];
             for (name, binding) in this.scope.names() {
                 let hidden = name.starts_with("__") || (name.starts_with('_') && !include_private);
                 let typing = this.scope.typing_only(name)
                     && !(lazy::is_lazy(&this.file.text) && lazy::makes(&this.file.text, name));
-                if hidden || typing || seen.contains(name) {
+                // Types that only the stub has are there for type checkers.
+                let unbound = scope_of != module
+                    && binds_all
+                    && !matches!(binding, Binding::Function(_))
+                    && source.scope.get(name).is_none();
+                if hidden || typing || unbound || seen.contains(name) {
                     continue;
                 }
                 let Some(weak) = self.strength(scope_of, name, binding) else { continue };
@@ -250,6 +257,26 @@ impl<'a> Library<'a> {
     pub(super) fn module_name_of(&self, module: ModId) -> &'a str {
         &self.program.modules[module].file.module
     }
+}
+
+/// Whether a module's own text binds all of its names, as far as that shows: it neither takes names over from others by `*` nor makes
+/// any on demand or by computed names.
+fn binds_all(module: &Module<'_>) -> bool {
+    const COMPUTED: &[&str] = &[
+        "globals()",
+        "sys.modules",
+        "vars()",
+        "setattr(",
+        "exec(",
+        "__dict__",
+        "import_module",
+        "load_dynamic",
+    ];
+    module.file.is_package
+        && module.scope.stars.is_empty()
+        && module.scope.get("__getattr__").is_none()
+        && !COMPUTED.iter().any(|text| module.file.text.contains(text))
+        && module.scope.names().any(|(name, _)| !name.starts_with('_'))
 }
 
 fn is_builtin_type(name: &str) -> bool {

@@ -15,6 +15,7 @@ use super::members::{Member, Members};
 use super::program::{Base, ClassId, Function, Program, Target, Value};
 use super::scope::{Binding, last_name};
 use super::text;
+use super::undocumented::HiddenNames;
 use super::value::Val;
 
 /// Steps of static evaluation for one library; beyond, values are unknown.
@@ -34,6 +35,11 @@ pub(super) struct Rendered {
 /// Members that later statements attach to a class, in order.
 pub(super) type NamedMembers<'a> = Vec<(Rc<str>, Member<'a>)>;
 
+/// Docstrings that are kept while records are written; more would cost more memory than finding them again costs time.
+const MAX_KEPT_DOCS: usize = 8192;
+/// As above, cleaned and with their examples. A text is asked for again soon or not at all.
+const MAX_KEPT_RENDERED: usize = 512;
+
 /// The program and everything evaluated so far.
 pub(super) struct Library<'a> {
     pub program: &'a Program<'a>,
@@ -50,6 +56,7 @@ pub(super) struct Library<'a> {
     /// Names that decorators register as methods of a class which their source does not tell.
     pub(super) put_anywhere: BTreeSet<String>,
     pub(super) losses: RefCell<BTreeSet<(Loss, String)>>,
+    pub(super) hidden: RefCell<HiddenNames>,
     /// `X.__doc__ = value` by the key of X.
     assigned_docs: FxHashMap<usize, (usize, &'a Expr)>,
 }
@@ -70,6 +77,7 @@ impl<'a> Library<'a> {
             registered: FxHashMap::default(),
             put_anywhere: BTreeSet::new(),
             losses: RefCell::default(),
+            hidden: RefCell::default(),
             assigned_docs: FxHashMap::default(),
         };
         for (id, module) in program.modules.iter().enumerate() {
@@ -214,6 +222,9 @@ impl<'a> Library<'a> {
         let assigned = self.assigned_docs.get(&key).and_then(|(module, expr)| self.literal(*module, expr));
         let doc = assigned.or_else(find).filter(|doc| !doc.trim().is_empty());
         self.references.set(self.references.get() - 1);
+        if self.references.get() == 0 && self.docs.borrow().len() > MAX_KEPT_DOCS {
+            self.docs.borrow_mut().clear();
+        }
         self.docs.borrow_mut().insert(key, doc.clone());
         doc
     }
@@ -379,7 +390,11 @@ impl<'a> Library<'a> {
             doc,
             _raw: raw.clone(),
         });
-        self.rendered.borrow_mut().insert(key, rendered.clone());
+        let mut kept = self.rendered.borrow_mut();
+        if kept.len() > MAX_KEPT_RENDERED {
+            kept.clear();
+        }
+        kept.insert(key, rendered.clone());
         rendered
     }
 }

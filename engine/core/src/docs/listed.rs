@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use ruff_python_ast::{Decorator, Expr};
+use rustc_hash::FxHashSet;
 
 use super::calls::MAX_CALLS;
 use super::eval::Frame;
@@ -21,8 +22,14 @@ pub(super) struct Listed {
 
 impl Listed {
     fn add(&mut self, more: Listed) {
+        let mut known: Option<FxHashSet<Rc<str>>> =
+            (more.names.len() > 1).then(|| self.names.iter().cloned().collect());
         for name in more.names {
-            if !self.names.contains(&name) {
+            let new = match &mut known {
+                Some(known) => known.insert(name.clone()),
+                None => !self.names.contains(&name),
+            };
+            if new {
                 self.names.push(name);
             }
         }

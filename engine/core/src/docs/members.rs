@@ -363,7 +363,8 @@ impl<'a> Library<'a> {
         found
     }
 
-    /// The class that an assigned name is an object of, by its call or its annotation.
+    /// The class that an assigned name is an object of, by its call, what the function called says that it returns, or its
+    /// annotation.
     pub(super) fn class_of_value(&self, value: &Value<'a>) -> Option<ClassId> {
         let named = match (value.assigned.value, value.assigned.annotation) {
             (Some(Expr::Call(call)), _) => &*call.func,
@@ -372,6 +373,14 @@ impl<'a> Library<'a> {
         };
         match self.program.resolve_expr(value.module, value.class, named)? {
             Target::Class(id) => Some(id),
+            Target::Function(function) if value.assigned.value.is_some() => {
+                let plain = function.main().decorator_list.is_empty() && function.defs.len() == 1;
+                let returns = function.main().returns.as_deref().filter(|_| plain && !function.main().is_async)?;
+                match self.program.resolve_expr(function.module, function.class, returns)? {
+                    Target::Class(id) => Some(id),
+                    _ => None,
+                }
+            }
             _ => None,
         }
     }

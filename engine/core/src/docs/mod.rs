@@ -109,6 +109,9 @@ pub struct ReadOptions {
     /// dependencies are looked up; without them such names are listed bare. The folder that an installed package lies
     /// in is searched in any case.
     pub search_paths: Vec<PathBuf>,
+    /// Leaves out the names that follow from the base classes of a large hierarchy, as rows of a file do; [`api::expand`] puts
+    /// them back.
+    pub short: bool,
     /// Threads that parse; `None`: one per core.
     pub threads: Option<usize>,
 }
@@ -128,6 +131,9 @@ pub fn read(source: &Path, options: &ReadOptions, progress: &dyn Progress) -> Re
         options = &installed_for;
     }
     let mut documentation = read_part(source, options, progress)?;
+    if !options.short {
+        api::expand(&mut documentation.apis);
+    }
     let name = source.to_string_lossy().to_lowercase();
     let rows = name == "-" || name.ends_with(".jsonl") || name.ends_with(".jsonl.gz");
     if !rows && !source::is_inside_package(source) {

@@ -21,13 +21,12 @@ pub(super) struct ParsedFile {
     pub dependency: bool,
     pub text: String,
     pub body: Suite,
-    line_starts: Vec<u32>,
 }
 
 impl ParsedFile {
     /// 1-based line of an offset.
     pub fn line(&self, offset: TextSize) -> u32 {
-        self.line_starts.partition_point(|&start| start <= offset.to_u32()) as u32
+        line_of(&self.text, offset)
     }
 
     /// The source text of a node.
@@ -45,16 +44,16 @@ pub(super) type Refusal = (Option<u32>, String);
 /// # Errors
 /// The bytes are not text in the declared encoding, nest too deeply, or are not Python.
 pub(super) fn parse(file: &RawFile, bytes: Vec<u8>) -> Result<ParsedFile, Refusal> {
-    let text = decode(bytes)?;
+    let mut text = decode(bytes)?;
     let parsed = python::parse(&text).map_err(|refusal| (refusal.line, refusal.reason))?;
-    let mut line_starts = vec![0];
-    line_starts.extend(memchr_newlines(&text));
     if let Some(error) = parsed.errors().first() {
-        let line = line_starts.partition_point(|&start| start <= error.location.start().to_u32()) as u32;
+        let line = line_of(&text, error.location.start());
         return Err((Some(line), format!("does not parse: {}", error.error)));
     }
     let mut body = parsed.into_suite();
     trim(&mut body, &text);
+    body.shrink_to_fit();
+    text.shrink_to_fit();
     Ok(ParsedFile {
         module: file.module.clone(),
         path: file.display.clone(),
@@ -63,17 +62,18 @@ pub(super) fn parse(file: &RawFile, bytes: Vec<u8>) -> Result<ParsedFile, Refusa
         dependency: file.dependency,
         text,
         body,
-        line_starts,
     })
 }
 
-fn memchr_newlines(text: &str) -> impl Iterator<Item = u32> + '_ {
-    text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at as u32 + 1)
+/// 1-based line of an offset, counted when it is asked for: a table of lines would be a tenth of the text.
+fn line_of(text: &str, offset: TextSize) -> u32 {
+    let before = &text.as_bytes()[..offset.to_usize().min(text.len())];
+    before.iter().filter(|byte| **byte == b'\n').count() as u32 + 1
 }
 
 /// Drops what no later step looks at, so that a large package fits in memory: bodies of functions, but for the
-/// docstring. A body that defines functions (factories of methods, class decorators) or, in a file that sets
-/// attributes by name, any body is kept.
+/// docstring. A body that defines functions (factories of methods, class decorators) is kept and, in a file that sets attributes by
+/// name, that of any function but the methods of classes which do not.
 fn trim(body: &mut Suite, text: &str) {
     let sets_attributes = text.contains("setattr(");
     trim_suite(body, text, sets_attributes);
@@ -99,7 +99,12 @@ fn trim_suite(body: &mut Suite, text: &str, sets_attributes: bool) {
                     function.body.shrink_to_fit();
                 }
             }
-            Stmt::ClassDef(class) => trim_suite(&mut class.body, text, sets_attributes),
+            Stmt::ClassDef(class) => {
+                let range = class.range();
+                let source = text.get(range.start().to_usize()..range.end().to_usize()).unwrap_or("");
+                let sets_attributes = sets_attributes && source.contains("setattr(");
+                trim_suite(&mut class.body, text, sets_attributes);
+            }
             Stmt::If(branch) => {
                 trim_suite(&mut branch.body, text, sets_attributes);
                 for clause in &mut branch.elif_else_clauses {

@@ -11,7 +11,7 @@ use super::layout;
 use super::library::Library;
 use super::losses::{Loss, Lost};
 use super::parse::{self, ParsedFile};
-use super::program::{Base, Program, Target};
+use super::program::{Base, ClassId, Program, Target};
 use super::records;
 use super::source::{self, Files, RawFile};
 use super::{Documentation, ReadOptions, Skipped};
@@ -162,8 +162,14 @@ fn outside_names(parsed: &[ParsedFile], interpreter: Interpreter) -> Vec<String>
         match &export.target {
             Target::External(name) => wanted.push(Key::External(name.clone())),
             Target::Class(id) => {
+                // The constructor may be one that a base class of another library brings.
+                let constructs = |&owner: &ClassId| {
+                    let scope = &program.classes[owner].scope;
+                    scope.get("__init__").is_some() || scope.get("__new__").is_some()
+                };
+                let made = program.mro(*id).iter().any(constructs);
                 for &owner in program.mro(*id) {
-                    if !library.program.classes[owner].def.decorator_list.is_empty() {
+                    if !made || !library.program.classes[owner].def.decorator_list.is_empty() {
                         for base in program.bases(owner) {
                             if let Base::Unknown(name) = base {
                                 wanted.push(Key::External(name.clone()));

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::rc::Rc;
 
 use ruff_python_ast::Expr;
-use ruff_text_size::TextSize;
+use ruff_text_size::{TextRange, TextSize};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::exports::{Export, Key};
@@ -13,7 +13,7 @@ use super::members::{MadeKind, Member};
 use super::program::{Base, ClassId, Function, ModId, Target, Value};
 use super::scope::last_name;
 use super::signature::{self, Signature};
-use crate::api::{ApiDoc, ApiKind, SourceLocation};
+use crate::api::{self, ApiDoc, ApiKind, SourceLocation};
 
 /// Classes within classes within accessors that are followed.
 const MAX_NESTING: usize = 4;
@@ -29,7 +29,10 @@ pub(super) fn all<'a>(library: &Library<'a>, exports: &[Export<'a>], include_pri
         groups: Vec::new(),
         records: 0,
         origins: FxHashMap::default(),
+        repeated: FxHashMap::default(),
         inherited: Vec::new(),
+        heirs: api::Heirs::default(),
+        hidden: api::Hidden::default(),
     };
     for export in exports {
         let Some(best) = export.paths.first() else { continue };
@@ -71,8 +74,24 @@ struct Writer<'l, 'a> {
     records: usize,
     /// The members written so far, by number.
     origins: FxHashMap<Origin, usize>,
-    /// Of each the qualified name of its record, and the names that it has in classes which inherit it.
-    inherited: Vec<(String, Vec<String>)>,
+    /// Members of classes of one hierarchy that read the same, by number.
+    repeated: FxHashMap<Repeated, usize>,
+    /// Of each the qualified name of its record, and the classes that inherit it, as numbers into the owners of `heirs`.
+    inherited: Vec<(String, Vec<u32>)>,
+    heirs: api::Heirs,
+    hidden: api::Hidden,
+}
+
+/// What makes members that classes of one hierarchy define one after the other the same: a subclass that says again what its
+/// base class says, configurations that all have the attribute.
+#[derive(PartialEq, Eq, Hash)]
+struct Repeated {
+    hierarchy: Key,
+    name: Rc<str>,
+    doc: Option<u64>,
+    kind: Option<ApiKind>,
+    /// Of what is called or computed: its whole source.
+    text: Option<u64>,
 }
 
 /// What makes a member of two classes one thing: the class that brings it, and what is said of it there.
@@ -90,12 +109,9 @@ struct Origin {
 impl<'a> Writer<'_, 'a> {
     fn finish(mut self) -> Vec<ApiDoc> {
         self.groups.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut inherited: FxHashMap<String, Vec<String>> =
-            self.inherited.into_iter().filter(|(_, names)| !names.is_empty()).collect();
         let mut seen: FxHashMap<String, usize> = FxHashMap::default();
         let mut apis: Vec<ApiDoc> = Vec::with_capacity(self.records);
-        for mut api in self.groups.into_iter().flat_map(|(_, group)| group) {
-            api.aliases.extend(inherited.remove(&api.qualified_name).into_iter().flatten());
+        for api in self.groups.into_iter().flat_map(|(_, group)| group) {
             match seen.get(&api.qualified_name) {
                 None => {
                     seen.insert(api.qualified_name.clone(), apis.len());
@@ -107,10 +123,24 @@ impl<'a> Writer<'_, 'a> {
                 Some(_) => {}
             }
         }
+        for (name, owners) in self.inherited {
+            if let Some(&at) = seen.get(&name)
+                && !owners.is_empty()
+            {
+                self.heirs.of.push((at, owners));
+            }
+        }
+        drop(seen);
+        api::name_heirs(&mut apis, self.heirs);
+        api::name_hidden(&mut apis, &self.hidden);
         apis
     }
 
-    fn push_group(&mut self, module: &str, name: &str, group: Vec<ApiDoc>) {
+    fn push_group(&mut self, module: &str, name: &str, mut group: Vec<ApiDoc>) {
+        group.shrink_to_fit();
+        for api in &mut group {
+            api.signature.shrink_to_fit();
+        }
         if self.records < MAX_RECORDS {
             self.records += group.len();
             self.groups.push(((module.to_owned(), name.to_owned()), group));
@@ -296,7 +326,8 @@ impl<'a> Writer<'_, 'a> {
             }
         }
         api.bases = self.base_names(id);
-        api.undocumented = Some(library.undocumented_of_class(id));
+        let hidden = library.undocumented_of_class(id, &mut self.hidden.names);
+        self.hidden.of.insert(api.qualified_name.clone(), hidden);
         let (module, qualified) = (api.module.clone(), api.qualified_name.clone());
         group.push(api);
         if members {
@@ -305,20 +336,88 @@ impl<'a> Writer<'_, 'a> {
         group
     }
 
-    /// The number of a member, and whether it is documented already: then `qualified` is one more name of its record.
-    fn origin(&mut self, origin: Origin, qualified: &str) -> (usize, bool) {
-        match self.origins.get(&origin) {
-            Some(&known) => {
-                self.inherited[known].1.push(qualified.to_owned());
+    /// The number of a member, and whether it is documented already: then it is one more name of its record in `owner`.
+    fn origin(
+        &mut self,
+        origin: Origin,
+        qualified: &str,
+        owner: u32,
+        repeated: Option<Repeated>,
+    ) -> (usize, bool) {
+        let known = self.origins.get(&origin).copied();
+        let same = repeated.as_ref().and_then(|repeated| self.repeated.get(repeated).copied());
+        match known.or(same) {
+            Some(known) => {
+                self.origins.entry(origin).or_insert(known);
+                self.inherited[known].1.push(owner);
                 (known, true)
             }
             None => {
                 let new = self.inherited.len();
                 self.origins.insert(origin, new);
+                self.repeated.extend(repeated.map(|repeated| (repeated, new)));
                 self.inherited.push((qualified.to_owned(), Vec::new()));
                 (new, false)
             }
         }
+    }
+
+    /// What classes that may say the same again have in common: the last base class, if it is the library's or another
+    /// library's. `None` for a class that derives from nothing but what Python has.
+    fn hierarchy(&self, id: ClassId) -> Option<Key> {
+        let program = &self.library.program;
+        let mut last = id;
+        for _ in 0..program.mro(id).len() {
+            match program
+                .bases(last)
+                .iter()
+                .find(|base| !matches!(base, Base::Unknown(name) if is_plain(name)))
+            {
+                Some(Base::Known(base)) => last = *base,
+                Some(Base::Unknown(name)) => return Some(Key::External(name.clone())),
+                None => break,
+            }
+        }
+        Some(Key::Class(last))
+    }
+
+    fn repeated(
+        &self,
+        id: ClassId,
+        hierarchy: Option<&Key>,
+        name: &Rc<str>,
+        member: &Member<'a>,
+        doc: Option<u64>,
+    ) -> Option<Repeated> {
+        use ruff_text_size::Ranged;
+        let hierarchy = hierarchy?.clone();
+        let text_of = |module: ModId, range: TextRange| {
+            FxBuildHasher.hash_one(
+                self.library.program.modules[module]
+                    .file
+                    .text
+                    .get(range.start().to_usize()..range.end().to_usize()),
+            )
+        };
+        let (kind, text) = match member {
+            // A function of the module that a class body binds is reached as itself.
+            Member::Function(function) if function.class.is_some() => {
+                let last = function.main().range();
+                let whole = function.defs.first().map_or(last, |def| def.range().cover(last));
+                (None, Some(text_of(function.module, whole)))
+            }
+            Member::Value(value) if !self.library.is_enum(id) => {
+                let made = matches!(value.assigned.value, Some(Expr::Call(_) | Expr::Lambda(_)));
+                let kind = if name.chars().all(|c| !c.is_lowercase()) {
+                    ApiKind::Constant
+                } else {
+                    ApiKind::Property
+                };
+                (Some(kind), made.then(|| text_of(value.module, value.assigned.range)))
+            }
+            _ => return None,
+        };
+        Some(Repeated { hierarchy, name: name.clone(), doc, kind, text })
     }
 
     /// The base classes by the best path of each, or as the source writes them; `object` is not worth a word.
@@ -344,6 +443,9 @@ impl<'a> Writer<'_, 'a> {
         }
         let library = self.library;
         let is_enum = library.is_enum(id);
+        let hierarchy = self.hierarchy(id).filter(|_| within.is_empty());
+        let owner_number = self.heirs.owners.len() as u32;
+        self.heirs.owners.push(owner.to_owned());
         for (name, member, from) in library.members(id) {
             let mut api = ApiDoc {
                 name: name.to_string(),
@@ -358,14 +460,14 @@ impl<'a> Writer<'_, 'a> {
                 Member::Function(_) | Member::Made(_) => library.doc_of_member(id, &name, &member),
                 Member::Class(_) | Member::Accessor(_) | Member::Bare => None,
             };
-            let origin = Origin {
-                within: within.last().copied(),
-                from,
-                name,
-                doc: doc.as_ref().map(|doc| FxBuildHasher.hash_one(doc)),
-                enumerated: is_enum,
-            };
-            let (number, known) = self.origin(origin, &api.qualified_name);
+            let doc_hash = doc.as_ref().map(|doc| FxBuildHasher.hash_one(doc));
+            let within_last = within.last().copied();
+            let repeated = self.repeated(id, hierarchy.as_ref(), &name, &member, doc_hash);
+            let origin = Origin { within: within_last, from, name, doc: doc_hash, enumerated: is_enum };
+            let (number, known) = self.origin(origin, &api.qualified_name, owner_number, repeated);
+            if !known && self.has_flat_names(id, &member) {
+                api.aliases.push(format!("{owner}_{}", api.name));
+            }
             if known && !matches!(member, Member::Class(_) | Member::Accessor(_)) {
                 continue;
             }
@@ -444,6 +546,21 @@ impl<'a> Writer<'_, 'a> {
         }
     }
 
+    /// Whether a member has a second name beside its class, `Class_member`: OpenCV's generator of bindings puts static methods and nested
+    /// classes into the module too, and leaves these names out of its stubs.
+    fn has_flat_names(&self, id: ClassId, member: &Member<'a>) -> bool {
+        let file = self.library.program.modules[self.library.program.classes[id].module].file;
+        file.stub
+            && file.module.split('.').next() == Some("cv2")
+            && match member {
+                Member::Function(function) => {
+                    matches!(self.library.method_kind(function), MadeKind::Static | MadeKind::Class)
+                }
+                Member::Class(_) => true,
+                _ => false,
+            }
+    }
+
     /// Where a class that a decorator registers puts its method: module and name of the base class.
     fn registration_path(&self, base: &Base) -> Option<(String, String)> {
         let (key, full) = match base {
@@ -510,4 +627,13 @@ impl<'a> Writer<'_, 'a> {
 /// The parameter of a method that its signature leaves out; `skip` says whether it does.
 fn receiver_of(kind: MadeKind, skip: bool) -> Option<String> {
     skip.then(|| if kind == MadeKind::Class { "cls" } else { "self" }.to_owned())
+}
+
+/// Base classes that say nothing of what classes have in common.
+fn is_plain(name: &str) -> bool {
+    let (top, last) =
+        (name.split('.').next().unwrap_or_default(), name.rsplit('.').next().unwrap_or_default());
+    !name.contains('.')
+        || super::exports::is_standard(top)
+        || matches!(last, "Generic" | "Protocol" | "object")
 }

@@ -1,8 +1,10 @@
 //! What a module's or a class's body binds: names in source order, star imports, `__all__`, later changes.
 
+use std::cell::OnceCell;
+
 use ruff_python_ast::{Expr, Stmt, StmtClassDef, StmtFunctionDef, StmtImportFrom};
 use ruff_text_size::{Ranged, TextRange};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::condition::{Interpreter, is_type_checking, truth};
 
@@ -101,6 +103,8 @@ pub(super) struct Scope<'a> {
     /// Modules imported with `*`, in order.
     pub stars: Vec<Star>,
     pub all: Vec<AllChange<'a>>,
+    /// The literals in `__all__`, and whether there may be more.
+    given: OnceCell<(FxHashSet<&'a str>, bool)>,
     pub updates: FxHashMap<&'a str, Vec<Update<'a>>>,
     /// Assignments to attributes: `X.__doc__ = value`.
     pub attributes: Vec<(&'a Expr, &'a str, &'a Expr)>,
@@ -155,19 +159,20 @@ impl<'a> Scope<'a> {
         if self.all.is_empty() {
             return !name.starts_with('_');
         }
-        let mut open = false;
-        for change in &self.all {
-            match change {
-                AllChange::Remove(_) => {}
-                AllChange::Set(expr) | AllChange::Extend(expr) | AllChange::Append(expr) => {
-                    if holds(expr, name, &mut open) {
-                        return true;
+        let (literals, open) = self.given.get_or_init(|| {
+            let (mut literals, mut open) = (FxHashSet::default(), false);
+            for change in &self.all {
+                match change {
+                    AllChange::Remove(_) => {}
+                    AllChange::Set(expr) | AllChange::Extend(expr) | AllChange::Append(expr) => {
+                        literals_of(expr, &mut literals, &mut open);
                     }
+                    AllChange::Call(_) => open = true,
                 }
-                AllChange::Call(_) => open = true,
             }
-        }
-        open
+            (literals, open)
+        });
+        *open || literals.contains(name)
     }
 
     /// Binds a name that the module makes on demand (PEP 562): `taken` of `module`.
@@ -184,17 +189,16 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Whether a list literal has `name`; `open` where there is more than literals.
-fn holds(expr: &Expr, name: &str, open: &mut bool) -> bool {
+/// The strings of a list literal; `open` where there is more than literals.
+fn literals_of<'a>(expr: &'a Expr, found: &mut FxHashSet<&'a str>, open: &mut bool) {
     match expr {
-        Expr::StringLiteral(literal) => literal.value.to_str() == name,
+        Expr::StringLiteral(literal) => drop(found.insert(literal.value.to_str())),
         Expr::List(ruff_python_ast::ExprList { elts, .. })
         | Expr::Tuple(ruff_python_ast::ExprTuple { elts, .. })
-        | Expr::Set(ruff_python_ast::ExprSet { elts, .. }) => elts.iter().any(|item| holds(item, name, open)),
-        _ => {
-            *open = true;
-            false
+        | Expr::Set(ruff_python_ast::ExprSet { elts, .. }) => {
+            elts.iter().for_each(|item| literals_of(item, found, open));
         }
+        _ => *open = true,
     }
 }
 
@@ -213,6 +217,7 @@ pub(super) fn scan<'a>(
         scanner.scope.docstring = Some(&first.value);
     }
     scanner.body(body, Branch::Main, 0);
+    scanner.scope.names.shrink_to_fit();
     scanner.scope
 }
 

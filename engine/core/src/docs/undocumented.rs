@@ -3,9 +3,10 @@
 //! A list with [`crate::api::OTHERS`] in it is not complete.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use ruff_python_ast::Expr;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::library::Library;
 use super::program::{Base, ClassId, ModId};
@@ -74,46 +75,83 @@ impl Library<'_> {
     }
 
     /// Names that objects of the class have and that are no public members: private ones, attributes that methods set, methods that a
-    /// decorator may have put on it.
+    /// decorator may have put on it; as ascending numbers into `names`, to which new ones are added.
     /// [`OTHERS`] for a base class or decorator that is not known, and for attributes made by name.
-    pub(super) fn undocumented_of_class(&self, id: ClassId) -> Vec<String> {
-        let mut names = BTreeSet::new();
+    pub(super) fn undocumented_of_class(&self, id: ClassId, names: &mut Vec<Rc<str>>) -> Rc<[u32]> {
+        let mut hidden = self.hidden.borrow_mut();
+        let mut found: Vec<u32> = Vec::new();
         for &owner in self.program.mro(id) {
-            let class = &self.program.classes[owner];
-            let file = self.program.modules[class.module].file;
-            let plain = |base: &Base| match base {
-                Base::Known(_) => true,
-                Base::Unknown(name) => {
-                    name.rsplit('.').next().is_some_and(|last| PLAIN_BASES.contains(&last))
+            let own = match hidden.own.get(&owner) {
+                Some(own) => own.clone(),
+                None => {
+                    let own = self.has_of_its_own(owner);
+                    let own: Rc<[u32]> = own.iter().map(|name| hidden.number(name, names)).collect();
+                    hidden.own.insert(owner, own.clone());
+                    own
                 }
             };
-            let arguments = class.def.arguments.as_deref();
-            let metaclass = arguments.is_some_and(|arguments| {
-                arguments.keywords.iter().any(|keyword| last_name(&keyword.value) != Some("ABCMeta"))
-            });
-            let starred = arguments
-                .is_some_and(|arguments| arguments.args.iter().any(|base| matches!(base, Expr::Starred(_))));
-            let decorated = class.def.decorator_list.iter().any(|decorator| {
-                !last_name(&decorator.expression).is_some_and(|name| PLAIN_DECORATORS.contains(&name))
-            });
-            let makes = MAKERS.iter().any(|name| class.scope.get(name).is_some());
-            let text = file.slice(class.def);
-            let computed = COMPUTED.iter().any(|text_part| text.contains(text_part));
-            // Stubs tell type checkers enough, not everything.
-            let known = !file.dependency && !file.stub && self.program.bases(owner).iter().all(plain);
-            if !known || metaclass || starred || decorated || makes || computed {
-                names.insert(OTHERS.to_owned());
-            }
-            names.extend(class.scope.names().map(|(name, _)| name.to_owned()));
-            for receiver in ["self.", "cls."] {
-                names.extend(attributes(text, receiver));
-            }
+            found.extend(own.iter());
         }
-        names.extend(self.put_anywhere.iter().cloned());
-        for (name, _, _) in self.members(id) {
-            names.remove(&*name);
+        found.extend(self.put_anywhere.iter().map(|name| hidden.number(name, names)));
+        found.sort_unstable();
+        found.dedup();
+        let members: FxHashSet<u32> =
+            self.members(id).iter().filter_map(|(name, _, _)| hidden.numbers.get(name).copied()).collect();
+        found.retain(|number| !members.contains(number));
+        found.into()
+    }
+
+    /// What one class of a line brings.
+    fn has_of_its_own(&self, owner: ClassId) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let class = &self.program.classes[owner];
+        let file = self.program.modules[class.module].file;
+        let plain = |base: &Base| match base {
+            Base::Known(_) => true,
+            Base::Unknown(name) => name.rsplit('.').next().is_some_and(|last| PLAIN_BASES.contains(&last)),
+        };
+        let arguments = class.def.arguments.as_deref();
+        let metaclass = arguments.is_some_and(|arguments| {
+            arguments.keywords.iter().any(|keyword| last_name(&keyword.value) != Some("ABCMeta"))
+        });
+        let starred = arguments
+            .is_some_and(|arguments| arguments.args.iter().any(|base| matches!(base, Expr::Starred(_))));
+        let decorated = class.def.decorator_list.iter().any(|decorator| {
+            !last_name(&decorator.expression).is_some_and(|name| PLAIN_DECORATORS.contains(&name))
+        });
+        let makes = MAKERS.iter().any(|name| class.scope.get(name).is_some());
+        let text = file.slice(class.def);
+        let computed = COMPUTED.iter().any(|text_part| text.contains(text_part));
+        // Stubs tell type checkers enough, not everything.
+        let known = !file.dependency && !file.stub && self.program.bases(owner).iter().all(plain);
+        if !known || metaclass || starred || decorated || makes || computed {
+            names.insert(OTHERS.to_owned());
         }
-        names.into_iter().collect()
+        names.extend(class.scope.names().map(|(name, _)| name.to_owned()));
+        for receiver in ["self.", "cls."] {
+            names.extend(attributes(text, receiver));
+        }
+        names
+    }
+}
+
+/// Names by number, so that the long lists of large hierarchies share them.
+#[derive(Default)]
+pub(super) struct HiddenNames {
+    numbers: FxHashMap<Rc<str>, u32>,
+    own: FxHashMap<ClassId, Rc<[u32]>>,
+}
+
+impl HiddenNames {
+    fn number(&mut self, name: &str, names: &mut Vec<Rc<str>>) -> u32 {
+        if let Some(&known) = self.numbers.get(name) {
+            return known;
+        }
+        let name: Rc<str> = name.into();
+        let number = names.len() as u32;
+        names.push(name.clone());
+        self.numbers.insert(name, number);
+        number
     }
 }
 
