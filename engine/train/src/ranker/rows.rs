@@ -150,9 +150,10 @@ fn ask(
             let options = BuildOptions { encoder: indexed, usage, ..BuildOptions::default() };
             index::build(&library.apis, &folder, &options, &Silent)?;
         } else {
+            // The records are the same, so that none of them is encoded again.
             let scope = UpdateScope::Only(BTreeSet::new());
             let options = UpdateOptions { scope, encoder: indexed, usage };
-            index::update(&folder, &[], &options, &Silent)?;
+            index::update(&folder, &library.apis[..1], &options, &Silent)?;
         }
         let index = Index::open(&folder)?.with_encoder(Arc::clone(encoder))?;
         let rows = library.questions.iter().map(|question| row(&index, question)).collect::<Result<_>>()?;
