@@ -12,7 +12,7 @@ use crate::session::{ApiChoice, CompletionRequest};
 /// New tokens of a draft: a statement or two say what is tried.
 const DRAFT_TOKENS: usize = 64;
 /// What the second query's score counts beside the first one's.
-const SECOND: f32 = 0.3;
+const SECOND: f32 = 0.2;
 /// Names of each query that are fused.
 const DEPTH: usize = 50;
 
@@ -82,4 +82,49 @@ fn fused(first: Vec<Hit>, second: Vec<Hit>, k: usize) -> Vec<Hit> {
     all.truncate(k);
     (1..).zip(&mut all).for_each(|(rank, hit)| hit.rank = rank);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use inhouse_core::index::{self, BuildOptions};
+    use inhouse_core::{ApiDoc, progress::Silent};
+
+    use super::*;
+    use crate::engine::EngineOptions;
+
+    #[test]
+    fn what_a_draft_tries_to_call_is_found_beside_what_was_asked() {
+        let api = |name: &str, description: &str| ApiDoc {
+            name: name.into(),
+            qualified_name: format!("loom.{name}"),
+            description: description.into(),
+            ..ApiDoc::default()
+        };
+        let apis = [
+            api("weave", "Joins the threads."),
+            api("splice", "Joins the threads end to end."),
+            api("dye", "Colours the cloth."),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        index::build(&apis, folder.path(), &BuildOptions::default(), &Silent).unwrap();
+        let engine =
+            Engine::open(&EngineOptions { index: Some(folder.path().into()), ..EngineOptions::default() })
+                .unwrap();
+        let request = CompletionRequest {
+            apis: ApiChoice::Top(3),
+            ..CompletionRequest::new("# join the threads\ncloth = ")
+        };
+        let names = |draft: &str| match engine.refined(&request, draft).unwrap() {
+            ApiChoice::Given(apis) => apis.into_iter().map(|api| api.name).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(names("sorted(x)"), ["weave", "splice"]);
+        assert_eq!(names("threads.colour_cloth(3)"), ["weave", "splice", "dye"]);
+        // A small lift changes the order of near equals, and no more than that.
+        assert_eq!(names("end_to_end(threads)"), ["splice", "weave"]);
+        let draft = request.draft();
+        assert_eq!((draft.apis, draft.n, draft.params.temperature), (ApiChoice::None, 1, 0.0));
+        let named = CompletionRequest { apis: ApiChoice::Named(vec!["dye".into()]), ..request };
+        assert_eq!(engine.refined(&named, "x()").unwrap(), named.apis);
+    }
 }

@@ -187,3 +187,43 @@ fn perfect_without_golden_names_says_which_problem() {
         assert!(!out.exists());
     }
 }
+
+#[test]
+fn the_retriever_is_asked_again_with_a_draft() {
+    let folder = TempDir::new().unwrap();
+    let (model, problems) = (model(folder.path()), problems(folder.path()));
+    let (apis, index) = (folder.path().join("apis.jsonl"), folder.path().join("index"));
+    let rows: String = (0..6)
+        .map(|i| {
+            format!("{{\"name\": \"frob_{i}\", \"signature\": \"(x)\", \"description\": \"Frobs it.\"}}\n")
+        })
+        .collect();
+    fs::write(&apis, rows).unwrap();
+    let built = command("inhouse")
+        .args([
+            "index",
+            "build",
+            apis.to_str().unwrap(),
+            "--encoder",
+            "none",
+            "--out",
+            index.to_str().unwrap(),
+        ])
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let out = folder.path().join("samples.jsonl");
+    let index = index.to_str().unwrap();
+    let once = run(&model, &problems, "top:2", &["-n", "2", "--index", index], &out);
+    let again = run(&model, &problems, "top:2", &["-n", "2", "--index", index, "--refine"], &out);
+    assert_eq!(again.len(), once.len());
+    for row in &again {
+        assert_eq!(row["apis"].as_array().unwrap().len(), 2, "{row}");
+    }
+    // The same run gives the same samples, drafts included.
+    assert_eq!(run(&model, &problems, "top:2", &["-n", "2", "--index", index, "--refine"], &out), again);
+    let refused =
+        generate(&model, &problems, "perfect", &["--index", index, "--refine"], &out).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--refine goes with --apis top:N"));
+}

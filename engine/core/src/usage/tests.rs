@@ -138,6 +138,14 @@ fn an_index_keeps_usage_and_brings_it_up_to_date() {
     index::build(&loom(), dir.path(), &build, &Silent).unwrap();
     let opened = Index::open(dir.path()).unwrap();
     assert_eq!(opened.usage_of("weave").unwrap().unwrap().files, 2);
+    // What the ranker is learned from: the same whatever its weights are.
+    let candidates = opened.candidates(&"colours of wet cloth for customers".into()).unwrap();
+    let of = |name: &str, signal: index::Signal| {
+        let shares = &candidates.iter().find(|candidate| candidate.api.name == name).unwrap().shares;
+        shares.iter().find(|share| share.signal == signal).unwrap().value
+    };
+    assert!(of("dye", index::Signal::Around) > 0.5 && of("append", index::Signal::Around) >= 0.0);
+    assert_eq!(of("weave", index::Signal::Files), (2.0f32 / 5.0).ln_1p());
 
     std::fs::remove_file(code.path().join("b.py")).unwrap();
     write("c.py", "import loom\nloom.Cloth().dye('blue')\n");
