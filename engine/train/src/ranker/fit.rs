@@ -26,42 +26,67 @@ pub fn examples(rows: &[Row]) -> Vec<Example<'_>> {
 /// The loss is the cross-entropy against the uniform distribution over the golden candidates, which is convex, with half of `ridge` times the
 /// squared weights.
 pub fn weights(packages: &[&[Example<'_>]], chosen: &[usize], enough: usize, ridge: f64) -> Vec<f64> {
-    let n = chosen.len();
     let share = |package: &[Example<'_>]| (package.len() as f64 / enough as f64).min(1.0);
     let total: f64 = packages.iter().map(|package| share(package)).sum();
-    let mut weights = vec![0.0; n];
-    for _ in 0..STEPS {
-        let mut gradient: Vec<f64> = weights.iter().map(|weight| ridge * weight).collect();
-        let mut curvature = vec![vec![0.0; n]; n];
-        (0..n).for_each(|i| curvature[i][i] = ridge);
+    newton(vec![0.0; chosen.len()], |weights| {
+        let mut at = Point::of_ridge(weights, ridge);
         for package in packages {
             let counts = share(package) / (package.len().max(1) as f64 * total.max(1e-12));
-            for example in *package {
-                example.add(&weights, chosen, counts, &mut gradient, &mut curvature);
-            }
+            package.iter().for_each(|example| example.add(weights, chosen, counts, &mut at));
         }
-        let Some(step) = solve(curvature, gradient) else { break };
-        // Far from the optimum Newton's step may be too long; a bound keeps it where the loss is known.
+        at
+    })
+}
+
+/// A loss with its derivatives.
+struct Point {
+    loss: f64,
+    gradient: Vec<f64>,
+    curvature: Vec<Vec<f64>>,
+}
+
+impl Point {
+    /// Of half of `ridge` times the squared weights.
+    fn of_ridge(weights: &[f64], ridge: f64) -> Self {
+        let n = weights.len();
+        let row = |i: usize| (0..n).map(|j| if i == j { ridge } else { 0.0 }).collect();
+        Self {
+            loss: weights.iter().map(|weight| ridge / 2.0 * weight * weight).sum(),
+            gradient: weights.iter().map(|weight| ridge * weight).collect(),
+            curvature: (0..n).map(row).collect(),
+        }
+    }
+}
+
+/// The minimum of a convex loss by Newton's method. Far from it a whole step may lead uphill, where everything is so sure that the
+/// curvature says nothing: steps are halved until the loss falls.
+fn newton(mut weights: Vec<f64>, loss: impl Fn(&[f64]) -> Point) -> Vec<f64> {
+    let mut at = loss(&weights);
+    for _ in 0..STEPS {
+        let Some(step) = solve(at.curvature, at.gradient) else { break };
         let longest = step.iter().fold(0.0f64, |most, value| most.max(value.abs()));
-        let scale = (1.0 / longest.max(1e-12)).min(1.0);
-        weights.iter_mut().zip(&step).for_each(|(weight, step)| *weight -= scale * step);
-        if longest < 1e-9 {
-            break;
-        }
+        let mut scale = 1.0;
+        let next = loop {
+            let there: Vec<f64> =
+                weights.iter().zip(&step).map(|(weight, step)| weight - scale * step).collect();
+            let point = loss(&there);
+            if point.loss < at.loss {
+                break Some((there, point));
+            }
+            scale /= 2.0;
+            if scale * longest < 1e-9 {
+                break None;
+            }
+        };
+        let Some((there, point)) = next else { break };
+        (weights, at) = (there, point);
     }
     weights
 }
 
 impl Example<'_> {
-    /// Adds its part of the gradient and the Hessian.
-    fn add(
-        &self,
-        weights: &[f64],
-        chosen: &[usize],
-        counts: f64,
-        gradient: &mut [f64],
-        curvature: &mut [Vec<f64>],
-    ) {
+    /// Adds its part of the loss, the gradient and the Hessian.
+    fn add(&self, weights: &[f64], chosen: &[usize], counts: f64, at: &mut Point) {
         let candidates = &self.row.candidates;
         let value = |c: usize, i: usize| f64::from(candidates[c].values[chosen[i]]);
         let n = chosen.len();
@@ -71,6 +96,8 @@ impl Example<'_> {
         let mut probabilities: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
         let sum: f64 = probabilities.iter().sum();
         probabilities.iter_mut().for_each(|p| *p /= sum);
+        let right: f64 = self.right.iter().map(|c| scores[*c]).sum::<f64>() / self.right.len() as f64;
+        at.loss += counts * (most + sum.ln() - right);
         let mut mean = vec![0.0; n];
         for (c, p) in probabilities.iter().enumerate() {
             for i in 0..n {
@@ -79,12 +106,12 @@ impl Example<'_> {
         }
         for i in 0..n {
             let golden: f64 = self.right.iter().map(|c| value(*c, i)).sum::<f64>() / self.right.len() as f64;
-            gradient[i] += counts * (mean[i] - golden);
+            at.gradient[i] += counts * (mean[i] - golden);
         }
         for (c, p) in probabilities.iter().enumerate() {
             for i in 0..n {
                 for j in 0..n {
-                    curvature[i][j] += counts * p * (value(c, i) - mean[i]) * (value(c, j) - mean[j]);
+                    at.curvature[i][j] += counts * p * (value(c, i) - mean[i]) * (value(c, j) - mean[j]);
                 }
             }
         }
@@ -95,31 +122,25 @@ impl Example<'_> {
 pub fn logistic(scored: &[(f64, bool)]) -> (f64, f64) {
     // A little regularisation: where everything is right, or wrong, there is no curve.
     const RIDGE: f64 = 1e-3;
-    let (mut slope, mut offset) = (0.0, 0.0);
     let n = scored.len().max(1) as f64;
-    for _ in 0..STEPS {
-        let mut gradient = vec![RIDGE * slope, RIDGE * offset];
-        let mut curvature = vec![vec![RIDGE, 0.0], vec![0.0, RIDGE]];
+    let found = newton(vec![0.0; 2], |curve| {
+        let mut at = Point::of_ridge(curve, RIDGE);
         for (score, right) in scored {
-            let p = 1.0 / (1.0 + (-(slope * score + offset)).exp());
-            let (error, weight) = ((p - f64::from(u8::from(*right))) / n, p * (1.0 - p) / n);
-            gradient[0] += error * score;
-            gradient[1] += error;
-            curvature[0][0] += weight * score * score;
-            curvature[0][1] += weight * score;
-            curvature[1][0] += weight * score;
-            curvature[1][1] += weight;
+            let z = curve[0] * score + curve[1];
+            let p = 1.0 / (1.0 + (-z).exp());
+            let (target, values) = (f64::from(u8::from(*right)), [*score, 1.0]);
+            // ln(1 + exp(z)) without an overflow.
+            at.loss += (z.max(0.0) + (-z.abs()).exp().ln_1p() - target * z) / n;
+            for i in 0..2 {
+                at.gradient[i] += (p - target) * values[i] / n;
+                for j in 0..2 {
+                    at.curvature[i][j] += p * (1.0 - p) * values[i] * values[j] / n;
+                }
+            }
         }
-        let Some(step) = solve(curvature, gradient) else { break };
-        let longest = step.iter().fold(0.0f64, |most, value| most.max(value.abs()));
-        let scale = (1.0 / longest.max(1e-12)).min(1.0);
-        slope -= scale * step[0];
-        offset -= scale * step[1];
-        if longest < 1e-9 {
-            break;
-        }
-    }
-    (slope, offset)
+        at
+    });
+    (found[0], found[1])
 }
 
 /// Solves a small system by elimination with pivoting; `None` where it has no one solution.
@@ -196,6 +217,23 @@ mod tests {
         assert!(part[0].abs() < 0.08 && part[1] > 0.5, "{part:?}");
         // Nothing to learn from is no reason to fail.
         assert_eq!(weights(&[], &[0, 1], 60, 0.01), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn values_far_apart_do_not_lead_astray() {
+        // As BM25's deviations are: a whole Newton step from nothing leads to where every answer is sure, and wrong.
+        let truth = [0.3, 0.0];
+        let mut rows = drawn(&truth, 800, 4);
+        for row in &mut rows {
+            row.candidates.iter_mut().for_each(|candidate| candidate.values[1] *= 40.0);
+        }
+        let examples = examples(&rows);
+        let found = weights(&[&examples], &[0, 1], 60, 1e-3);
+        assert!((found[0] - 0.3).abs() < 0.1 && found[1].abs() < 0.01, "{found:?}");
+        // One golden candidate that stands far out, and one question that says the contrary.
+        rows[0].candidates[0].values[0] = 300.0;
+        let found = weights(&[&super::examples(&rows)], &[0], 60, 1e-3);
+        assert!(found[0].is_finite() && found[0].abs() < 1.0, "{found:?}");
     }
 
     #[test]
