@@ -24,7 +24,7 @@ def main():
     inhouse, usage_rows, wheels, out = sys.argv[1:5]
     os.makedirs(out, exist_ok=True)
     text = open("engine/train/ranker.toml", encoding="utf-8").read()
-    text = text.replace('"../inhouse-ranker-wheels"', json.dumps(wheels)).replace('"../inhouse-ranker-run"', json.dumps(out))
+    text = text.replace("../inhouse-ranker-wheels", wheels).replace("../inhouse-ranker-run", out)
     private = "tests/private-library"
     pools = [("private-library", f"{private}/gaugewren", [f"{private}/tests/test_behaviour.py"], f"{private}/problems.jsonl")]
     if len(sys.argv) > 5:

@@ -21,7 +21,7 @@ use inhouse_core::index::Signal;
 use inhouse_core::{Progress, Result, bert, files};
 use serde::Serialize;
 
-pub use config::Config;
+pub use config::{Config, PoolConfig};
 use fit::Example;
 use report::{Line, Weights, name_of};
 use rows::{Rows, SIGNALS};
@@ -63,8 +63,8 @@ pub struct Outcome {
     pub questions: BTreeMap<String, usize>,
     /// Recall.
     pub lines: Vec<Line>,
-    /// Per tenth of confidence: hits, and how many of them were right; of packages whose questions the weights were not learned from.
-    pub calibration: Vec<(usize, usize)>,
+    /// Per pool that was measured on alone, and per tenth of confidence: the hits that are shown, and how many of them were right.
+    pub calibration: Vec<(String, Vec<(usize, usize)>)>,
 }
 
 /// Learns the weights; writes `ranker.json`, `report.md` and `report.json` to the folder of the run.
@@ -83,7 +83,8 @@ pub fn run(config: &Config, progress: &dyn Progress) -> Result<Outcome> {
     fetch(&list, &config.wheels, &config.python, progress)?;
     let encoder = bert::load_encoder(&config.encoder)?;
     let libraries = queries::libraries(&list, config, progress)?;
-    progress.start("asking", Some((libraries.len() + config.pool.len()) as u64));
+    let n_pools = libraries.len() + config.calibrate.len() + config.pool.len();
+    progress.start("asking", Some(n_pools as u64));
     let (mut learn, mut evaluate, mut questions) = (Vec::new(), Vec::new(), BTreeMap::new());
     for library in &libraries {
         progress.check()?;
@@ -96,9 +97,10 @@ pub fn run(config: &Config, progress: &dyn Progress) -> Result<Outcome> {
         }
         progress.advance(1);
     }
-    let pools = pools(config, &encoder, progress)?;
+    let calibrate = pools(&config.calibrate, config, &encoder, progress)?;
+    let pools = pools(&config.pool, config, &encoder, progress)?;
     progress.finish();
-    let (ranker, lines, calibration) = learned(config, &learn, &evaluate, &pools);
+    let (ranker, lines, calibration) = learned(config, &learn, &evaluate, &calibrate, &pools);
     let outcome = Outcome { ranker, questions, lines, calibration };
     write_json(&config.out.join("ranker.json"), &outcome.ranker)?;
     write_json(&config.out.join("report.json"), &outcome)?;
@@ -107,9 +109,14 @@ pub fn run(config: &Config, progress: &dyn Progress) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn pools(config: &Config, encoder: &Arc<dyn TextEncoder>, progress: &dyn Progress) -> Result<Vec<Rows>> {
+fn pools(
+    pools: &[PoolConfig],
+    config: &Config,
+    encoder: &Arc<dyn TextEncoder>,
+    progress: &dyn Progress,
+) -> Result<Vec<Rows>> {
     let mut found = Vec::new();
-    for pool in &config.pool {
+    for pool in pools {
         progress.check()?;
         found.push(rows::of_pool(pool, config, encoder)?);
         progress.advance(1);
@@ -153,8 +160,9 @@ fn learned(
     config: &Config,
     learn: &[Rows],
     evaluate: &[Rows],
+    calibrate: &[Rows],
     pools: &[Rows],
-) -> (Ranker, Vec<Line>, Vec<(usize, usize)>) {
+) -> (Ranker, Vec<Line>, Vec<(String, Vec<(usize, usize)>)>) {
     let examples: Vec<Vec<Example<'_>>> = learn.iter().map(|pool| fit::examples(&pool.rows)).collect();
     let mut names: Vec<&str> = learn.iter().map(|pool| pool.name.as_str()).collect();
     names.dedup();
@@ -204,14 +212,21 @@ fn learned(
             }
         }
     }
-    let (slope, offset) = fit::logistic(&scored);
-    let mut calibration = vec![(0, 0); 10];
-    for (score, right) in evaluate.iter().flat_map(|pool| shown(pool, &weights)) {
-        let tenth = (10.0 / (1.0 + (-(slope * score + offset)).exp())) as usize;
-        let slot = &mut calibration[tenth.min(9)];
-        slot.0 += 1;
-        slot.1 += usize::from(right);
+    if !calibrate.is_empty() {
+        scored = calibrate.iter().flat_map(|pool| shown(pool, &weights)).collect();
     }
+    let (slope, offset) = fit::logistic(&scored);
+    let tenths = |pool: &Rows| {
+        let mut tenths = vec![(0, 0); 10];
+        for (score, right) in shown(pool, &weights) {
+            let tenth = (10.0 / (1.0 + (-(slope * score + offset)).exp())) as usize;
+            let slot = &mut tenths[tenth.min(9)];
+            slot.0 += 1;
+            slot.1 += usize::from(right);
+        }
+        (pool.name.clone(), tenths)
+    };
+    let calibration = calibrate.iter().chain(evaluate).chain(pools).map(tenths).collect();
     let rounded = |value: f64| (value * 1e4).round() / 1e4;
     let ranker = Ranker {
         version: 1,
@@ -251,10 +266,15 @@ fn markdown(config: &Config, outcome: &Outcome) -> String {
         config.seed
     ));
     text.push_str(&format!("ridge {}, usage shares {:?}.\n\n", config.ridge, config.usage_shares));
-    text.push_str("Hits of the packages that are held out, by confidence:\n\n| confidence | hits | right |\n|---|---|---|\n");
-    for (i, (hits, right)) in outcome.calibration.iter().enumerate().filter(|(_, (hits, _))| *hits > 0) {
-        let (from, to) = (i as f64 / 10.0, (i + 1) as f64 / 10.0);
-        text.push_str(&format!("| {from:.1} to {to:.1} | {hits} | {:.3} |\n", *right as f64 / *hits as f64));
+    text.push_str(
+        "The first five hits by confidence:\n\n| pool | confidence | hits | right |\n|---|---|---|---|\n",
+    );
+    for (pool, tenths) in &outcome.calibration {
+        for (i, (hits, right)) in tenths.iter().enumerate().filter(|(_, (hits, _))| *hits > 0) {
+            let (from, to) = (i as f64 / 10.0, (i + 1) as f64 / 10.0);
+            let right = *right as f64 / *hits as f64;
+            text.push_str(&format!("| {pool} | {from:.1} to {to:.1} | {hits} | {right:.3} |\n"));
+        }
     }
     let questions: Vec<String> = outcome.questions.iter().map(|(name, n)| format!("{name} {n}")).collect();
     text.push_str(&format!("\nQuestions: {}.\n\n", questions.join(", ")));

@@ -49,6 +49,10 @@ pub struct Config {
     /// Decides which questions and files are taken.
     #[serde(default)]
     pub seed: u64,
+    /// Pools whose questions are tasks as people put them: the confidence is calibrated on their hits. Without any it is calibrated on the
+    /// questions that are learned from, where a hit counts as wrong that the code might have called and did not.
+    #[serde(default)]
+    pub calibrate: Vec<PoolConfig>,
     /// Pools to measure on alone.
     #[serde(default)]
     pub pool: Vec<PoolConfig>,
@@ -62,7 +66,7 @@ pub struct PoolConfig {
     pub name: String,
     /// Anything that documentation is read from.
     pub apis: PathBuf,
-    /// Code that uses it.
+    /// Code that uses it; without any, the documentation's own tests and examples.
     #[serde(default)]
     pub usage: Vec<PathBuf>,
     /// Rows {query, gold: [names]}.

@@ -117,8 +117,10 @@ pub fn of_library(
 /// A file of it cannot be read.
 pub fn of_pool(pool: &PoolConfig, config: &Config, encoder: &Arc<dyn TextEncoder>) -> Result<Rows> {
     let read = docs::read(&pool.apis, &docs::ReadOptions::default(), &Silent)?;
-    let sources: Vec<UsageSource> =
-        pool.usage.iter().map(|path| UsageSource { path: path.clone(), own: false }).collect();
+    let sources: Vec<UsageSource> = match pool.usage.is_empty() {
+        true => vec![UsageSource { path: pool.apis.clone(), own: true }],
+        false => pool.usage.iter().map(|path| UsageSource { path: path.clone(), own: false }).collect(),
+    };
     let reading = usage::read(&sources, &read.apis, None, &UsageOptions::default(), &Silent)?;
     let mut questions: Vec<Question> =
         files::json_lines(&pool.queries)?.map(|row| Ok(row?.1)).collect::<Result<_>>()?;
