@@ -144,7 +144,7 @@ fn an_index_keeps_usage_and_brings_it_up_to_date() {
         let shares = &candidates.iter().find(|candidate| candidate.api.name == name).unwrap().shares;
         shares.iter().find(|share| share.signal == signal).unwrap().value
     };
-    assert!(of("dye", index::Signal::Around) > 0.5 && of("append", index::Signal::Around) >= 0.0);
+    assert!(of("dye", index::Signal::Around) > 0.0);
     assert_eq!(of("weave", index::Signal::Files), (2.0f32 / 5.0).ln_1p());
 
     std::fs::remove_file(code.path().join("b.py")).unwrap();
