@@ -25,6 +25,7 @@ mod encoder;
 mod engine;
 mod prefix_file;
 mod rank;
+mod refine;
 mod session;
 mod shipped;
 mod stream;
@@ -43,7 +44,7 @@ pub use inhouse_core::decode::{
 pub use inhouse_core::encode::{EncoderInfo, Role, TextEncoder, Vectors};
 pub use inhouse_core::index::{Explanation, Hit, Index, IndexInfo, Query};
 pub use inhouse_core::lora::LoraChoice;
-pub use inhouse_core::prompt::query_from_context;
+pub use inhouse_core::prompt::{query_from_context, query_from_draft};
 pub use inhouse_core::{ApiDoc, Error, ErrorKind, Progress, Result, api, docs, index, progress};
 pub use inhouse_remote::WorkerProgram;
 pub use rank::Ranked;

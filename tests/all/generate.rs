@@ -187,3 +187,82 @@ fn perfect_without_golden_names_says_which_problem() {
         assert!(!out.exists());
     }
 }
+
+#[test]
+fn the_retriever_is_asked_again_with_a_draft() {
+    let folder = TempDir::new().unwrap();
+    let (model, problems) = (model(folder.path()), problems(folder.path()));
+    let (apis, index) = (folder.path().join("apis.jsonl"), folder.path().join("index"));
+    let rows: String = (0..6)
+        .map(|i| {
+            format!("{{\"name\": \"frob_{i}\", \"signature\": \"(x)\", \"description\": \"Frobs it.\"}}\n")
+        })
+        .collect();
+    fs::write(&apis, rows).unwrap();
+    let built = command("inhouse")
+        .args([
+            "index",
+            "build",
+            apis.to_str().unwrap(),
+            "--encoder",
+            "none",
+            "--out",
+            index.to_str().unwrap(),
+        ])
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let out = folder.path().join("samples.jsonl");
+    let index = index.to_str().unwrap();
+    let once = run(&model, &problems, "top:2", &["-n", "2", "--index", index], &out);
+    let again = run(&model, &problems, "top:2", &["-n", "2", "--index", index, "--refine"], &out);
+    assert_eq!(again.len(), once.len());
+    for row in &again {
+        assert_eq!(row["apis"].as_array().unwrap().len(), 2, "{row}");
+    }
+    // The same run gives the same samples, drafts included.
+    assert_eq!(run(&model, &problems, "top:2", &["-n", "2", "--index", index, "--refine"], &out), again);
+    let refused =
+        generate(&model, &problems, "perfect", &["--index", index, "--refine"], &out).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--refine goes with --apis top:N"));
+}
+
+#[test]
+fn what_a_draft_tries_to_call_is_found_beside_what_was_asked() {
+    use inhouse::index::{self, BuildOptions};
+    use inhouse::progress::Silent;
+    use inhouse::{ApiChoice, ApiDoc, CompletionRequest, Engine, EngineOptions};
+    let api = |name: &str, description: &str| ApiDoc {
+        name: name.into(),
+        qualified_name: format!("loom.{name}"),
+        description: description.into(),
+        ..ApiDoc::default()
+    };
+    let apis = [
+        api("weave", "Joins the threads."),
+        api("splice", "Joins the threads end to end."),
+        api("dye", "Colours the cloth."),
+    ];
+    let folder = TempDir::new().unwrap();
+    index::build(&apis, folder.path(), &BuildOptions::default(), &Silent).unwrap();
+    let engine =
+        Engine::open(&EngineOptions { index: Some(folder.path().into()), ..EngineOptions::default() })
+            .unwrap();
+    let request = CompletionRequest {
+        apis: ApiChoice::Top(3),
+        ..CompletionRequest::new("# join the threads\ncloth = ")
+    };
+    let names = |draft: &str| match engine.refined(&request, draft).unwrap() {
+        ApiChoice::Given(apis) => apis.into_iter().map(|api| api.name).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(names("sorted(x)"), ["weave", "splice"]);
+    assert_eq!(names("threads.colour_cloth(3)"), ["weave", "splice", "dye"]);
+    // A small lift changes the order of near equals, and no more than that.
+    assert_eq!(names("end_to_end(threads)"), ["splice", "weave"]);
+    let draft = request.draft();
+    assert_eq!((draft.apis, draft.n, draft.params.temperature), (ApiChoice::None, 1, 0.0));
+    let named = CompletionRequest { apis: ApiChoice::Named(vec!["dye".into()]), ..request };
+    assert_eq!(engine.refined(&named, "x()").unwrap(), named.apis);
+}

@@ -15,11 +15,13 @@
 //! ```
 
 mod block;
+mod draft;
 mod examples;
 mod format;
 mod query;
 
 pub use block::{Block, block};
+pub use draft::query_from_draft;
 pub use examples::example_calls;
 pub(crate) use examples::one_line;
 pub use format::{Format, Writer};

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use inhouse::{
     ApiChoice, ApiDoc, CancelToken, Chat, CompletionClient, CompletionRequest, CompletionResult, Engine,
-    Error, ErrorKind, Event, Progress, Result, SamplingParams, StopRules,
+    Error, ErrorKind, Event, Progress, Result, SamplingParams, Session, StopRules,
 };
 use inhouse_core::prompt::{self, PromptApi};
 use partial::{Header, Partial};
@@ -67,8 +67,9 @@ impl std::fmt::Display for ApiSetting {
     }
 }
 
-/// A setting of a study: which APIs stand in the prompt, how many example calls below each, and of how many candidates a
-/// sample is the best: `perfect`, `top:2+examples`, `top:2+examples:3`, `perfect+best:8`. Examples without a number are one.
+/// A setting of a study: which APIs stand in the prompt, whether they are looked for with a draft too, how many example calls stand below
+/// each, and of how many candidates a sample is the best: `perfect`, `top:2+refine`, `top:2+examples`, `top:2+refine+examples:3`,
+/// `perfect+best:8`. Examples without a number are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PromptSetting {
     /// Which APIs.
@@ -77,6 +78,8 @@ pub struct PromptSetting {
     pub examples: usize,
     /// Candidates of which a sample is the best; 1: it is drawn.
     pub best_of: usize,
+    /// Whether the retriever is asked once more with a draft ([`Engine::refined`]).
+    pub refine: bool,
 }
 
 /// Most candidates of one sample.
@@ -113,11 +116,20 @@ impl FromStr for PromptSetting {
                 )
             }
         };
+        let (apis, refine) = match apis.strip_suffix("+refine") {
+            Some(apis) => (apis, true),
+            None => (apis, false),
+        };
         let apis: ApiSetting = apis.parse()?;
+        if refine && !matches!(apis, ApiSetting::Top(_)) {
+            return Err(format!(
+                "`{apis}` asks no retriever that a draft could help; +refine goes with top:N"
+            ));
+        }
         if examples > 0 && matches!(apis, ApiSetting::None | ApiSetting::AsIs) {
             return Err(format!("`{apis}` puts no API into the prompt that examples could stand below"));
         }
-        Ok(Self { apis, examples, best_of })
+        Ok(Self { apis, examples, best_of, refine })
     }
 }
 
@@ -146,6 +158,8 @@ pub struct GenerateOptions {
     pub examples: usize,
     /// Candidates of which a sample is the best ([`Engine::rank`]), the first of all the greedy one; 1: a sample is drawn.
     pub best_of: usize,
+    /// Whether a draft without APIs is sampled of each problem first, and the retriever asked with what it tries to call too.
+    pub refine: bool,
 }
 
 /// What [`run`] did.
@@ -183,6 +197,13 @@ pub fn run(
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<GenerateReport> {
+    if options.refine && !matches!(options.setting, ApiSetting::Top(_)) {
+        let what = format!(
+            "a draft helps the retriever, which `{}` does not ask; it goes with top:N",
+            options.setting
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, what));
+    }
     if options.n == 0 || options.parallel == 0 || options.best_of == 0 {
         let what = "n, the parallel count and the number of candidates must be at least 1";
         return Err(Error::new(ErrorKind::InvalidArgument, what));
@@ -202,17 +223,22 @@ pub fn run(
     let mut session = engine.session(options.parallel.min(candidates(options).saturating_mul(left.len())))?;
     let mut report =
         GenerateReport { problems: 0, resumed, samples: 0, completion_tokens: 0, decode_seconds: 0.0 };
+    let start = Instant::now();
+    let drafts = match options.refine {
+        true => drafts(engine, &mut session, &left, options, cancel, progress)?,
+        false => Vec::new(),
+    };
     let mut sampling = Sampling {
         engine,
         options,
         left: &left,
+        drafts,
         n_begun: 0,
         partial: &mut partial,
         report: &mut report,
         cancel,
         progress,
     };
-    let start = Instant::now();
     session.complete_all(&mut sampling, cancel)?;
     // A cancel may come before the first problem or after the last.
     cancel.check()?;
@@ -227,6 +253,8 @@ struct Sampling<'r> {
     engine: &'r Engine,
     options: &'r GenerateOptions,
     left: &'r [&'r Problem],
+    /// Of each of those left, where they are wanted.
+    drafts: Vec<String>,
     n_begun: usize,
     partial: &'r mut Partial,
     report: &'r mut GenerateReport,
@@ -237,8 +265,12 @@ struct Sampling<'r> {
 impl CompletionClient for Sampling<'_> {
     fn next(&mut self) -> Result<Option<CompletionRequest>> {
         let Some(problem) = self.left.get(self.n_begun) else { return Ok(None) };
+        let mut request = prepare(self.engine, problem, self.options)?;
+        if let Some(draft) = self.drafts.get(self.n_begun) {
+            request.apis = self.engine.refined(&request, draft)?;
+        }
         self.n_begun += 1;
-        prepare(self.engine, problem, self.options).map(Some)
+        Ok(Some(request))
     }
 
     fn event(&mut self, _request: usize, event: Event<'_>) -> ControlFlow<()> {
@@ -267,6 +299,52 @@ impl CompletionClient for Sampling<'_> {
         let rows = rows(self.engine, self.options, problem, &result)?;
         self.partial.append(&rows)?;
         self.report.problems += 1;
+        Ok(())
+    }
+}
+
+/// A draft of every problem: one greedy completion without APIs.
+fn drafts(
+    engine: &Engine,
+    session: &mut Session,
+    problems: &[&Problem],
+    options: &GenerateOptions,
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+) -> Result<Vec<String>> {
+    progress.note(&format!("drafts of {} problems", problems.len()));
+    let texts = vec![String::new(); problems.len()];
+    let mut drafting = Drafting { engine, options, problems, n_begun: 0, texts };
+    session.complete_all(&mut drafting, cancel)?;
+    cancel.check()?;
+    Ok(drafting.texts)
+}
+
+struct Drafting<'r> {
+    engine: &'r Engine,
+    options: &'r GenerateOptions,
+    problems: &'r [&'r Problem],
+    n_begun: usize,
+    texts: Vec<String>,
+}
+
+impl CompletionClient for Drafting<'_> {
+    fn next(&mut self) -> Result<Option<CompletionRequest>> {
+        let Some(problem) = self.problems.get(self.n_begun) else { return Ok(None) };
+        self.n_begun += 1;
+        Ok(Some(prepare(self.engine, problem, self.options)?.draft()))
+    }
+
+    fn event(&mut self, _request: usize, _event: Event<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn done(&mut self, request: usize, outcome: Result<CompletionResult>) -> Result<()> {
+        let named = |error: Error| Error::new(error.kind(), format!("a draft of problem {request}: {error}"));
+        let completion = outcome.map_err(named)?.completions.into_iter().next();
+        if let (Some(text), Some(completion)) = (self.texts.get_mut(request), completion) {
+            *text = completion.text;
+        }
         Ok(())
     }
 }

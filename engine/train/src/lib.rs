@@ -1,7 +1,7 @@
 //! `inhouse-train`: training data from public packages, and the trainers.
 //!
 //! Reading order: [`sources`] (the pinned packages) -> [`corpus`] (their files and blocks) -> [`pairs`] (what is said of code,
-//! and the APIs it calls) -> [`retriever`] (the dual encoder's trainer) and [`coder`] (the language model's), on [`optimizer`] (AdamW,
+//! and the APIs it calls) -> [`ranker`] (weights of signals), [`retriever`] (the dual encoder's trainer) and [`coder`] (the language model's), on [`optimizer`] (AdamW,
 //! schedule, clipping) and [`snapshot`] (what a killed run goes on from). Nothing of a package is ever run.
 
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ pub mod corpus;
 mod journal;
 pub mod optimizer;
 pub mod pairs;
+pub mod ranker;
 pub mod retriever;
 pub mod snapshot;
 pub mod sources;

@@ -36,6 +36,7 @@ Examples:
   inhouse complete --index mylib.index --model model.gguf --apis top:2 draft.py
   inhouse complete --index mylib.index --model model.gguf --apis ask draft.py
   inhouse complete --index mylib.index --model model.gguf --apis top:2 --examples 1 draft.py
+  inhouse complete --index mylib.index --model model.gguf --apis top:2 --refine draft.py
   inhouse complete --index mylib.index --model model.gguf --constrain --json draft.py
   inhouse complete --index mylib.index --model model.gguf --apis top:2 --best-of 8 draft.py
   inhouse complete --index mylib.index --model base.gguf --lora my-adapter --lora style.gguf:0.5 --apis top:2 draft.py
@@ -58,6 +59,10 @@ pub struct Arguments {
     /// Example calls below the line of each API in the prompt, at most so many; they give way where the prompt is long
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = number::examples)]
     examples: usize,
+
+    /// With --apis top:N: write a greedy draft without APIs first, and ask the retriever with what it tries to call too
+    #[arg(long)]
+    refine: bool,
 
     #[command(flatten)]
     sampling: SamplingArguments,
@@ -287,6 +292,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.examples > 0 && arguments.apis == Apis::None {
         return Err(Usage("--examples needs --apis: examples stand below an API").into());
     }
+    if arguments.refine && !matches!(arguments.apis, Apis::Top(_)) {
+        return Err(Usage("--refine goes with --apis top:N: a draft helps the retriever").into());
+    }
     if arguments.index.is_none() && arguments.sampling.constrain {
         return Err(Usage("--constrain needs --index DIR").into());
     }
@@ -313,7 +321,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Apis::Named(names) => ApiChoice::Named(names.clone()),
         Apis::Ask => ask(&engine, &context)?,
     };
-    let request = CompletionRequest {
+    let mut request = CompletionRequest {
         apis,
         examples: arguments.examples,
         suffix,
@@ -340,6 +348,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut session = engine.session(request.n.min(SIDE_BY_SIDE))?;
     if let Some(file) = arguments.prefix_cache.as_deref().filter(|file| file.exists()) {
         session.load_prefixes(file)?;
+    }
+    if arguments.refine {
+        let draft = session.complete(&request.draft(), &cancel, &mut |_| ControlFlow::Continue(()))?;
+        let draft = draft.completions.first().map_or("", |completion| completion.text.as_str());
+        request.apis = engine.refined(&request, draft)?;
     }
     let result = session.complete(&request, &cancel, &mut |event| {
         if let Event::Text { text, .. } = event

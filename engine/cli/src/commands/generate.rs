@@ -23,6 +23,7 @@ Examples:
   inhouse generate --problems problems.jsonl --model model.gguf --apis none -n 20 --out none.jsonl
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --out top2.jsonl
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis perfect --examples 1 --out examples.jsonl
+  inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --refine --out refined.jsonl
   inhouse generate --problems problems.jsonl --model base.gguf --lora my-adapter --apis perfect --out adapted.jsonl
   inhouse generate --problems problems.jsonl --model model.gguf --index mylib.index --apis top:2 --best-of 8 --out best.jsonl
   inhouse generate --problems torchdata_api_n.jsonl.gz --model model.gguf --apis as-is --out samples.jsonl.gz")]
@@ -45,6 +46,10 @@ pub struct Arguments {
     /// Example calls below the line of each API, at most so many; they come from the index, and give way where the prompt is long
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = number::examples)]
     examples: usize,
+
+    /// With --apis top:N: sample a greedy draft of each problem without APIs first, and ask the retriever with what it tries to call too
+    #[arg(long)]
+    refine: bool,
 
     /// Samples a problem [default: 200; with --best-of 1]
     #[arg(short, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -70,6 +75,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
     if matches!(arguments.apis, ApiSetting::Top(_)) && arguments.index.is_none() {
         return Err(Usage("--apis top:N needs --index DIR").into());
+    }
+    if arguments.refine && !matches!(arguments.apis, ApiSetting::Top(_)) {
+        return Err(Usage("--refine goes with --apis top:N: a draft helps the retriever").into());
     }
     if arguments.sampling.constrain && arguments.index.is_none() {
         return Err(Usage("--constrain needs --index DIR").into());
@@ -105,6 +113,7 @@ pub fn run(arguments: &Arguments, progress: &dyn Progress) -> Result<()> {
         constrain: arguments.sampling.constrain,
         chat,
         examples: arguments.examples,
+        refine: arguments.refine,
     };
     let report = generate::run(&engine, &problems, &options, &arguments.out, &cancel, progress)?;
     progress.finish();

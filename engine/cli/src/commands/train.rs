@@ -1,4 +1,4 @@
-//! `inhouse train`: trains the retriever's encoder and the language model, and makes the corpus of the latter.
+//! `inhouse train`: trains the retriever's encoder, the ranker's weights and the language model, and makes the corpus of the latter.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +6,7 @@ use anyhow::Result;
 use inhouse_core::progress::Progress;
 use inhouse_train::coder;
 use inhouse_train::corpus::{self, coder::DataConfig};
+use inhouse_train::ranker;
 use inhouse_train::retriever::{self, Config, Report};
 
 /// Train the models of this engine on public packages
@@ -33,6 +34,20 @@ enum What {
         /// Go on from the newest checkpoint
         #[arg(long)]
         resume: bool,
+    },
+    /// Learn the weights by which an index with usage orders its hits, from code that calls public packages
+    #[command(
+        long_about = "Learn the weights by which an index with usage orders its hits.\n\nThe pinned packages of the configuration are \
+            fetched by pip (wheels only), read and never run. Comments and docstrings over calls are questions, the names called their \
+            answers; the usage in an index never is the code that its questions are from. The folder of the run gets ranker.json, \
+            report.md, report.json and the signals of every candidate (rows/), from which a run that was killed goes on.",
+        after_help = "Examples:\n  inhouse train ranker --config engine/train/ranker.toml\n  \
+            cp ../inhouse-ranker-run/ranker.json models/inhouse-ranker/ && make build"
+    )]
+    Ranker {
+        /// TOML file; engine/train/ranker.toml is one with comments
+        #[arg(long)]
+        config: PathBuf,
     },
     /// Make the corpus that `train coder` reads: packages to blocks of code below API lines, tasks from documentation, and a tokenizer
     #[command(
@@ -72,9 +87,23 @@ enum What {
 pub fn run(arguments: &Arguments, json: bool, progress: &dyn Progress) -> Result<()> {
     match &arguments.what {
         What::Retriever { config, resume } => train_retriever(config, *resume, json, progress),
+        What::Ranker { config } => train_ranker(config, json, progress),
         What::Corpus { config } => make_corpus(config, json, progress),
         What::Coder { config, resume } => train_coder(config, *resume, json, progress),
     }
+}
+
+fn train_ranker(config: &Path, json: bool, progress: &dyn Progress) -> Result<()> {
+    let config = ranker::Config::read(config)?;
+    let outcome = ranker::run(&config, progress)?;
+    progress.finish();
+    if json {
+        println!("{}", serde_json::to_string(&outcome.ranker)?);
+    }
+    let asked: usize = outcome.questions.values().sum();
+    let out = config.out.join("ranker.json");
+    eprintln!("weights of {} signals from {asked} questions -> {}", config.signals.len(), out.display());
+    Ok(())
 }
 
 fn make_corpus(config: &Path, json: bool, progress: &dyn Progress) -> Result<()> {

@@ -54,7 +54,7 @@ pub fn read(
     if reading.skipped.len() > MAX_NOTES {
         progress.note(&format!("no usage from {} more files", reading.skipped.len() - MAX_NOTES));
     }
-    if reading.files_read > 0 {
+    if reading.files_read > 0 || !reading.skipped.is_empty() {
         let known = match reading.files_known {
             0 => String::new(),
             n => format!(", {n} of them unchanged"),

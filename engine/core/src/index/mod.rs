@@ -173,6 +173,16 @@ pub struct Explanation {
     pub usage: Option<UsageSummary>,
 }
 
+/// A record that a search looks at, before it is ranked: [`Index::candidates`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// The best record of its name.
+    pub api: ApiDoc,
+    /// What each signal says of it.
+    pub shares: Vec<Share>,
+}
+
 /// A record's number within one open [`Index`]; another opening may number otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ApiId(u32);

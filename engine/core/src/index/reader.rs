@@ -15,8 +15,8 @@ use super::segment::Segment;
 use super::twins::{self, Offer};
 use super::usage::Usage;
 use super::{
-    ApiId, EncoderEntry, Explanation, Hit, IndexInfo, MAX_ALSO, MAX_QUERY_BYTES, Query, UsageLedger,
-    UsageSummary,
+    ApiId, Candidate, EncoderEntry, Explanation, Hit, IndexInfo, MAX_ALSO, MAX_QUERY_BYTES, Query,
+    UsageLedger, UsageSummary,
 };
 use crate::encode::TextEncoder;
 use crate::{ApiDoc, Error, ErrorKind, Result};
@@ -47,6 +47,50 @@ impl std::fmt::Debug for Index {
 /// A writer may remove files between our reading of the manifest and of the files; then the next manifest is there
 /// already. Only a writer that commits faster than we open could make us try more often.
 const ATTEMPTS: usize = 16;
+
+/// What a search found by words and vectors.
+struct Found {
+    terms: BTreeMap<String, f32>,
+    vector: Option<Vec<f32>>,
+    found: Vec<Scored>,
+    scale: Scale,
+}
+
+/// All that is known of what was found for one query.
+struct Known<'i> {
+    index: &'i Index,
+    scale: &'i Scale,
+    code: Option<QueryCode>,
+    asked: Option<Asked<'i>>,
+}
+
+impl<'i> Known<'i> {
+    fn new(
+        index: &'i Index,
+        query: &Query,
+        terms: &BTreeMap<String, f32>,
+        vector: Option<&[f32]>,
+        scale: &'i Scale,
+    ) -> Result<Self> {
+        let asked = index.usage.as_ref().map(|usage| Asked::new(usage, &query.text, terms)).transpose()?;
+        Ok(Self { index, scale, code: vector.map(QueryCode::of).transpose()?, asked })
+    }
+
+    /// What each signal adds to the score of a record.
+    fn shares(&self, scored: &Scored) -> Result<Vec<Share>> {
+        let segments = &self.index.segments;
+        let dense = segments[scored.place.segment].dense.as_ref();
+        let by_vector = match (dense, &self.code) {
+            (Some(dense), Some(code)) => Some(dense.score(code, scored.place.doc)?),
+            _ => None,
+        };
+        let parts = self.scale.parts(scored.score, by_vector);
+        match &self.asked {
+            Some(asked) => asked.shares(segments, scored, &parts),
+            None => Ok(ranker::of_parts(&parts, self.code.is_some())),
+        }
+    }
+}
 
 /// Whoever wants more hits than this has every record looked at.
 const MOST_OF_LARGE: usize = 100;
@@ -237,9 +281,23 @@ impl Index {
         (1..).zip(offers).map(explained).collect()
     }
 
-    /// What is offered for a query, best first, the shares behind each score, and what scores say.
-    #[expect(clippy::type_complexity, reason = "the parts of one answer, for two callers")]
-    fn offers(&self, query: &Query, k: usize) -> Result<(Vec<Offer>, Vec<(f32, Vec<Share>)>, Confidence)> {
+    /// What each signal says of the best names by words and vectors, in their order: what the ranker's weights are learned from. The
+    /// same candidates and values whatever the weights are; a class and the function with its description both stand there.
+    ///
+    /// # Errors
+    /// As [`Index::search`].
+    pub fn candidates(&self, query: &Query) -> Result<Vec<Candidate>> {
+        let Found { terms, vector, found, scale } = self.found(query, 1, ranker::POOL)?;
+        let known = Known::new(self, query, &terms, vector.as_deref(), &scale)?;
+        let candidate = |scored: &Scored| {
+            let api = self.segments[scored.place.segment].records.api(scored.place.doc)?;
+            Ok(Candidate { api, shares: known.shares(scored)? })
+        };
+        found.iter().map(candidate).collect()
+    }
+
+    /// The best `pool` names by words and vectors.
+    fn found(&self, query: &Query, k: usize, pool: usize) -> Result<Found> {
         if query.text.trim().is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "the query is empty"));
         }
@@ -253,12 +311,19 @@ impl Index {
         let terms = query_terms(&query.text);
         let vector = self.encoder.as_ref().map(|encoder| fusion::vector_of(encoder.as_ref(), &query.text));
         let vector = vector.transpose()?;
-        let names = twins::names_to_rank(k);
-        let pool = if self.usage.is_some() { names.max(ranker::POOL) } else { names };
         let (found, scale) = match k <= MOST_OF_LARGE && self.is_large(vector.is_some()) {
             true => self.search_large(&terms, vector.as_deref(), pool)?,
             false => self.search_all(&terms, vector.as_deref(), pool)?,
         };
+        Ok(Found { terms, vector, found, scale })
+    }
+
+    /// What is offered for a query, best first, the shares behind each score, and what scores say.
+    #[expect(clippy::type_complexity, reason = "the parts of one answer, for two callers")]
+    fn offers(&self, query: &Query, k: usize) -> Result<(Vec<Offer>, Vec<(f32, Vec<Share>)>, Confidence)> {
+        let names = twins::names_to_rank(k);
+        let pool = if self.usage.is_some() { names.max(ranker::POOL) } else { names };
+        let Found { terms, vector, found, scale } = self.found(query, k, pool)?;
         let (mut ranked, shares) = self.rank(query, &terms, vector.as_deref(), found, &scale)?;
         ranked.truncate(names);
         let confidence = if self.usage.is_some() { ranker::confidence()? } else { scale.confidence() };
@@ -275,26 +340,12 @@ impl Index {
         found: Vec<Scored>,
         scale: &Scale,
     ) -> Result<(Vec<Scored>, Vec<(f32, Vec<Share>)>)> {
-        let code = vector.map(QueryCode::of).transpose()?;
-        let parts = |scored: &Scored| -> Result<_> {
-            let dense = self.segments[scored.place.segment].dense.as_ref();
-            let by_vector = match (dense, &code) {
-                (Some(dense), Some(code)) => Some(dense.score(code, scored.place.doc)?),
-                _ => None,
-            };
-            Ok(scale.parts(scored.score, by_vector))
-        };
-        let Some(usage) = &self.usage else {
-            let shares =
-                |scored: &Scored| Ok((scored.score, ranker::of_parts(&parts(scored)?, code.is_some())));
-            let shares = found.iter().map(shares).collect::<Result<_>>()?;
-            return Ok((found, shares));
-        };
-        let asked = Asked::new(usage, &query.text, terms)?;
+        let known = Known::new(self, query, terms, vector, scale)?;
         let mut ranked = Vec::with_capacity(found.len());
         for scored in found {
-            let shares = asked.shares(&self.segments, &scored, &parts(&scored)?)?;
-            ranked.push((Scored { score: ranker::score(&shares), ..scored }, shares));
+            let shares = known.shares(&scored)?;
+            let score = if self.usage.is_some() { ranker::score(&shares) } else { scored.score };
+            ranked.push((Scored { score, ..scored }, shares));
         }
         // Stable: equal ones stay in the order of words and vectors, and then of names.
         ranked.sort_by(|(a, _), (b, _)| b.score.total_cmp(&a.score));

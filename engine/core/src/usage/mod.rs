@@ -63,7 +63,7 @@ pub struct UsageReading {
     pub ledger: UsageLedger,
     /// Files that were passed over.
     pub skipped: Vec<Skipped>,
-    /// Files of code that were looked at.
+    /// Files of code whose usage is known now; those that were passed over are not among them.
     pub files_read: usize,
     /// Files whose usage was known already.
     pub files_known: usize,
@@ -106,7 +106,7 @@ pub fn read(
         }
         let Listed { mut files, skipped } = sources::list(source)?;
         reading.skipped.extend(skipped);
-        reading.files_read += files.len();
+        let n_files = files.len();
         progress.start("usage", Some(files.len() as u64));
         let refused = Mutex::new(Vec::new());
         let done = |file: &mut Found| -> Option<(FileUsage, bool)> {
@@ -133,7 +133,9 @@ pub fn read(
             pool.install(|| files.par_iter_mut().with_max_len(4).filter_map(done).collect());
         progress.check()?;
         progress.finish();
-        reading.skipped.extend(refused.into_inner().unwrap_or_default());
+        let refused = refused.into_inner().unwrap_or_default();
+        reading.files_read += n_files - refused.len();
+        reading.skipped.extend(refused);
         reading.files_known += found.iter().filter(|(_, known)| *known).count();
         found.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
         reading.ledger.files.extend(found.into_iter().map(|(file, _)| file));

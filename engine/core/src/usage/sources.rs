@@ -149,8 +149,12 @@ fn is_own_usage(path: &str) -> bool {
 
 fn folder(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Listed> {
     let mut listed = Listed { files: Vec::new(), skipped: Vec::new() };
-    // Links are not followed: they lead out of the source, or round in circles.
-    let walk = walkdir::WalkDir::new(path).follow_links(false).max_depth(64).sort_by_file_name();
+    // Links within are not followed: they lead out of the source, or round in circles. The source itself may be one.
+    let walk = walkdir::WalkDir::new(path)
+        .follow_root_links(true)
+        .follow_links(false)
+        .max_depth(64)
+        .sort_by_file_name();
     let entries = walk.into_iter().filter_entry(|entry| {
         entry.depth() == 0
             || !entry.file_type().is_dir()
@@ -174,12 +178,18 @@ fn folder(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Listed> {
         }
         let relative = entry.path().strip_prefix(path).unwrap_or(entry.path());
         let name = relative.to_string_lossy().replace('\\', "/");
-        if !wanted(&name) {
+        if entry.file_type().is_symlink() {
+            // A link to a folder may lead to code, or to the folder that it lies in; whoever wants it names it as a source.
+            let to_folder = std::fs::metadata(entry.path()).is_ok_and(|meta| meta.is_dir());
+            if wanted(&name) || (to_folder && wanted(&format!("{name}/code.py"))) {
+                let kind = if to_folder { "a folder" } else { "a file" };
+                let reason =
+                    format!("is a link to {kind}, which is not followed (give its target to --usage too)");
+                listed.skipped.push(Skipped { path: name, line: None, reason });
+            }
             continue;
         }
-        if entry.file_type().is_symlink() {
-            let reason = "is a link, which is not followed".into();
-            listed.skipped.push(Skipped { path: name, line: None, reason });
+        if !wanted(&name) {
             continue;
         }
         listed.files.push(Found { path: name, content: Content::Disk(entry.path().to_path_buf()) });

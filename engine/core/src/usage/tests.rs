@@ -94,16 +94,34 @@ fn what_cannot_be_read_is_named_and_the_rest_is_read() {
     write("page.ipynb", b"not json");
     write("data.csv", b"1,2");
     std::fs::File::create(dir.path().join("huge.py")).unwrap().set_len(100 << 20).unwrap();
-    #[cfg(unix)]
+    let (elsewhere, links) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(elsewhere.path().join("more.py"), TEST).unwrap();
+    // Round in a circle, out of the source, to nothing.
     std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("other")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.path().join("gone")).unwrap();
     let reading = read(&source(dir.path()), &loom(), None, &UsageOptions::default(), &Silent).unwrap();
     let skipped: Vec<(&str, Option<u32>)> =
         reading.skipped.iter().map(|skip| (skip.path.as_str(), skip.line)).collect();
     assert_eq!(
         skipped,
-        [("binary.py", None), ("broken.py", Some(2)), ("huge.py", None), ("page.ipynb", Some(1))]
+        [
+            ("again", None),
+            ("binary.py", None),
+            ("broken.py", Some(2)),
+            ("huge.py", None),
+            ("other", None),
+            ("page.ipynb", Some(1))
+        ]
     );
-    assert!(used(&reading, "good.py", "dye").is_some());
+    assert!(reading.skipped[0].reason.contains("link to a folder"), "{:?}", reading.skipped[0]);
+    assert!(used(&reading, "good.py", "dye").is_some() && used(&reading, "other/more.py", "dye").is_none());
+    assert_eq!(reading.files_read, 1);
+    // A source that is itself a link is read.
+    let link = links.path().join("code");
+    std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
+    let linked = read(&source(&link), &loom(), None, &UsageOptions::default(), &Silent).unwrap();
+    assert!(used(&linked, "more.py", "dye").is_some() && linked.files_read == 1);
     let missing = read(&source(&dir.path().join("none")), &loom(), None, &UsageOptions::default(), &Silent);
     assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
 }
@@ -120,6 +138,14 @@ fn an_index_keeps_usage_and_brings_it_up_to_date() {
     index::build(&loom(), dir.path(), &build, &Silent).unwrap();
     let opened = Index::open(dir.path()).unwrap();
     assert_eq!(opened.usage_of("weave").unwrap().unwrap().files, 2);
+    // What the ranker is learned from: the same whatever its weights are.
+    let candidates = opened.candidates(&"colours of wet cloth for customers".into()).unwrap();
+    let of = |name: &str, signal: index::Signal| {
+        let shares = &candidates.iter().find(|candidate| candidate.api.name == name).unwrap().shares;
+        shares.iter().find(|share| share.signal == signal).unwrap().value
+    };
+    assert!(of("dye", index::Signal::Around) > 0.0);
+    assert_eq!(of("weave", index::Signal::Files), (2.0f32 / 5.0).ln_1p());
 
     std::fs::remove_file(code.path().join("b.py")).unwrap();
     write("c.py", "import loom\nloom.Cloth().dye('blue')\n");

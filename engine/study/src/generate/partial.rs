@@ -55,6 +55,8 @@ pub(super) struct Header {
     /// 0 in the files of versions that knew no candidates.
     #[serde(default)]
     best_of: usize,
+    #[serde(default)]
+    refine: bool,
     /// Files and scale of each adapter.
     #[serde(default)]
     adapters: Vec<(Vec<(String, u64, u64)>, f32)>,
@@ -95,6 +97,7 @@ impl Header {
             constrain: options.constrain,
             examples: options.examples,
             best_of: options.best_of,
+            refine: options.refine,
             chat: match &options.chat {
                 Chat::Template(source) => Some(source.clone()),
                 Chat::Auto => Some("auto".to_owned()),

@@ -125,6 +125,9 @@ fn ask(engine: &Engine, problem: &Problem, options: &GenerateOptions) -> Result<
     if options.constrain {
         return refuse("names cannot be constrained");
     }
+    if options.refine {
+        return refuse("no draft can be asked for");
+    }
     if options.best_of > 1 {
         return refuse("candidates cannot be ranked without log-probabilities, which are not given");
     }

@@ -337,6 +337,9 @@ pub fn setting_title(setting: &str) -> String {
         let plural = if examples == 1 { "" } else { "s" };
         return format!("{} + {examples} example{plural}", setting_title(apis));
     }
+    if let (Some(apis), true) = (setting.strip_suffix("+refine"), setting.parse::<PromptSetting>().is_ok()) {
+        return format!("{}, asked again with a draft", setting_title(apis));
+    }
     match setting.parse() {
         Ok(ApiSetting::None) => "No API".into(),
         Ok(ApiSetting::Perfect) => "Perfect".into(),
@@ -379,6 +382,8 @@ mod tests {
         assert_eq!(setting_title("perfect+examples"), "Perfect + 1 example");
         assert_eq!(setting_title("top:2+examples:3"), "Top-2 + 3 examples");
         assert_eq!(setting_title("top:2+examples+best:8"), "Top-2 + 1 example, best of 8");
+        assert_eq!(setting_title("top:2+refine"), "Top-2, asked again with a draft");
+        assert_eq!(setting_title("top:2+refine+examples"), "Top-2, asked again with a draft + 1 example");
     }
 
     #[test]
@@ -391,6 +396,7 @@ mod tests {
             (format!("settings = [\"top:0\"]\n{SMALL}"), "setting `top:0`"),
             (format!("settings = [\"none+examples\"]\n{SMALL}"), "no API into the prompt"),
             (format!("settings = [\"top:1+examples:0\"]\n{SMALL}"), "N from 1"),
+            (format!("settings = [\"perfect+refine\"]\n{SMALL}"), "+refine goes with top:N"),
             (format!("settings = [\"perfect+best:1\"]\n{SMALL}"), "+best:N at the end (N from 2"),
             (format!("settings = [\"perfect+best:4+examples\"]\n{SMALL}"), "+best:N at the end"),
             (format!("settings = [\"as-is\"]\n{SMALL}"), "`prompts`"),

@@ -441,6 +441,7 @@ impl Worker<'_> {
             setting: setting.apis,
             examples: setting.examples,
             best_of: setting.best_of,
+            refine: setting.refine,
             n: config.drawn(),
             params: SamplingParams {
                 temperature: unit.cell.temperature,

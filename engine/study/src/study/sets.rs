@@ -86,7 +86,10 @@ impl Set {
     /// The set has not what the setting needs.
     pub fn asked(&self, setting: &str) -> Result<(&[Problem], PromptSetting)> {
         if let Some(published) = self.prompts.get(setting) {
-            return Ok((published, PromptSetting { apis: ApiSetting::AsIs, examples: 0, best_of: 1 }));
+            return Ok((
+                published,
+                PromptSetting { apis: ApiSetting::AsIs, examples: 0, best_of: 1, refine: false },
+            ));
         }
         let name = &self.config.name;
         let parsed: PromptSetting = setting.parse().map_err(|what: String| lacks(name, setting, &what))?;

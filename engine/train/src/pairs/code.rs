@@ -56,7 +56,7 @@ impl<'f> Resolver<'f> {
 }
 
 /// The pairs of one file; none where it does not parse.
-pub(super) fn pairs(file: &SourceFile, table: &ApiTable) -> Vec<Pair> {
+pub(crate) fn pairs(file: &SourceFile, table: &ApiTable) -> Vec<Pair> {
     python::read_valid(&file.text, |parsed| Some(pairs_of(file, parsed, table))).unwrap_or_default()
 }
 
