@@ -42,6 +42,7 @@ fn record(api: &ApiDoc, speech: &Speech) -> Converted {
         description: description.text.clone(),
         module: private_path(speech, &api.module),
         aliases: api.aliases.iter().map(|alias| private_path(speech, alias)).collect(),
+        inherited_by: api.inherited_by,
         bases: api
             .bases
             .iter()
