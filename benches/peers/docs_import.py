@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What `inhouse docs` reads of installed packages, against what an import of them says: docs_import.py [FOLDER] [PACKAGE...].
+"""What `inhouse docs` reads of installed packages, against what an import of them says: docs_import.py [FOLDER] [PACKAGE...] [--verify].
 
 Installs the pinned packages below into FOLDER (default .env/docs-import) with pip, one environment for all; imports each in a process
 of its own (imported_names.py) and compares: names that are missing, names that do not exist (phantoms), signatures whose parameters
-(name, kind, whether there is a default) differ. Keywords that are spelled out where run time shows `**kwargs` count as the same. `--misses N` lists the first N of each. INHOUSE names the command.
+(name, kind, whether there is a default) differ. Keywords that are spelled out where run time shows `**kwargs` count as the same. `--misses N` lists the first N of each; `--verify` asks the command to hold its source against run time. INHOUSE names the command.
 """
 
 import argparse
@@ -68,10 +68,11 @@ def truth(python, package, folder):
     return {row["module"]: row["names"] for row in rows}, {row["module"]: set(row["dir"]) for row in rows}
 
 
-def read(inhouse, source, site):
+def read(inhouse, source, site, verified_by=None):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "apis.jsonl.gz")
-        done = subprocess.run([inhouse, "docs", source, "--site", site, "--out", out], capture_output=True, text=True)
+        how = ["--verify", "--env", verified_by] if verified_by else []
+        done = subprocess.run([inhouse, "docs", source, "--site", site, "--out", out, *how], capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit(f"{source}: {done.stderr[-500:]}")
         with gzip.open(out, "rt") as rows:
@@ -214,6 +215,7 @@ def main():
     ask.add_argument("folder", nargs="?", default=ROOT / ".env/docs-import", type=Path)
     ask.add_argument("packages", nargs="*")
     ask.add_argument("--misses", type=int, default=0)
+    ask.add_argument("--verify", action="store_true")
     given = ask.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     inhouse = os.environ.get("INHOUSE", ROOT / "target/release/inhouse")
@@ -222,11 +224,11 @@ def main():
     print("| package | names | signatures | phantoms |\n|---|---|---|---|")
     for package in given.packages or PACKAGES:
         expected, shown = truth(python, package, given.folder)
-        sources = [(package, site / package)]
-        if package == "sqlalchemy":
+        sources = [(package, package if given.verify else site / package)]
+        if package == "sqlalchemy" and not given.verify:
             sources.append(("sqlalchemy (sdist)", sdist))
         for label, source in sources:
-            names, members = compare(read(inhouse, source, site), expected, shown)
+            names, members = compare(read(inhouse, source, site, python if given.verify else None), expected, shown)
             print(names.row(label))
             print(members.row(f"{label}: members"))
             for tally in (names, members):

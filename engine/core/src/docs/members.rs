@@ -375,7 +375,8 @@ impl<'a> Library<'a> {
             Target::Class(id) => Some(id),
             Target::Function(function) if value.assigned.value.is_some() => {
                 let plain = function.main().decorator_list.is_empty() && function.defs.len() == 1;
-                let returns = function.main().returns.as_deref().filter(|_| plain && !function.main().is_async)?;
+                let returns =
+                    function.main().returns.as_deref().filter(|_| plain && !function.main().is_async)?;
                 match self.program.resolve_expr(function.module, function.class, returns)? {
                     Target::Class(id) => Some(id),
                     _ => None,

@@ -21,12 +21,20 @@ pub(super) struct ParsedFile {
     pub dependency: bool,
     pub text: String,
     pub body: Suite,
+    /// Lines before each block of [`BLOCK`] bytes.
+    lines_before: Vec<u32>,
 }
+
+/// Bytes of text between two counts of lines: a table of all lines would be a tenth of the text.
+const BLOCK: usize = 2048;
 
 impl ParsedFile {
     /// 1-based line of an offset.
     pub fn line(&self, offset: TextSize) -> u32 {
-        line_of(&self.text, offset)
+        let at = offset.to_usize().min(self.text.len());
+        let block = (at / BLOCK).min(self.lines_before.len().saturating_sub(1));
+        let before = self.lines_before.get(block).copied().unwrap_or(0);
+        before + newlines(&self.text.as_bytes()[block * BLOCK..at]) + 1
     }
 
     /// The source text of a node.
@@ -47,13 +55,20 @@ pub(super) fn parse(file: &RawFile, bytes: Vec<u8>) -> Result<ParsedFile, Refusa
     let mut text = decode(bytes)?;
     let parsed = python::parse(&text).map_err(|refusal| (refusal.line, refusal.reason))?;
     if let Some(error) = parsed.errors().first() {
-        let line = line_of(&text, error.location.start());
+        let line = newlines(&text.as_bytes()[..error.location.start().to_usize().min(text.len())]) + 1;
         return Err((Some(line), format!("does not parse: {}", error.error)));
     }
     let mut body = parsed.into_suite();
     trim(&mut body, &text);
     body.shrink_to_fit();
     text.shrink_to_fit();
+    let mut so_far = 0;
+    let lines_before = text.as_bytes().chunks(BLOCK).map(|block| {
+        let before = so_far;
+        so_far += newlines(block);
+        before
+    });
+    let lines_before = lines_before.collect();
     Ok(ParsedFile {
         module: file.module.clone(),
         path: file.display.clone(),
@@ -62,13 +77,12 @@ pub(super) fn parse(file: &RawFile, bytes: Vec<u8>) -> Result<ParsedFile, Refusa
         dependency: file.dependency,
         text,
         body,
+        lines_before,
     })
 }
 
-/// 1-based line of an offset, counted when it is asked for: a table of lines would be a tenth of the text.
-fn line_of(text: &str, offset: TextSize) -> u32 {
-    let before = &text.as_bytes()[..offset.to_usize().min(text.len())];
-    before.iter().filter(|byte| **byte == b'\n').count() as u32 + 1
+fn newlines(text: &[u8]) -> u32 {
+    text.iter().filter(|byte| **byte == b'\n').count() as u32
 }
 
 /// Drops what no later step looks at, so that a large package fits in memory: bodies of functions, but for the

@@ -42,8 +42,7 @@ fn record(api: &ApiDoc, speech: &Speech) -> Converted {
         description: description.text.clone(),
         module: private_path(speech, &api.module),
         aliases: api.aliases.iter().map(|alias| private_path(speech, alias)).collect(),
-        // All names of a record that was read are among its aliases.
-        inherited_by: 0,
+        inherited_by: api.inherited_by,
         bases: api
             .bases
             .iter()
