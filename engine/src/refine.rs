@@ -56,13 +56,18 @@ impl Engine {
         let depth = DEPTH.max(k);
         let first = self.retrieve(&Query::from(query), depth)?;
         let second = self.retrieve(&Query::from(draft), depth)?;
-        Ok(fused(first, second, k))
+        Ok(fused(first, second, depth, k))
     }
 }
 
-/// The sum of both scores, in standard deviations each; what one query did not find has the score of the last that it did.
-fn fused(first: Vec<Hit>, second: Vec<Hit>, k: usize) -> Vec<Hit> {
-    let last = |hits: &[Hit]| hits.last().map_or(0.0, |hit| hit.score);
+/// The sum of both scores, the second's weighed; what is not among the `depth` that a query found has the score of its last.
+fn fused(first: Vec<Hit>, second: Vec<Hit>, depth: usize, k: usize) -> Vec<Hit> {
+    // A list that is not full has all that shares a word with its query.
+    let last = |hits: &[Hit]| match hits.last() {
+        Some(hit) if hits.len() < depth => hit.score.min(0.0),
+        Some(hit) => hit.score,
+        None => 0.0,
+    };
     let (last_first, last_second) = (last(&first), last(&second));
     let score_of = |hits: &[Hit], name: &str, last: f32| {
         hits.iter().find(|hit| hit.api.name == name).map_or(last, |hit| hit.score)

@@ -54,6 +54,9 @@ pub struct Logistic {
     pub offset: f64,
 }
 
+/// Of each pool, per tenth of confidence: hits, and how many of them were right.
+pub type Calibration = Vec<(String, Vec<(usize, usize)>)>;
+
 /// What a run learned.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
@@ -64,7 +67,7 @@ pub struct Outcome {
     /// Recall.
     pub lines: Vec<Line>,
     /// Per pool that was measured on alone, and per tenth of confidence: the hits that are shown, and how many of them were right.
-    pub calibration: Vec<(String, Vec<(usize, usize)>)>,
+    pub calibration: Calibration,
 }
 
 /// Learns the weights; writes `ranker.json`, `report.md` and `report.json` to the folder of the run.
@@ -144,8 +147,8 @@ fn sets(config: &Config) -> Vec<(String, Vec<usize>)> {
         let rest = all.iter().copied().filter(|other| other != i).collect();
         sets.push((format!("without {}", name_of(SIGNALS[*i])), rest));
     }
-    for i in 0..SIGNALS.len() {
-        sets.push((format!("{} alone", name_of(SIGNALS[i])), vec![i]));
+    for (i, signal) in SIGNALS.into_iter().enumerate() {
+        sets.push((format!("{} alone", name_of(signal)), vec![i]));
     }
     sets.push(("words and meaning".to_owned(), found.clone()));
     for i in (0..SIGNALS.len()).filter(|i| !found.contains(i)) {
@@ -162,7 +165,7 @@ fn learned(
     evaluate: &[Rows],
     calibrate: &[Rows],
     pools: &[Rows],
-) -> (Ranker, Vec<Line>, Vec<(String, Vec<(usize, usize)>)>) {
+) -> (Ranker, Vec<Line>, Calibration) {
     let examples: Vec<Vec<Example<'_>>> = learn.iter().map(|pool| fit::examples(&pool.rows)).collect();
     let mut names: Vec<&str> = learn.iter().map(|pool| pool.name.as_str()).collect();
     names.dedup();

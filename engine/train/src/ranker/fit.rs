@@ -56,6 +56,13 @@ impl Point {
             curvature: (0..n).map(row).collect(),
         }
     }
+
+    /// Adds `counts` times the outer product of `values` with itself to the curvature.
+    fn add_square(&mut self, values: &[f64], counts: f64) {
+        for (row, a) in self.curvature.iter_mut().zip(values) {
+            row.iter_mut().zip(values).for_each(|(slot, b)| *slot += counts * a * b);
+        }
+    }
 }
 
 /// The minimum of a convex loss by Newton's method. Far from it a whole step may lead uphill, where everything is so sure that the
@@ -100,20 +107,15 @@ impl Example<'_> {
         at.loss += counts * (most + sum.ln() - right);
         let mut mean = vec![0.0; n];
         for (c, p) in probabilities.iter().enumerate() {
-            for i in 0..n {
-                mean[i] += p * value(c, i);
-            }
+            mean.iter_mut().enumerate().for_each(|(i, mean)| *mean += p * value(c, i));
         }
-        for i in 0..n {
+        for (i, mean) in mean.iter().enumerate() {
             let golden: f64 = self.right.iter().map(|c| value(*c, i)).sum::<f64>() / self.right.len() as f64;
-            at.gradient[i] += counts * (mean[i] - golden);
+            at.gradient[i] += counts * (mean - golden);
         }
         for (c, p) in probabilities.iter().enumerate() {
-            for i in 0..n {
-                for j in 0..n {
-                    at.curvature[i][j] += counts * p * (value(c, i) - mean[i]) * (value(c, j) - mean[j]);
-                }
-            }
+            let apart: Vec<f64> = mean.iter().enumerate().map(|(i, mean)| value(c, i) - mean).collect();
+            at.add_square(&apart, counts * p);
         }
     }
 }
@@ -131,12 +133,8 @@ pub fn logistic(scored: &[(f64, bool)]) -> (f64, f64) {
             let (target, values) = (f64::from(u8::from(*right)), [*score, 1.0]);
             // ln(1 + exp(z)) without an overflow.
             at.loss += (z.max(0.0) + (-z.abs()).exp().ln_1p() - target * z) / n;
-            for i in 0..2 {
-                at.gradient[i] += (p - target) * values[i] / n;
-                for j in 0..2 {
-                    at.curvature[i][j] += p * (1.0 - p) * values[i] * values[j] / n;
-                }
-            }
+            at.gradient.iter_mut().zip(values).for_each(|(slot, value)| *slot += (p - target) * value / n);
+            at.add_square(&values, p * (1.0 - p) / n);
         }
         at
     });
