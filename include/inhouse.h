@@ -1030,6 +1030,16 @@ typedef struct inhouse_evaluate_params {
      * CPU seconds a sample, above 0 and at most 86400; its wall-clock limit is three times that. Default: 3.
      */
     double timeout_seconds;
+    /**
+     * Limits of a sample, "NAME=VALUE[,NAME=VALUE...]": `wall` (10s, 500ms), `memory`, `output`, `disk` (512MiB), `inodes`,
+     * `processes` (threads count), `files`; `cpu` in the place of `timeout_seconds`; `allow=processes` lets a private evald's
+     * samples start processes. Unset: evald's own. Default: unset.
+     */
+    struct inhouse_str limits;
+    /**
+     * Where the tests run, "auto", "isolated" or "in_process"; unset: "auto". Default: unset.
+     */
+    struct inhouse_str trust;
 } inhouse_evaluate_params;
 
 #ifdef __cplusplus
@@ -1969,8 +1979,9 @@ inhouse_status inhouse_evaluate_params_init(struct inhouse_evaluate_params *para
  * Ownership: the host owns `*out` and frees it with inhouse_text_free(). The texts, and `params` and its texts, are copied.
  * Threads: any. It waits for another process: not for a user interface's thread.
  * Errors: INHOUSE_STATUS_UNSUPPORTED in a build without evaluation (`features` of inhouse_engine_info());
- * INHOUSE_STATUS_SANDBOX where evald cannot be started or reached, or fails; INHOUSE_STATUS_INVALID_DATA for a row that is
- * no problem or no sample (its line is named); INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_INVALID_HANDLE (`cancel`);
+ * INHOUSE_STATUS_SANDBOX where evald cannot be started or reached, or fails; INHOUSE_STATUS_INVALID_DATA where no row
+ * is a problem or a sample, or a sample completes no problem (its line is named): a single row that cannot be used is a sample
+ * that is not run and says why in `rows`; INHOUSE_STATUS_INVALID_ARGUMENT; INHOUSE_STATUS_INVALID_HANDLE (`cancel`);
  * INHOUSE_STATUS_LIMIT_EXCEEDED; INHOUSE_STATUS_BUSY for `rows` of another evaluation; INHOUSE_STATUS_CANCELLED.
  * Null: `out` must not be NULL; `params` may be (the defaults), `error` may be.
  */
