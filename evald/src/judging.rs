@@ -71,13 +71,9 @@ fn program<C: Cpython>(python: &mut C, texts: &Texts) -> Result<String, End> {
     run_program(python, run, harness).map(|()| String::new())
 }
 
-/// Lets the interpreter write what it holds back of its output. Whatever the candidate has put in the place of its streams gets a
-/// turn by it, which can cost a pass and make none.
-pub fn flush<C: Cpython>(python: &mut C) {
-    if let Ok(code) = harness_code(python, "flush()\n") {
-        let harness = python.harness();
-        python.run(code, harness).ok();
-    }
+/// What has the interpreter write what it holds back of its output.
+pub fn flushing<C: Cpython>(python: &mut C) -> Option<C::Code> {
+    harness_code(python, "flush()\n").ok()
 }
 
 /// The exit status of a program that ended so: CPython's.

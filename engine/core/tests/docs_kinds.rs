@@ -582,13 +582,11 @@ def make_switch(name: str) -> Switch[bool]:
 async def later() -> Switch: ...
 
 light = make_switch("light")
-flip_light = light.flip
 soon = later()
 "#,
         ),
         r#"
         shop.light(on: bool = True)
-        shop.flip_light(times=1)
         shop.soon
         "#,
     );

@@ -13,7 +13,8 @@ fn fault(files: &str, expected: &str) -> Option<String> {
     };
     let dir = tempfile::tempdir().unwrap();
     let mut first = None;
-    for file in files.split("== ").skip(1) {
+    // At the start of a line: a file may compare, too.
+    for file in format!("\n{files}").split("\n== ").skip(1) {
         let (path, text) = file.split_once('\n').unwrap();
         let whole = dir.path().join(path);
         std::fs::create_dir_all(whole.parent().unwrap()).unwrap();
