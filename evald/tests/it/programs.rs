@@ -91,11 +91,12 @@ fn what_python_holds_back_of_a_tests_output_is_written() {
                 assert_eq!(told, (verdict, "candidate\ntest\n"), "{setting:?} {trust:?}");
             }
         }
-        // A stream that ends its process when it is written out: no pass.
+        // A stream that ends its process when it is written out costs the pass, where there is a process.
         let code = "import sys, os\nclass S:\n    def write(self, text): pass\n    def flush(self): os._exit(0)\nsys.stdout = S()\n";
         let job = Job { keep_output: true, trust: Some(InProcess), ..job(code, "assert 1 + 1 == 2") };
         let got = client.run(job).expect("a result");
-        assert_ne!(got.verdict, Verdict::Passed, "{setting:?}: {got:?}");
+        let want = if setting.tier == "T4" { Verdict::Passed } else { Verdict::NoVerdict };
+        assert_eq!(got.verdict, want, "{setting:?}: {got:?}");
     }
 }
 
