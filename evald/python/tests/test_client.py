@@ -201,7 +201,9 @@ class LifeTest(unittest.TestCase):
 
     def test_ctrl_c_ends_the_daemon_and_what_runs(self):
         with self.script("""
-            import evald
+            import evald, signal
+            # A shell's background jobs are started with this signal ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             with evald.Client(slots=1) as client:
                 print(client._private.pid, flush=True)
                 client.run(evald.Job("while True: pass", "assert True", limits="cpu=60s"))
