@@ -59,12 +59,19 @@ class HalfLines(Attack):
         begun = b'{"op":"run","id":"x","code":"' + b" " * (4 << 20)
         for _ in range(40):
             stream = self.daemon.connect()
-            stream.sendall(begun)
-            self.held.append(stream)
-        while not self.over.is_set():
-            for stream in self.held:
-                stream.sendall(b" ")
+            try:
+                stream.sendall(begun)
+                self.held.append(stream)
+            except OSError:
+                # It is over what one process may hold.
                 self.did += 1
+        while not self.over.is_set():
+            for stream in list(self.held):
+                try:
+                    stream.sendall(b" ")
+                    self.did += 1
+                except OSError:
+                    self.held.remove(stream)
             time.sleep(0.01)
 
 

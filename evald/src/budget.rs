@@ -16,9 +16,8 @@ use crate::server::refuse;
 const MAX_BYTES: usize = 4 * MAX_LINE_BYTES;
 /// What one process holds before it waits for its own jobs to end.
 const MAX_PROCESS_BYTES: usize = 2 * MAX_LINE_BYTES;
-/// For each slot a process may hold so much more, and all together twice that: two jobs whose output, of the usual limit, is
-/// kept.
-const PROCESS_BYTES_PER_SLOT: usize = 8 << 20;
+/// For each slot a process, and all together, may hold so much more: a job whose output, of the usual limit, is kept.
+const BYTES_PER_SLOT: usize = 4 << 20;
 
 /// The books.
 pub struct Budget {
@@ -86,9 +85,9 @@ impl Drop for Holding {
 impl Budget {
     /// Of a daemon with so many slots.
     pub fn for_slots(slots: usize) -> Self {
-        let more = slots * PROCESS_BYTES_PER_SLOT;
+        let more = slots * BYTES_PER_SLOT;
         Self {
-            most: MAX_BYTES + 2 * more,
+            most: MAX_BYTES + more,
             most_of_a_process: MAX_PROCESS_BYTES + more,
             held: Mutex::default(),
             freed: Condvar::new(),

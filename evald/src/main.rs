@@ -252,6 +252,7 @@ fn serve_jobs(serve: Serve) -> anyhow::Result<ExitCode> {
             bail!("environment {:?} is given twice", spec.name);
         }
     }
+    sys::give_memory_back();
     // First of all, before anything is started that would inherit it.
     let passed = serve.systemd.then(|| activation::listener(&Passed::from_env())).transpose()?;
     let client = if serve.stdio {

@@ -140,6 +140,18 @@ pub fn dup_away(from: RawFd, to: RawFd) -> io::Result<()> {
     check(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }.into()).map(|_| ())
 }
 
+/// From here on what is large goes back to the system when it is given up. By itself glibc keeps ever larger pieces once some were
+/// freed, and a daemon that has once read long lines stays as large.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    for (what, value) in
+        [(libc::M_MMAP_THRESHOLD, 256 << 10), (libc::M_TRIM_THRESHOLD, 1 << 20), (libc::M_ARENA_MAX, 4)]
+    {
+        // SAFETY: mallopt(3) takes two numbers. What it refuses stays as it was.
+        unsafe { libc::mallopt(what, value) };
+    }
+}
+
 /// Takes ownership of a raw descriptor that a caller was given for this purpose (`--stdio`).
 ///
 /// # Errors
