@@ -170,7 +170,7 @@ fn entry(line: &str) -> Option<Entry> {
     let role = parts.next()?.strip_prefix("py:")?;
     let _priority = parts.next()?;
     let uri = parts.next()?;
-    if name.is_empty() || name.split('.').any(|part| part.starts_with('_')) {
+    if name.split('.').any(|part| part.is_empty() || part.starts_with('_')) {
         return None;
     }
     let kind = match role {
@@ -331,4 +331,19 @@ fn signature_of(term: &str) -> String {
     let signature = folded[at..].trim_end_matches('¶').trim_end();
     let signature = signature.strip_suffix("[source]").unwrap_or(signature).trim_end();
     signature.replace("( ", "(").replace(" )", ")").replace('→', "->")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_no_empty_part() {
+        let named =
+            |name: &str| entry(&format!("{name} py:function 1 page.html#$ -")).map(|entry| entry.name);
+        assert_eq!(named("wool.spin").as_deref(), Some("wool.spin"));
+        for name in ["", "wool.", ".spin", "wool..spin", "wool._spin"] {
+            assert_eq!(named(name), None, "{name:?}");
+        }
+    }
 }
