@@ -37,6 +37,15 @@ class Attack:
             if not self.over.is_set():
                 raise
 
+    def drip(self):
+        """A byte more on each connection held; those that were hung up on go."""
+        for stream in list(self.held):
+            try:
+                stream.sendall(b" ")
+                self.did += 1
+            except OSError:
+                self.held.remove(stream)
+
     @property
     def did(self):
         return self.counted.value
@@ -66,12 +75,7 @@ class HalfLines(Attack):
                 # It is over what one process may hold.
                 self.did += 1
         while not self.over.is_set():
-            for stream in list(self.held):
-                try:
-                    stream.sendall(b" ")
-                    self.did += 1
-                except OSError:
-                    self.held.remove(stream)
+            self.drip()
             time.sleep(0.01)
 
 
@@ -224,12 +228,7 @@ class WebHalves(Attack):
                 stream = socket.create_connection(("127.0.0.1", PORT))
                 stream.sendall(head)
                 self.held.append(stream)
-            for stream in list(self.held):
-                try:
-                    stream.sendall(b" ")
-                    self.did += 1
-                except OSError:
-                    self.held.remove(stream)
+            self.drip()
             time.sleep(0.05)
 
 
